@@ -1,0 +1,1 @@
+"""Medical volumes in one file: region of interest, per-slice access, any codec."""

@@ -1,0 +1,1 @@
+"""Codecs: between a chunk of voxels and its payload."""

@@ -1,0 +1,224 @@
+"""What a codec is: one synchronous, one-shot step between one chunk of voxels and its payload.
+
+A codec is a small frozen dataclass. Its fields are its parameters, its class variables say what
+it can do, and it does no IO, keeps no state and starts no threads: the reader and the writer own
+those. Encoding and decoding SHOULD release the GIL, because chunks are worked on in threads.
+
+Two implementations may share a name only if each decodes what the other encodes (CDC-4).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer, Self
+
+from mroi.errors import CodecError
+
+__all__ = ["ChunkSpec", "Codec", "Fidelity", "Filter", "SupportsLevels", "SupportsPrefix"]
+
+
+class Fidelity(IntEnum):
+    """What a codec promises of the voxels it gives back (CDC-5)."""
+
+    LOSSLESS = 1
+    BOUNDED = 2
+    """Every voxel is within a stated error."""
+    LOSSY = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSpec:
+    """What is known of a chunk before its payload is read; derived from geometry, never stored.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        C-order shape of the decoded array: (slices, rows, columns), or
+        (slices, rows, columns, samples) for RGB (3) and RGBA (4).
+        Columns run along the lowest in-plane axis (x for axial slices), which is fastest.
+        A background chunk, which is a list of voxels, has the shape (1, 1, n).
+    dtype : numpy dtype
+        Little-endian type of one sample. Opaque 16- and 32-byte elements are ``V16`` and ``V32``.
+    bits : int
+        Significant bits of a sample (DICOM Bits Stored); ``8 * dtype.itemsize`` if unknown.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    bits: int
+
+    @property
+    def size(self) -> int:
+        """Number of bytes of the decoded array."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def samples(self) -> int:
+        """Samples of a voxel: 1, or 3 and 4 for RGB and RGBA."""
+        return self.shape[3] if len(self.shape) == 4 else 1
+
+
+@dataclass(frozen=True, slots=True)
+class Codec(ABC):
+    """Base class of codecs.
+
+    Subclasses are ``@dataclass(frozen=True, slots=True)``; fields are parameters with defaults.
+    Constructors raise `CodecError` for a value out of range.
+
+    Attributes
+    ----------
+    name : str
+        Name in the file. Third parties use reverse DNS: ``org.example.mycodec`` (CDC-3).
+    id : int
+        Number in ``spec/registry.md``; 0 for codecs that are not registered.
+    version : int
+        Version of the bitstream that this class writes and reads.
+    deterministic : bool
+        Decoding gives the same bits on every machine.
+    max_slices : int or None
+        Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes.
+    """
+
+    name: ClassVar[str]
+    id: ClassVar[int] = 0
+    version: ClassVar[int] = 1
+    deterministic: ClassVar[bool] = True
+    max_slices: ClassVar[int | None] = None
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """What these parameters promise; overridden by codecs that can lose something."""
+        return Fidelity.LOSSLESS
+
+    @classmethod
+    def probe(cls) -> str | None:
+        """Return None if the codec works here, else what is missing and how to get it."""
+        return None
+
+    @classmethod
+    def implementation(cls) -> str:
+        """Name and version of what does the work, for the record (``zstandard 0.25.0``)."""
+        return f"mroi {cls.name}"
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, object]) -> Self:
+        """Build the codec that decodes what was written with `params`.
+
+        Raises
+        ------
+        CodecError
+            If a parameter is unknown, missing or out of range (rule CDC-6).
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(params) - known):
+            raise CodecError(f"{cls.name}: unknown parameters {unknown}", "CDC-6")
+        try:
+            return cls(**params)
+        except TypeError as exc:
+            raise CodecError(f"{cls.name}: parameters do not fit: {exc}", "CDC-6") from exc
+
+    def params(self) -> dict[str, object]:
+        """Return the parameters that decoding needs, as JSON values; `from_params` takes them."""
+        return dataclasses.asdict(self)
+
+    def settings(self) -> dict[str, object]:
+        """Return the parameters that only the encoder used (a level, an effort): a record."""
+        return {}
+
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        """Return why chunks of this kind cannot be taken, naming those that can; None if they can."""
+        if self.max_slices is not None and spec.shape[0] > self.max_slices:
+            return f"{self.name} takes chunks of {self.max_slices} slice, not {spec.shape[0]}"
+        return None
+
+    @abstractmethod
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        """Return the payload of a chunk.
+
+        Parameters
+        ----------
+        chunk : ndarray
+            C-contiguous, of ``spec.shape`` and ``spec.dtype``; not modified.
+        """
+
+    @abstractmethod
+    def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
+        """Return the chunk: an array of ``spec.shape`` and ``spec.dtype``.
+
+        Whatever the bytes say, at most a small multiple of ``spec.size + len(payload)`` bytes of
+        memory are used.
+
+        Raises
+        ------
+        DecodeError
+            If the payload is not exactly one chunk of this kind (rule CHK-8).
+        """
+
+
+@runtime_checkable
+class SupportsPrefix(Protocol):
+    """A codec that can stop early: earlier slices of a chunk cost less than the whole chunk."""
+
+    def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
+        """Return the first `count` slices, an array of ``(count, *spec.shape[1:])``."""
+        ...
+
+
+@runtime_checkable
+class SupportsLevels(Protocol):
+    """A codec that can decode at a reduced resolution.
+
+    Level 0 is full resolution, level k has rows and columns divided by ``2**k``, rounded up.
+    """
+
+    def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
+        """Return ``(slices, ceil(rows / 2**level), ceil(columns / 2**level)[, samples])``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(ABC):
+    """A step from array to array before a codec, undone after it; recorded in the file.
+
+    The dtype and shape of its output depend on those of its input alone.
+    """
+
+    name: ClassVar[str]
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """What the filter loses; anything but LOSSLESS makes the whole pipeline lossy (CDC-5)."""
+        return Fidelity.LOSSLESS
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, object]) -> Self:
+        """Build the filter from the parameters of the file; raises `CodecError` (rule CDC-6)."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(params) != known:
+            raise CodecError(f"filter {cls.name}: parameters are {sorted(params)}", "CDC-6")
+        return cls(**params)
+
+    def params(self) -> dict[str, object]:
+        """Return the parameters as JSON values; `from_params` takes them."""
+        return dataclasses.asdict(self)
+
+    @abstractmethod
+    def output(self, spec: ChunkSpec, /) -> ChunkSpec:
+        """Return the kind of chunk that comes out; raises `CodecError` for one it cannot take."""
+
+    @abstractmethod
+    def apply(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> NDArray[Any]:
+        """Return the filtered chunk, of the kind ``output(spec)``; `chunk` is not modified."""
+
+    @abstractmethod
+    def invert(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> NDArray[Any]:
+        """Undo `apply`: from the kind ``output(spec)`` back to the kind `spec`."""

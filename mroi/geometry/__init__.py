@@ -1,0 +1,7 @@
+"""Geometry: arithmetic on voxel boxes, chunk grids and affines. No bytes, no IO."""
+
+from mroi.geometry.affine import axis_codes, crop_affine, spacing_of
+from mroi.geometry.box import Box
+from mroi.geometry.grid import ChunkGrid, GridChunk
+
+__all__ = ["Box", "ChunkGrid", "GridChunk", "axis_codes", "crop_affine", "spacing_of"]

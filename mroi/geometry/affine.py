@@ -1,0 +1,65 @@
+"""Affines: voxel index (i, j, k) to world position in mm, RAS+, of voxel centres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["axis_codes", "crop_affine", "spacing_of"]
+
+
+def crop_affine(affine: NDArray[np.float64], start: Sequence[int]) -> NDArray[np.float64]:
+    """Return the affine of the array that remains when the voxels before `start` are cut off.
+
+    A voxel keeps its world position: ``crop_affine(A, s) @ [0, 0, 0, 1]`` equals ``A @ [*s, 1]``.
+
+    Parameters
+    ----------
+    affine : (4, 4) ndarray of float64
+        Voxel index to world position in mm, RAS+.
+    start : sequence of 3 int
+        First voxel kept, along x, y, z.
+
+    Returns
+    -------
+    (4, 4) ndarray of float64
+        A new array; `affine` is not modified.
+    """
+    cropped = affine.copy()
+    cropped[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
+    return cropped
+
+
+def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Return the distance in mm between neighbours along i, j, k: the norms of the columns."""
+    x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).tolist()
+    return x, y, z
+
+
+def axis_codes(affine: NDArray[np.float64]) -> str:
+    """Return the anatomical direction each voxel axis runs to, like ``RAS`` or ``LPI``.
+
+    Each voxel axis gets the world axis it is closest to, each world axis used once; ``?`` where
+    a column of the affine is zero.
+
+    Examples
+    --------
+    >>> axis_codes(np.diag([-1.0, 2.0, 3.0, 1.0]))
+    'LAS'
+    """
+    matrix = affine[:3, :3]
+    norms = np.sqrt((matrix**2).sum(axis=0))
+    unit = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0)
+    codes = ["?", "?", "?"]
+    free = np.abs(unit)  # (world, voxel)
+    for _ in range(3):
+        world, voxel = np.unravel_index(np.argmax(free), free.shape)
+        if free[world, voxel] <= 0:
+            break
+        pair = ("RL", "AP", "SI")[world]
+        codes[voxel] = pair[int(unit[world, voxel] < 0)]
+        free[world, :] = -1
+        free[:, voxel] = -1
+    return "".join(codes)

@@ -1,0 +1,39 @@
+"""What a reader agrees to take on; overridden by the caller, never by a file (section "Limits")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["DEFAULT_LIMITS", "Limits"]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what is read before memory is taken for it; sizes in bytes.
+
+    Attributes
+    ----------
+    head_size : int
+        Prefix and head frames.
+    frames : int
+        Frames of the head, and frames of the tail.
+    metadata_stored, metadata_size : int
+        One metadata frame as stored, and once inflated.
+    volume_size : int
+        The decoded volume.
+    chunk_size : int
+        One decoded chunk.
+    chunks : int
+        Chunks of a file; a reader keeps 8 bytes for each.
+    """
+
+    head_size: int = 1 << 28
+    frames: int = 4096
+    metadata_stored: int = 1 << 26
+    metadata_size: int = 1 << 28
+    volume_size: int = 1 << 36
+    chunk_size: int = 1 << 31
+    chunks: int = 1 << 24
+
+
+DEFAULT_LIMITS = Limits()
