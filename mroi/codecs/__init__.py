@@ -1,1 +1,28 @@
-"""Codecs: between a chunk of voxels and its payload."""
+"""Codecs: between a chunk of voxels and its payload.
+
+To write one, subclass `Codec` (and see `mroi.testing.CodecSuite`); to use one, `parse` or `build`.
+"""
+
+from mroi.codecs.base import (
+    ChunkSpec,
+    Codec,
+    Fidelity,
+    Filter,
+    SupportsLevels,
+    SupportsPrefix,
+)
+from mroi.codecs.registry import Entry, available, build, codec_class, parse
+
+__all__ = [
+    "ChunkSpec",
+    "Codec",
+    "Entry",
+    "Fidelity",
+    "Filter",
+    "SupportsLevels",
+    "SupportsPrefix",
+    "available",
+    "build",
+    "codec_class",
+    "parse",
+]

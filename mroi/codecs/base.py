@@ -15,11 +15,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 from mroi.errors import CodecError
 
@@ -86,6 +86,9 @@ class Codec(ABC):
         Decoding gives the same bits on every machine.
     max_slices : int or None
         Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes.
+    encoder_only : tuple of str
+        Fields that only the encoder uses (a level, an effort). The other fields are the
+        parameters of the file: what decoding needs, and what says how much was lost.
     """
 
     name: ClassVar[str]
@@ -93,6 +96,7 @@ class Codec(ABC):
     version: ClassVar[int] = 1
     deterministic: ClassVar[bool] = True
     max_slices: ClassVar[int | None] = None
+    encoder_only: ClassVar[tuple[str, ...]] = ()
 
     @property
     def fidelity(self) -> Fidelity:
@@ -118,24 +122,25 @@ class Codec(ABC):
         CodecError
             If a parameter is unknown, missing or out of range (rule CDC-6).
         """
-        known = {field.name for field in dataclasses.fields(cls)}
-        if unknown := sorted(set(params) - known):
-            raise CodecError(f"{cls.name}: unknown parameters {unknown}", "CDC-6")
-        try:
-            return cls(**params)
-        except TypeError as exc:
-            raise CodecError(f"{cls.name}: parameters do not fit: {exc}", "CDC-6") from exc
+        expected = sorted(cls().params())
+        if sorted(params) != expected:
+            raise CodecError(
+                f"{cls.name}: parameters are {sorted(params)}, not {expected}", "CDC-6"
+            )
+        return cls(**params)
 
     def params(self) -> dict[str, object]:
-        """Return the parameters that decoding needs, as JSON values; `from_params` takes them."""
-        return dataclasses.asdict(self)
+        """Return the parameters of the file, as JSON values; `from_params` takes them."""
+        values = dataclasses.asdict(self)
+        return {name: value for name, value in values.items() if name not in self.encoder_only}
 
     def settings(self) -> dict[str, object]:
         """Return the parameters that only the encoder used (a level, an effort): a record."""
-        return {}
+        values = dataclasses.asdict(self)
+        return {name: values[name] for name in self.encoder_only}
 
     def refuses(self, spec: ChunkSpec) -> str | None:
-        """Return why chunks of this kind cannot be taken, naming those that can; None if they can."""
+        """Return why such chunks cannot be taken and which can; None if they can."""
         if self.max_slices is not None and spec.shape[0] > self.max_slices:
             return f"{self.name} takes chunks of {self.max_slices} slice, not {spec.shape[0]}"
         return None
@@ -152,7 +157,7 @@ class Codec(ABC):
 
     @abstractmethod
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
-        """Return the chunk: an array of ``spec.shape`` and ``spec.dtype``.
+        """Return the chunk: an array of ``spec.shape`` and ``spec.dtype``, perhaps read-only.
 
         Whatever the bytes say, at most a small multiple of ``spec.size + len(payload)`` bytes of
         memory are used.

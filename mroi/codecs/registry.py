@@ -1,0 +1,197 @@
+"""From the name of a codec to its class: what is built in, and what is installed beside it.
+
+A name never depends on what else is installed: built-in names cannot be taken over, and two
+plug-ins that claim one name are an error. Code is imported only for the exact name asked for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+
+from mroi.codecs.base import Codec
+from mroi.errors import CodecError, CodecUnavailableError
+
+__all__ = ["GROUP", "Entry", "available", "build", "codec_class", "parse"]
+
+GROUP = "mroi.codecs"
+"""Entry-point group of plug-ins: name of the codec = "module:Class"."""
+
+_BUILT_IN = {
+    "raw": "mroi.codecs.raw:Raw",
+    "zstd": "mroi.codecs.zstd:Zstd",
+    "deflate": "mroi.codecs.deflate:Deflate",
+}
+
+_NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One codec that this installation knows of.
+
+    Attributes
+    ----------
+    name : str
+        Name in files and on command lines.
+    id : int
+        Number in ``spec/registry.md``; 0 if it is not registered or could not be loaded.
+    codec : type of Codec or None
+        The class; None if it could not be loaded.
+    problem : str or None
+        Why it does not work here and how to get it; None if it works.
+    provider : str
+        "built in", or the distribution that brings it.
+    """
+
+    name: str
+    id: int
+    codec: type[Codec] | None
+    problem: str | None
+    provider: str
+
+
+def available() -> list[Entry]:
+    """Return every codec known here, working or not: built-in ones by id, then plug-ins by name."""
+    entries = [_entry(name, "built in") for name in _BUILT_IN]
+    entries.sort(key=lambda entry: entry.id)
+    return entries + [_entry(name, _provider(point)) for name, point in sorted(_plugins().items())]
+
+
+def codec_class(name: str) -> type[Codec]:
+    """Return the class of the codec called `name`.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If no codec of this name is built in or installed.
+    CodecError
+        If two plug-ins claim the name, or the one that does breaks the rules (CDC-3).
+    """
+    if path := _BUILT_IN.get(name):
+        module, _, attribute = path.partition(":")
+        return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
+    if point := _plugins().get(name):
+        return _load(name, point)
+    raise CodecUnavailableError(f"codec {name!r} is not installed; {_advice(name)}", "CDC-3")
+
+
+def build(name: str, params: Mapping[str, object]) -> Codec:
+    """Return the codec that decodes what was written under `name` with `params`.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If no codec of this name is built in or installed.
+    CodecError
+        If the parameters are not those of this codec (rule CDC-6).
+    """
+    return codec_class(name).from_params(params)
+
+
+def parse(text: str) -> Codec:
+    """Return the codec of a user's words: ``name`` or ``name:field=value,field=value``.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If no codec of this name is built in or installed.
+    CodecError
+        If a field is unknown, given twice or out of range; the message lists the fields.
+
+    Examples
+    --------
+    >>> parse("zstd:level=9,shuffle=false")
+    Zstd(level=9, shuffle=False, delta=False)
+    """
+    name, _, rest = text.partition(":")
+    cls = codec_class(name.strip())
+    values: dict[str, object] = {}
+    for item in filter(None, rest.split(",")):
+        field, equals, value = (part.strip() for part in item.partition("="))
+        if not equals or field in values or field not in _fields(cls):
+            raise CodecError(f"{item.strip()!r} is not a setting of {name}; {_settings(cls)}")
+        values[field] = _scalar(value)
+    try:
+        return cls(**values)
+    except CodecError as exc:
+        raise CodecError(f"{exc.message}; {_settings(cls)}") from exc
+
+
+def _scalar(text: str) -> object:
+    """Return a JSON number, true, false or null as its value, anything else as it is written."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
+
+
+def _fields(cls: type[Codec]) -> dict[str, object]:
+    return {field.name: field.default for field in dataclasses.fields(cls)}
+
+
+def _settings(cls: type[Codec]) -> str:
+    settings = [f"{name}={json.dumps(default)}" for name, default in _fields(cls).items()]
+    return f"{cls.name} takes {', '.join(settings) or 'no settings'}"
+
+
+@cache
+def _plugins() -> Mapping[str, EntryPoint]:
+    """Return the entry points of plug-ins; built-in names and clashes are found when asked for."""
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        first = found.setdefault(point.name, point)
+        if first.value != point.value:  # one distribution may be listed twice; that is no clash
+            raise CodecError(
+                f"codec {point.name!r} is claimed by {_provider(first)} ({first.value}) "
+                f"and by {_provider(point)} ({point.value}); uninstall one of them",
+                "CDC-3",
+            )
+    return found
+
+
+def _load(name: str, point: EntryPoint) -> type[Codec]:
+    try:
+        cls = point.load()
+    except (ImportError, AttributeError) as exc:
+        raise CodecUnavailableError(f"codec {name!r} of {_provider(point)}: {exc}") from exc
+    if not (isinstance(cls, type) and issubclass(cls, Codec)):
+        raise CodecError(f"codec {name!r} of {_provider(point)} is not a Codec class", "CDC-3")
+    if cls.name != name or cls.id or "." not in name or not _NAME.fullmatch(name):
+        raise CodecError(
+            f"codec {name!r} of {_provider(point)}: a plug-in has a reverse-DNS name, "
+            f"the same in class and entry point, and id 0 (here {cls.name!r}, {cls.id})",
+            "CDC-3",
+        )
+    return cls
+
+
+def _provider(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
+
+
+def _entry(name: str, provider: str) -> Entry:
+    if provider != "built in" and name in _BUILT_IN:
+        return Entry(name, 0, None, "the name belongs to a built-in codec", provider)
+    try:
+        cls = codec_class(name)
+    except CodecError as exc:
+        return Entry(name, 0, None, exc.message, provider)
+    return Entry(name, cls.id, cls, cls.probe(), provider)
+
+
+def _advice(name: str) -> str:
+    known = [*_BUILT_IN, *_plugins()]
+    if near := get_close_matches(name, known, n=3):
+        return f"did you mean {' or '.join(near)}?"
+    if "." in name:
+        return "it is a third party's: install the package that provides it"
+    return f"known here: {', '.join(known)}"
