@@ -11,16 +11,23 @@ from mroi.codecs.base import (
     SupportsLevels,
     SupportsPrefix,
 )
+from mroi.codecs.filters import Bias, Cast, Planar, Window
+from mroi.codecs.pipeline import Pipeline
 from mroi.codecs.registry import Entry, available, build, codec_class, parse
 
 __all__ = [
+    "Bias",
+    "Cast",
     "ChunkSpec",
     "Codec",
     "Entry",
     "Fidelity",
     "Filter",
+    "Pipeline",
+    "Planar",
     "SupportsLevels",
     "SupportsPrefix",
+    "Window",
     "available",
     "build",
     "codec_class",

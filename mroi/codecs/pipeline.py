@@ -1,0 +1,202 @@
+"""Filters, then a codec, and back: what turns the chunks of one file into payloads.
+
+Codecs are trusted with nothing: whatever one of them raises or returns, a caller of `Pipeline`
+sees a chunk of the right kind or an `MroiError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+from mroi.codecs.base import (
+    ChunkSpec,
+    Codec,
+    Fidelity,
+    Filter,
+    SupportsLevels,
+    SupportsPrefix,
+)
+from mroi.codecs.filters import Planar, filter_class
+from mroi.codecs.registry import build
+from mroi.errors import CodecError, DecodeError, MroiError
+
+__all__ = ["Pipeline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """A codec and the filters before it, in the order in which encoding applies them."""
+
+    codec: Codec
+    filters: tuple[Filter, ...] = ()
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """What the whole promises: the weakest promise of its steps (CDC-5)."""
+        return max([self.codec.fidelity, *(step.fidelity for step in self.filters)])
+
+    @property
+    def supports_levels(self) -> bool:
+        """Whether `decode_level` works: the codec can, and no filter moves voxels."""
+        return isinstance(self.codec, SupportsLevels) and not self._moves_voxels()
+
+    @property
+    def supports_prefix(self) -> bool:
+        """Whether `decode_prefix` costs less than `decode`."""
+        return isinstance(self.codec, SupportsPrefix)
+
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        """Return why chunks of this kind cannot be taken, naming those that can, or None."""
+        try:
+            *_, coded = self._specs(spec)
+        except CodecError as exc:
+            return exc.message
+        return self.codec.refuses(coded)
+
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes:
+        """Return the payload of a C-contiguous chunk of ``spec.shape`` and ``spec.dtype``.
+
+        Raises
+        ------
+        CodecError
+            If the codec or a filter cannot take this chunk; the message says what it takes.
+        """
+        if reason := self.refuses(spec):
+            raise CodecError(reason)
+        *before, coded = self._specs(spec)
+        for step, kind in zip(self.filters, before, strict=True):
+            chunk = step.apply(chunk, kind)
+        try:
+            return self.codec.encode(np.ascontiguousarray(chunk), coded)
+        except MroiError:
+            raise
+        except Exception as exc:  # a codec is not trusted to raise ours
+            raise CodecError(f"{self.codec.name}: {exc!r}") from exc
+
+    def decode(self, payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
+        """Return the chunk, C-contiguous, of ``spec.shape`` and ``spec.dtype``.
+
+        Raises
+        ------
+        DecodeError
+            If the payload is not one chunk of this kind (rule CHK-8).
+        CodecUnavailableError
+            If the library that decodes it is not installed.
+        """
+        return self._decode(payload, spec, spec, self.codec.decode)
+
+    def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int) -> NDArray[Any]:
+        """Return the first `count` slices, decoding no more than the codec must."""
+        if not isinstance(self.codec, SupportsPrefix):
+            return self.decode(payload, spec)[:count]
+        part = replace(spec, shape=(count, *spec.shape[1:]))
+        codec = self.codec
+
+        def decode(payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
+            return codec.decode_prefix(payload, spec, count)
+
+        return self._decode(payload, spec, part, decode)
+
+    def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int) -> NDArray[Any]:
+        """Return the chunk with rows and columns divided by ``2**level``, rounded up.
+
+        Raises
+        ------
+        CodecError
+            If `supports_levels` is false, or as `decode`.
+        """
+        if not isinstance(self.codec, SupportsLevels) or self._moves_voxels():
+            raise CodecError(f"{self.codec.name} cannot decode at a reduced resolution")
+        slices, rows, columns, *samples = spec.shape
+        scale = 2**level
+        part = replace(spec, shape=(slices, -(-rows // scale), -(-columns // scale), *samples))
+        codec = self.codec
+
+        def decode(payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
+            return codec.decode_level(payload, spec, level)
+
+        return self._decode(payload, spec, part, decode)
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record of this pipeline that the file holds beside the codec's name."""
+        return {
+            "encoder": self.codec.settings(),
+            "filters": [{"name": step.name, "params": step.params()} for step in self.filters],
+            "impl": self.codec.implementation(),
+            "params": self.codec.params(),
+        }
+
+    @classmethod
+    def from_json(cls, name: str, record: Mapping[str, object]) -> Self:
+        """Return the pipeline that decodes what was written under `name` with `record`.
+
+        Settings of the encoder and the name of its implementation are records; they change
+        nothing here.
+
+        Raises
+        ------
+        CodecUnavailableError
+            If the codec, or a filter, is not known here.
+        CodecError
+            If `record` is not as `to_json` writes it (rule CDC-6).
+        """
+        if sorted(record) != ["encoder", "filters", "impl", "params"]:
+            raise CodecError(f"codec record of {name!r} has the keys {sorted(record)}", "CDC-6")
+        params, filters = record["params"], record["filters"]
+        objects = isinstance(params, dict) and isinstance(record["encoder"], dict)
+        if not objects or not isinstance(filters, list) or not isinstance(record["impl"], str):
+            raise CodecError(f"codec record of {name!r} has a value of a wrong type", "CDC-6")
+        steps = tuple(_filter(step) for step in filters)
+        return cls(build(name, params), steps)  # type: ignore[arg-type]  # a dict: `objects`
+
+    def _specs(self, spec: ChunkSpec) -> list[ChunkSpec]:
+        """Return the kind of chunk that each filter takes, and last the one the codec takes."""
+        specs = [spec]
+        for step in self.filters:
+            specs.append(step.output(specs[-1]))
+        return specs
+
+    def _moves_voxels(self) -> bool:
+        return any(isinstance(step, Planar) for step in self.filters)
+
+    def _decode(
+        self,
+        payload: Buffer,
+        whole: ChunkSpec,
+        part: ChunkSpec,
+        decode: Callable[[Buffer, ChunkSpec], NDArray[Any]],
+    ) -> NDArray[Any]:
+        """Return the chunk `part` of a payload that holds the chunk `whole`."""
+        coded = self._specs(whole)[-1]
+        *before, wanted = self._specs(part)
+        try:
+            chunk = decode(payload, coded)
+        except MroiError:
+            raise
+        except Exception as exc:  # on strange bytes a codec may raise anything
+            raise DecodeError(f"{self.codec.name}: {exc!r}", "CHK-8") from exc
+        if not isinstance(chunk, np.ndarray):
+            raise DecodeError(f"{self.codec.name} gave a {type(chunk).__name__}", "CHK-8")
+        if chunk.shape != wanted.shape or chunk.dtype != wanted.dtype:
+            raise DecodeError(
+                f"{self.codec.name} gave {chunk.dtype} {chunk.shape}, "
+                f"not {wanted.dtype} {wanted.shape}",
+                "CHK-8",
+            )
+        for step, kind in zip(reversed(self.filters), reversed(before), strict=True):
+            chunk = step.invert(chunk, kind)
+        return np.ascontiguousarray(chunk)
+
+
+def _filter(step: object) -> Filter:
+    if not isinstance(step, dict) or sorted(step) != ["name", "params"]:
+        raise CodecError(f"filter is {step!r}, not a name with params", "CDC-6")
+    if not isinstance(step["name"], str) or not isinstance(step["params"], dict):
+        raise CodecError(f"filter is {step!r}, not a name with params", "CDC-6")
+    return filter_class(step["name"]).from_params(step["params"])
