@@ -1,0 +1,78 @@
+"""Element types: NIfTI-1 datatype codes and the numpy types that hold them (section "GEOM")."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+__all__ = ["DATATYPES", "Datatype", "datatype_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Datatype:
+    """One element type of a volume.
+
+    Attributes
+    ----------
+    code : int
+        NIfTI-1 datatype code.
+    name : str
+        Name as in the NIfTI-1 header documentation.
+    sample : numpy dtype
+        Little-endian type of one sample; ``V16`` and ``V32`` for the opaque types.
+    samples : int
+        Samples of an element: 1, or 3 and 4 for RGB and RGBA.
+    swap : int
+        Bytes that are reversed together when the byte order changes.
+    """
+
+    code: int
+    name: str
+    sample: np.dtype[Any]
+    samples: int
+    swap: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.sample.itemsize * self.samples
+
+
+def _plain(code: int, name: str) -> Datatype:
+    dtype = np.dtype(name).newbyteorder("<")
+    swap = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+    return Datatype(code, name, dtype, 1, swap)
+
+
+DATATYPES: dict[int, Datatype] = {
+    kind.code: kind
+    for kind in (
+        _plain(2, "uint8"),
+        _plain(4, "int16"),
+        _plain(8, "int32"),
+        _plain(16, "float32"),
+        _plain(32, "complex64"),
+        _plain(64, "float64"),
+        Datatype(128, "RGB24", np.dtype("u1"), 3, 1),
+        _plain(256, "int8"),
+        _plain(512, "uint16"),
+        _plain(768, "uint32"),
+        _plain(1024, "int64"),
+        _plain(1280, "uint64"),
+        Datatype(1536, "float128", np.dtype("V16"), 1, 16),
+        _plain(1792, "complex128"),
+        Datatype(2048, "complex256", np.dtype("V32"), 1, 16),
+        Datatype(2304, "RGBA32", np.dtype("u1"), 4, 1),
+    )
+}
+
+
+def datatype_of(dtype: np.dtype[Any], samples: int = 1) -> Datatype | None:
+    """Return the type whose samples are `dtype` (in any byte order), or None."""
+    wanted = dtype.newbyteorder("<")
+    for kind in DATATYPES.values():
+        if kind.sample == wanted and kind.samples == samples:
+            return kind
+    return None

@@ -1,0 +1,111 @@
+"""Payloads of the smaller metadata frames: SLSC, sLPo, dIGE, pADd, and compressed ones."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.errors import FormatError, LimitError
+from mroi.format.geom import Geom
+from mroi.limits import Limits
+
+__all__ = [
+    "Digest",
+    "DigestScope",
+    "build_digest",
+    "deflate_payload",
+    "inflate_payload",
+    "parse_digest",
+    "parse_positions",
+    "parse_rescale",
+]
+
+_DIGEST = struct.Struct("<BB6s32s")
+_MAX_RATIO = 200
+_RATIO_FLOOR = 1 << 20
+
+
+class DigestScope(IntEnum):
+    """What a digest is of."""
+
+    ROI = 1
+    VOLUME = 2
+    SOURCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """A SHA-256 of what `scope` says."""
+
+    scope: DigestScope
+    sha256: bytes
+
+
+def parse_digest(data: bytes, *, ordinal: int, offset: int) -> Digest:
+    """Parse the payload of dIGE (MET-2)."""
+    if len(data) != _DIGEST.size:
+        raise FormatError(f"dIGE of {len(data)} bytes", "MET-2", offset)
+    algorithm, scope, reserved, sha256 = _DIGEST.unpack(data)
+    if algorithm != 1 or scope not in (1, 2, 3) or scope != ordinal or any(reserved):
+        raise FormatError(f"dIGE {ordinal}: algorithm {algorithm}, scope {scope}", "MET-2", offset)
+    return Digest(DigestScope(scope), sha256)
+
+
+def build_digest(digest: Digest) -> bytes:
+    """Return the payload of dIGE."""
+    return _DIGEST.pack(1, digest.scope, bytes(6), digest.sha256)
+
+
+def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
+    """Parse the payload of SLSC: (slices, 2) pairs of slope and inter."""
+    if len(data) != 16 * geom.slice_count or (geom.slope, geom.inter) != (1.0, 0.0):
+        raise FormatError(f"SLSC of {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset)
+    pairs = np.frombuffer(data, dtype="<f8").reshape(-1, 2)
+    if not np.isfinite(pairs).all():
+        raise FormatError("SLSC: numbers are not finite", "SLS-1", offset)
+    return pairs
+
+
+def parse_positions(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
+    """Parse the payload of sLPo: (slices, 3) positions, mm, LPS+."""
+    if len(data) != 24 * geom.slice_count:
+        raise FormatError(f"sLPo of {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset)
+    positions = np.frombuffer(data, dtype="<f8").reshape(-1, 3)
+    if not np.isfinite(positions).all():
+        raise FormatError("sLPo: numbers are not finite", "MET-3", offset)
+    return positions
+
+
+def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
+    """Undo flag 1 of a metadata frame (FRM-11), within `limits`."""
+    import zstandard
+
+    try:
+        frame = zstandard.get_frame_parameters(data)
+    except zstandard.ZstdError as exc:
+        raise FormatError(f"metadata is no Zstandard frame: {exc}", "FRM-11", offset) from exc
+    size = frame.content_size
+    if size == zstandard.CONTENTSIZE_UNKNOWN or frame.dict_id:
+        raise FormatError("metadata frame without content size", "FRM-11", offset)
+    if size > limits.metadata_size or size > max(_RATIO_FLOOR, len(data) * _MAX_RATIO):
+        raise LimitError(f"metadata inflates to {size:,} bytes", "LIM-1", offset)
+    try:
+        content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
+            data, allow_extra_data=False
+        )
+    except zstandard.ZstdError as exc:
+        raise FormatError(f"metadata does not inflate: {exc}", "FRM-11", offset) from exc
+    if len(content) != size:
+        raise FormatError(f"metadata inflates to {len(content)} bytes, not {size}", "FRM-11", offset)
+    return content
+
+
+def deflate_payload(data: bytes) -> bytes:
+    """Return `data` as one Zstandard frame with its content size."""
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=9, write_checksum=False).compress(data)

@@ -1,0 +1,269 @@
+"""Prefix, frame header and footer: the records that hold a file together."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+
+from typing_extensions import Buffer
+
+from mroi.errors import ChecksumError, FormatError
+from mroi.format.checksum import crc32
+
+__all__ = [
+    "ALIGNMENT",
+    "FOOTER_SIZE",
+    "FRAME_HEADER_SIZE",
+    "MAGIC",
+    "PREFIX_SIZE",
+    "TAIL_MAGIC",
+    "ChunkState",
+    "Footer",
+    "FrameHeader",
+    "Incompat",
+    "Prefix",
+    "align",
+    "build_footer",
+    "build_frame",
+    "build_prefix",
+    "check_payload",
+    "parse_footer",
+    "parse_frame_header",
+    "parse_prefix",
+    "prefix_size_of",
+]
+
+MAGIC = b"\x89MROI\r\n\n"
+TAIL_MAGIC = MAGIC[::-1]
+ALIGNMENT = 8
+
+_PREFIX = struct.Struct("<8sBBHIQQIIQQB3s")
+_FRAME = struct.Struct("<I4sQIBBHI")
+_FOOTER = struct.Struct("<QQ8s8s")
+_U32 = struct.Struct("<I")
+
+PREFIX_SIZE = _PREFIX.size + 4
+FRAME_HEADER_SIZE = _FRAME.size + 4
+FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
+_MAX_PREFIX_SIZE = 4096
+_COMPRESSIBLE = frozenset({b"nIFt", b"dCMh", b"jSOn"})
+
+
+class Incompat(IntFlag):
+    """Bits that a reader must know (section "Versions and flags")."""
+
+    PARTIAL = 1
+    BACKGROUND_PLANE = 2
+
+
+class ChunkState(IntEnum):
+    """The flags of a CHNK frame: how the payload stands for the voxels."""
+
+    ENCODED = 0
+    CONST = 1
+    STORED = 2
+    MISSING = 4
+
+
+def align(size: int) -> int:
+    """Return `size` rounded up to a multiple of 8."""
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """The first 64 bytes; see the table "Prefix" of the specification."""
+
+    head_size: int
+    sync: int
+    incompat: Incompat = Incompat(0)
+    index_offset: int = 0
+    file_size: int = 0
+    prefix_size: int = PREFIX_SIZE
+    version_minor: int = 0
+
+
+def prefix_size_of(data: bytes) -> int:
+    """Check the first 12 bytes and return the size of the whole prefix (PFX-1 to PFX-3)."""
+    if data[:8] != MAGIC:
+        raise FormatError(f"not an mroi file: it starts with {data[:8]!r}", "PFX-1", 0)
+    if data[8] != 1:
+        raise FormatError(f"format version {data[8]}.{data[9]}, this program reads 1.x", "PFX-2", 8)
+    size = int.from_bytes(data[10:12], "little")
+    if size % ALIGNMENT or not PREFIX_SIZE <= size <= _MAX_PREFIX_SIZE:
+        raise FormatError(f"prefix of {size} bytes, expected a multiple of 8 from 64", "PFX-3", 10)
+    return size
+
+
+def parse_prefix(data: bytes) -> Prefix:
+    """Parse a whole prefix, of the size that `prefix_size_of` gives."""
+    size = prefix_size_of(data)
+    (crc,) = _U32.unpack_from(data, size - 4)
+    if crc != crc32(memoryview(data)[: size - 4]):
+        raise ChecksumError("the prefix was changed: its CRC is wrong", "PFX-4", size - 4)
+    (
+        _magic,
+        _major,
+        minor,
+        _size,
+        head_size,
+        incompat,
+        _compat,
+        _autoclear,
+        sync,
+        index_offset,
+        file_size,
+        checksum_id,
+        reserved,
+    ) = _PREFIX.unpack_from(data)
+    if checksum_id != 1:
+        raise FormatError(f"checksum {checksum_id}, expected 1 (CRC-32)", "PFX-5", 56)
+    if any(reserved):
+        raise FormatError(f"reserved bytes are {reserved.hex()}", "PFX-6", 57)
+    if unknown := incompat & ~int(Incompat.PARTIAL | Incompat.BACKGROUND_PLANE):
+        bits = [bit for bit in range(64) if unknown >> bit & 1]
+        raise FormatError(
+            f"the file needs features {bits} that this program does not have; a newer mroi may",
+            "PFX-7",
+            16,
+        )
+    if head_size % ALIGNMENT or head_size <= size:
+        raise FormatError(f"head ends at {head_size}", "PFX-8", 12)
+    if not sync & 0x80:
+        raise FormatError(f"sync word {sync:#010x} has no high bit", "PFX-9", 36)
+    if index_offset and not size <= index_offset < head_size:
+        raise FormatError(f"index at {index_offset} is not in the head", "PFX-10", 40)
+    if index_offset and not file_size:
+        raise FormatError("index in the head, but no file size", "PFX-11", 48)
+    return Prefix(head_size, sync, Incompat(incompat), index_offset, file_size, size, minor)
+
+
+def build_prefix(prefix: Prefix) -> bytes:
+    """Return the 64 bytes of a prefix of this version."""
+    body = _PREFIX.pack(
+        MAGIC,
+        1,
+        0,
+        PREFIX_SIZE,
+        prefix.head_size,
+        prefix.incompat,
+        0,
+        0,
+        prefix.sync,
+        prefix.index_offset,
+        prefix.file_size,
+        1,
+        bytes(3),
+    )
+    return body + _U32.pack(crc32(body))
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """The 32 bytes before a payload; see the table "FrameHeader".
+
+    `payload_crc` is that of the stored payload, `offset` where the header stands in the file.
+    """
+
+    type: bytes
+    length: int
+    payload_crc: int
+    ordinal: int = 0
+    codec_slot: int = 0
+    flags: int = 0
+    offset: int = field(default=0, compare=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the frame: header, payload and padding."""
+        return align(FRAME_HEADER_SIZE + self.length)
+
+    @property
+    def stop(self) -> int:
+        """Offset of the first byte after the frame."""
+        return self.offset + self.size
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether a reader that does not know the type must refuse the file."""
+        return not self.type[0] & 0x20
+
+    def __str__(self) -> str:
+        number = f" {self.ordinal}" if self.type == b"CHNK" or self.ordinal else ""
+        return f"{self.type.decode('ascii', 'replace')}{number}"
+
+
+def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
+    """Parse 32 bytes; `offset` is where they stand in the file, `sync` that of the prefix."""
+    found_sync, kind, length, ordinal, slot, flags, reserved, payload_crc = _FRAME.unpack_from(data)
+    (crc,) = _U32.unpack_from(data, _FRAME.size)
+    if crc != crc32(memoryview(data)[: _FRAME.size]):
+        raise ChecksumError("frame header was changed: its CRC is wrong", "FRM-1", offset)
+    if found_sync != sync:
+        raise FormatError(
+            f"frame of another file: sync {found_sync:#010x}, expected {sync:#010x}", "FRM-2", offset
+        )
+    if not kind.isalpha() or kind[2] & 0x20:
+        raise FormatError(f"frame type {kind!r}", "FRM-3", offset + 4)
+    if reserved or (slot and kind != b"CHNK"):
+        raise FormatError(f"reserved bytes of frame {kind!r} are set", "FRM-4", offset + 20)
+    if flags not in _legal_flags(kind):
+        raise FormatError(f"flags {flags} of frame {kind!r}", "FRM-5", offset + 21)
+    return FrameHeader(kind, length, payload_crc, ordinal, slot, flags, offset)
+
+
+def _legal_flags(kind: bytes) -> tuple[int, ...]:
+    if kind == b"CHNK":
+        return (0, 1, 2, 4)
+    is_private = bool(kind[0] & 0x20 and kind[1] & 0x20)
+    return (0, 1) if kind in _COMPRESSIBLE or is_private else (0,)
+
+
+def check_payload(header: FrameHeader, payload: Buffer, padding: Buffer) -> None:
+    """Check what follows a header: the CRC of the payload (FRM-6) and the padding (FRM-7)."""
+    if crc32(payload) != header.payload_crc:
+        raise ChecksumError(
+            f"payload of {header} was changed: its CRC is wrong",
+            "FRM-6",
+            header.offset + FRAME_HEADER_SIZE,
+        )
+    if any(memoryview(padding)):
+        raise FormatError(
+            f"padding of {header} is not zero",
+            "FRM-7",
+            header.offset + FRAME_HEADER_SIZE + header.length,
+        )
+
+
+def build_frame(
+    kind: bytes, payload: Buffer, *, sync: int, ordinal: int = 0, slot: int = 0, flags: int = 0
+) -> bytes:
+    """Return a whole frame: header, payload, padding."""
+    view = memoryview(payload).cast("B")
+    body = _FRAME.pack(sync, kind, view.nbytes, ordinal, slot, flags, 0, crc32(view))
+    size = FRAME_HEADER_SIZE + view.nbytes
+    return b"".join((body, _U32.pack(crc32(body)), view, bytes(align(size) - size)))
+
+
+@dataclass(frozen=True, slots=True)
+class Footer:
+    """The payload of FOOT; `head_digest` is the start of the SHA-256 of the head."""
+
+    index_offset: int
+    file_size: int
+    head_digest: bytes
+
+
+def parse_footer(payload: Buffer, *, offset: int) -> Footer:
+    """Parse the payload of FOOT, which stands at `offset`."""
+    data = bytes(payload)
+    if len(data) != _FOOTER.size or data[-8:] != TAIL_MAGIC:
+        raise FormatError("footer does not end with the magic", "FOT-1", offset)
+    index_offset, file_size, digest, _magic = _FOOTER.unpack(data)
+    return Footer(index_offset, file_size, digest)
+
+
+def build_footer(footer: Footer) -> bytes:
+    """Return the payload of FOOT."""
+    return _FOOTER.pack(footer.index_offset, footer.file_size, footer.head_digest, TAIL_MAGIC)

@@ -1,0 +1,97 @@
+"""Restricted JSON: one text has one meaning, and parsing it is bounded (JSN-1 to JSN-4)."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import NoReturn
+
+from mroi.errors import FormatError
+
+__all__ = ["MAX_JSON_SIZE", "MAX_PARAMS_SIZE", "build_json", "parse_json"]
+
+MAX_PARAMS_SIZE = 1 << 16
+MAX_JSON_SIZE = 1 << 20
+_MAX_DEPTH = 8
+_MAX_INT = (1 << 53) - 1
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_BRACKET = re.compile(rb"[\[{\]}]")
+
+
+class _Refusal(ValueError):
+    """What the hooks of the parser raise; the second argument is the rule."""
+
+
+def parse_json(data: bytes, *, max_size: int, offset: int | None = None) -> dict[str, object]:
+    """Parse one object; raises `FormatError` with the broken rule."""
+    try:
+        return _parse(data, max_size)
+    except _Refusal as exc:
+        message, rule = exc.args
+        raise FormatError(f"JSON: {message}", rule, offset) from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+        raise FormatError(f"JSON: {exc}", "JSN-1", offset) from exc
+
+
+def _parse(data: bytes, max_size: int) -> dict[str, object]:
+    if len(data) > max_size:
+        raise _Refusal(f"{len(data)} bytes, at most {max_size}", "JSN-4")
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise _Refusal("starts with a byte order mark", "JSN-1")
+    if _depth(data) > _MAX_DEPTH:  # before the recursive parser sees it
+        raise _Refusal(f"nested deeper than {_MAX_DEPTH}", "JSN-4")
+    value = json.loads(
+        data.decode("utf-8"),
+        object_pairs_hook=_members,
+        parse_int=_integer,
+        parse_float=_number,
+        parse_constant=_constant,
+    )
+    if not isinstance(value, dict):
+        raise _Refusal("the top level is not an object", "JSN-1")
+    try:
+        json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise _Refusal("unpaired surrogate", "JSN-2") from None
+    return value
+
+
+def _depth(data: bytes) -> int:
+    depth = deepest = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _members(items: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(items)
+    if len(found) != len(items):
+        raise _Refusal("two members of the same name", "JSN-2")
+    return found
+
+
+def _integer(text: str) -> int:
+    # The length is checked first: int() of a long text is slow.
+    if len(text) > 17 or abs(int(text)) > _MAX_INT:
+        raise _Refusal(f"integer {text[:20]} is beyond 2^53 - 1", "JSN-3")
+    return int(text)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise _Refusal(f"number {text[:20]} is not finite", "JSN-3")
+    return value
+
+
+def _constant(text: str) -> NoReturn:
+    raise _Refusal(f"{text} is not JSON", "JSN-3")
+
+
+def build_json(value: dict[str, object]) -> bytes:
+    """Return the one text that writers use for `value`: sorted members, no white space."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
