@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -183,7 +183,7 @@ def find_image_roi(image: NDArray[Any], slope: float = 1.0, inter: float = 0.0) 
     positive = pixels[pixels > 0]
     if not positive.size:
         return None
-    low, high = _window(_sorted_ranks(positive), positive.size)
+    low, high = _window(_sorted_ranks(positive, np.asarray), positive.size)
     levels = _to_levels(pixels, low, high)
     histogram = np.bincount(levels.ravel(), minlength=256)
     histogram[0] = 0
@@ -194,8 +194,7 @@ def find_image_roi(image: NDArray[Any], slope: float = 1.0, inter: float = 0.0) 
     above = levels > math.floor(threshold)
     if not above.any():
         return None
-    first = _rect(above.any(axis=1), above.any(axis=0), levels.shape)
-    missed = 1 - np.count_nonzero(levels[first.slices]) / count
+    first = _rect(_any(above, 1), _any(above, 0), levels.shape)
     missed = (count - np.count_nonzero(levels[first.slices])) / count
     rect = _widened(first, EXTRA_PADDING, levels.shape) if missed > MISS_LIMIT else first
     final = (count - np.count_nonzero(levels[rect.slices])) / count
@@ -245,11 +244,10 @@ def _volume_levels(planes: NDArray[Any], slope: float, inter: float) -> Levels:
         return levels
 
     slabs = list(_slabs(planes.shape))
-    kept = [_positive(planes[z0:z1], slope, inter) for z0, z1 in slabs]
-    positive = np.concatenate(kept)
-    del kept
+    positive = np.concatenate([_positive(planes[z0:z1], slope, inter) for z0, z1 in slabs])
     if positive.size:
-        low, high = _window(_sorted_ranks(positive, slope, inter), positive.size)
+        ranks = _sorted_ranks(positive, lambda v: _scaled(v, slope, inter), falling=slope < 0)
+        low, high = _window(ranks, positive.size)
         for z0, z1 in slabs:
             levels[z0:z1] = _to_levels(_scaled(planes[z0:z1], slope, inter), low, high)
     return levels
@@ -274,19 +272,19 @@ Ranks = Callable[[int], Any]
 """From a rank, 0 for the smallest, to the intensity that has it: a numpy scalar."""
 
 
-def _sorted_ranks(voxels: NDArray[Any], slope: float = 1.0, inter: float = 0.0) -> Ranks:
-    """Rank the intensities of stored voxels, float32 for float32 pixels that need no scaling."""
-    count = voxels.size
-    wanted = {rank for percent in (1, 99) for rank in _neighbours(count, percent)[:2]}
-    if slope < 0:  # rising intensity is falling voxel
-        wanted = {count - 1 - rank for rank in wanted}
-    voxels.partition(sorted(wanted))
+def _sorted_ranks(
+    voxels: NDArray[Any], intensity: Callable[[Any], Any], *, falling: bool = False
+) -> Ranks:
+    """Rank stored voxels, whose order is changed; `falling` if a larger one is less intense."""
+    last = voxels.size - 1
+    wanted = {rank for percent in (1, 99) for rank in _neighbours(voxels.size, percent)[:2]}
+    voxels.partition(sorted(last - rank for rank in wanted) if falling else sorted(wanted))
 
-    def intensity(rank: int) -> Any:
-        voxel = voxels[count - 1 - rank if slope < 0 else rank : None][:1]
-        return (voxel if voxel.dtype == np.float32 else _scaled(voxel, slope, inter))[0]
+    def at(rank: int) -> Any:
+        index = last - rank if falling else rank
+        return intensity(voxels[index : index + 1])[0]
 
-    return intensity
+    return at
 
 
 def _histogram_ranks(histogram: NDArray[np.int64], values: NDArray[np.float64]) -> Ranks:
@@ -325,7 +323,8 @@ def _to_levels(intensity: NDArray[Any], low: Any, high: Any) -> Levels:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         level = (intensity - low) / (high - low) * type(low)(255)
     # fmax, unlike maximum, takes the 0 where the level is not a number.
-    return np.fmin(np.fmax(level, 0, out=level), 255, out=level).astype(np.uint8)
+    np.fmin(np.fmax(level, 0, out=level), 255, out=level)
+    return cast("Levels", level.astype(np.uint8))
 
 
 # From levels to boxes.
@@ -353,10 +352,10 @@ def _opened_box(levels: Levels, bright: int) -> Box | None:
             kept[0] = False
         if z1 == depth:
             kept[-1] = False
-        lines = kept.any(axis=0)
-        on_x |= lines.any(axis=0)
-        on_y |= lines.any(axis=1)
-        on_z[z0:z1] = kept.any(axis=(1, 2))
+        lines = _any(kept, 0)
+        on_x |= _any(lines, 0)
+        on_y |= _any(lines, 1)
+        on_z[z0:z1] = _any(kept, (1, 2))
     if not on_x.any():
         return None
     (x0, x1), (y0, y1), (z0, z1) = (_extent(on) for on in (on_x, on_y, on_z))
@@ -372,11 +371,11 @@ def _slice_rois(
     floors = np.floor(thresholds).astype(np.uint8)  # level > threshold is level > floor
     for z0, z1 in _slabs(levels.shape):
         above = levels[z0:z1] > floors
-        on_y |= above.any(axis=0)
-        on_z[z0:z1] = above.any(axis=1)
+        on_y |= _any(above, 0)
+        on_z[z0:z1] = _any(above, 1)
 
     shape = rows, depth
-    found = on_y.any(axis=0)
+    found = _any(on_y, 0)
     first = [_rect(on_y[:, x], on_z[:, x], shape) if found[x] else None for x in range(columns)]
     wide = [rect and _widened(rect, EXTRA_PADDING, shape) for rect in first]
     total, missed = _count_missed(levels, bright, [first, wide])
@@ -414,8 +413,9 @@ def _count_missed(
         start, stop = max(z0 - 2, 0), min(z1 + 2, depth)
         closed = _closed(levels[start:stop] >= bright)[z0 - start : z1 - start]
         total += np.count_nonzero(closed, axis=(0, 1))
-        for count, (in_y, in_z) in zip(missed, inside, strict=True):
-            count += np.count_nonzero(closed & ~(in_y & in_z[z0:z1, np.newaxis]), axis=(0, 1))
+        for i, (in_y, in_z) in enumerate(inside):
+            outside = closed & ~(in_y & in_z[z0:z1, np.newaxis])
+            missed[i] += np.count_nonzero(outside, axis=(0, 1))
     return total.tolist(), [count.tolist() for count in missed]
 
 
@@ -432,6 +432,10 @@ def _closed(mask: Mask) -> Mask:
     closed[:, 1:] &= grown[:, :-1]
     closed[:, :-1] &= grown[:, 1:]
     return closed
+
+
+def _any(mask: Mask, axis: int | tuple[int, ...]) -> Mask:
+    return cast("Mask", np.logical_or.reduce(mask, axis=axis))
 
 
 def _extent(on: Mask) -> tuple[int, int]:
