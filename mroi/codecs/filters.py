@@ -47,12 +47,14 @@ class Bias(Filter):
 
     @override
     def apply(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> NDArray[Any]:
-        unsigned = self.output(spec).dtype
-        return np.add(chunk.view(unsigned), self._modulo(unsigned), dtype=unsigned)
+        view: NDArray[Any] = chunk.view(self.output(spec).dtype)
+        biased: NDArray[Any] = view + self._modulo(view.dtype)
+        return biased
 
     @override
     def invert(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> NDArray[Any]:
-        return np.subtract(chunk, self._modulo(chunk.dtype), dtype=chunk.dtype).view(spec.dtype)
+        signed: NDArray[Any] = (chunk - self._modulo(chunk.dtype)).view(spec.dtype)
+        return signed
 
     def _modulo(self, unsigned: np.dtype[Any]) -> NDArray[Any]:
         return np.array([self.offset % 2 ** (8 * unsigned.itemsize)], unsigned)

@@ -28,6 +28,10 @@ _BUILT_IN = {
     "raw": "mroi.codecs.raw:Raw",
     "zstd": "mroi.codecs.zstd:Zstd",
     "deflate": "mroi.codecs.deflate:Deflate",
+    "jpeg2000": "mroi.codecs.jpeg2000:Jpeg2000",
+    "htj2k": "mroi.codecs.htj2k:Htj2k",
+    "jpegls": "mroi.codecs.jpegls:JpegLs",
+    "jpegxl": "mroi.codecs.jpegxl:JpegXl",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

@@ -1,0 +1,88 @@
+"""JPEG 2000 (ITU-T T.800): the image codec of DICOM archives, one slice at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+from typing_extensions import Buffer, override
+
+from mroi.codecs import codestream, fields, openjpeg
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.precision import significant_bits
+from mroi.errors import CodecError
+
+__all__ = ["Jpeg2000"]
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg2000(Codec):
+    """One codestream: integers of 8 and 16 bits, signed and unsigned, gray, RGB and RGBA.
+
+    Parameters
+    ----------
+    ratio : float or None
+        Size of the voxels over the size of the payload to aim at; lossy.
+    psnr : float or None
+        Quality to aim at in dB, the peak being the range of the significant bits; lossy.
+        Without both, the 5/3 wavelet and nothing lost.
+    """
+
+    name: ClassVar[str] = "jpeg2000"
+    id: ClassVar[int] = 4
+    max_slices: ClassVar[int | None] = 1
+
+    ratio: float | None = None
+    psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.ratio is not None:
+            fields.number("jpeg2000: ratio", self.ratio, 1, 10_000)
+        if self.psnr is not None:
+            fields.number("jpeg2000: psnr", self.psnr, 1, 200)
+        if self.ratio is not None and self.psnr is not None:
+            raise CodecError("jpeg2000: ratio or psnr, not both", "CDC-6")
+
+    @property
+    @override
+    def fidelity(self) -> Fidelity:
+        lossless = self.ratio is None and self.psnr is None
+        return Fidelity.LOSSLESS if lossless else Fidelity.LOSSY
+
+    @override
+    @classmethod
+    def probe(cls) -> str | None:
+        return openjpeg.probe()
+
+    @override
+    @classmethod
+    def implementation(cls) -> str:
+        return openjpeg.implementation()
+
+    @override
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        if spec.dtype.kind not in "iu" or spec.dtype.itemsize > 2:
+            return f"jpeg2000 takes integers of 8 and 16 bits, not {spec.dtype}"
+        return Codec.refuses(self, spec)
+
+    @override
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        plane = chunk.reshape(*spec.shape[1:3], spec.samples)
+        bits = significant_bits(chunk, spec)
+        ratio = None if self.ratio is None else self.ratio * bits / (8 * spec.dtype.itemsize)
+        coding = openjpeg.Coding(bits, spec.dtype.kind == "i", ratio, self.psnr)
+        return openjpeg.encode(plane, coding)
+
+    @override
+    def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
+        return self.decode_level(payload, spec, 0)
+
+    def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
+        """Return the slice with rows and columns divided by ``2**level``, rounded up."""
+        view = memoryview(payload).cast("B")
+        signed, bits = spec.dtype.kind == "i", 8 * spec.dtype.itemsize
+        stored = codestream.check(view, spec, bits=bits, signed=signed, high_throughput=False)
+        skip = min(level, stored)
+        plane = openjpeg.decode(view, skip)
+        return codestream.fit(plane, spec, level=level, reduced=skip)

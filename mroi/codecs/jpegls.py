@@ -1,0 +1,133 @@
+"""JPEG-LS (ITU-T T.87): lossless, or near-lossless with an error that is never exceeded."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
+from typing_extensions import Buffer, override
+
+from mroi.codecs import fields, native
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.errors import DecodeError
+
+__all__ = ["JpegLs"]
+
+_SOI, _EOI, _SOS = 0xFFD8, 0xFFD9, 0xFFDA
+_SOF55, _LSE, _COM = 0xFFF7, 0xFFF8, 0xFFFE
+
+
+@dataclass(frozen=True, slots=True)
+class JpegLs(Codec):
+    """One image: unsigned integers of 8 and 16 bits, gray, RGB and RGBA.
+
+    Parameters
+    ----------
+    near : int
+        Largest difference, in units of the voxels, of any voxel from what was encoded;
+        0 is lossless.
+    """
+
+    name: ClassVar[str] = "jpegls"
+    id: ClassVar[int] = 6
+    max_slices: ClassVar[int | None] = 1
+
+    near: int = 0
+
+    def __post_init__(self) -> None:
+        fields.integer("jpegls: near", self.near, 0, 127)
+
+    @property
+    @override
+    def fidelity(self) -> Fidelity:
+        return Fidelity.BOUNDED if self.near else Fidelity.LOSSLESS
+
+    @override
+    @classmethod
+    def probe(cls) -> str | None:
+        return native.find_missing("imagecodecs", "codecs", "JPEGLS")
+
+    @override
+    @classmethod
+    def implementation(cls) -> str:
+        version: str = native.imagecodecs("JPEGLS").jpegls_version()
+        return version
+
+    @override
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        if spec.dtype.kind != "u" or spec.dtype.itemsize > 2:
+            return f"jpegls takes unsigned integers of 8 and 16 bits, not {spec.dtype}"
+        if max(spec.shape[1:3]) > 0xFFFF:
+            return f"jpegls takes up to 65535 rows and columns, not {spec.shape[1:3]}"
+        return Codec.refuses(self, spec)
+
+    @override
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        library = native.imagecodecs("JPEGLS")
+        # The default buffer is too small for noise; a code word has up to 4 times the bits.
+        image: bytes = library.jpegls_encode(chunk[0], self.near, out=4 * spec.size + 4096)
+        start = 2
+        while image[start : start + 2] == b"\xff\xe8":  # SPIFF: says nothing, takes 44 bytes
+            start += 2 + int.from_bytes(image[start + 2 : start + 4], "big")
+        return image[:2] + image[start:]
+
+    @override
+    def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
+        library = native.imagecodecs("JPEGLS")
+        view = memoryview(payload).cast("B")
+        self._check(view, spec)
+        try:
+            plane: NDArray[Any] = library.jpegls_decode(view)
+        except (library.JpeglsError, ValueError) as exc:
+            raise DecodeError(f"jpegls: {exc}", "CHK-8") from exc
+        if plane.shape != spec.shape[1:] or plane.dtype != spec.dtype:
+            raise DecodeError(f"jpegls: {plane.dtype} {plane.shape} came out", "CHK-8")
+        return plane[None]
+
+    def _check(self, view: memoryview, spec: ChunkSpec) -> None:
+        """Refuse an image whose headers are not those of one plane of `spec` in one scan."""
+        if bytes(view[-2:]) != _EOI.to_bytes(2, "big"):
+            raise DecodeError("jpegls: the end of the image is missing", "CHK-8")
+        at, found = 2, False
+        try:
+            (marker,) = struct.unpack_from(">H", view, 0)
+            if marker != _SOI:
+                raise DecodeError("jpegls: not a JPEG-LS image", "CHK-8")
+            while marker != _SOS:
+                marker, length = struct.unpack_from(">HH", view, at)
+                segment = view[at + 4 : at + 2 + length]
+                if length < 2 or len(segment) != length - 2:
+                    raise DecodeError("jpegls: a marker segment is cut short", "CHK-8")
+                at += 2 + length
+                if marker == _SOF55 and not found:
+                    found = True
+                    _check_frame(segment, spec)
+                elif marker == _SOS:
+                    self._check_scan(segment, spec)
+                elif marker != _COM and not (marker == _LSE and segment[0] == 1):
+                    raise DecodeError(f"jpegls: marker {marker:#06x} is not allowed", "CHK-8")
+        except (struct.error, IndexError) as exc:
+            raise DecodeError("jpegls: headers are cut short", "CHK-8") from exc
+        if not found:
+            raise DecodeError("jpegls: the frame header is missing", "CHK-8")
+
+    def _check_scan(self, segment: memoryview, spec: ChunkSpec) -> None:
+        """Check SOS: all components at once, and no more loss than was promised."""
+        components = segment[0]
+        near, _interleave, transform = segment[1 + 2 * components : 4 + 2 * components]
+        if components != spec.samples or near > self.near or transform:
+            raise DecodeError("jpegls: the scan is not the one of this chunk", "CHK-8")
+
+
+def _check_frame(segment: memoryview, spec: ChunkSpec) -> None:
+    """Check SOF55: the shape and the precision of the plane, no subsampling."""
+    precision, rows, columns, components = struct.unpack_from(">BHHB", segment)
+    width = 8 * spec.dtype.itemsize
+    if (rows, columns, components) != (*spec.shape[1:3], spec.samples):
+        raise DecodeError(f"jpegls: the frame is {rows} x {columns} x {components}", "CHK-8")
+    if not width - 8 < precision <= width or len(segment) != 6 + 3 * components:
+        raise DecodeError(f"jpegls: {precision} bits, not up to {width}", "CHK-8")
+    if any(segment[7 + 3 * k] != 0x11 for k in range(components)):
+        raise DecodeError("jpegls: components are subsampled", "CHK-8")

@@ -1,0 +1,49 @@
+"""Libraries that do the work of a codec, imported when first used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from mroi.errors import CodecUnavailableError
+
+__all__ = ["find_missing", "imagecodecs", "load"]
+
+
+def load(module: str, extra: str) -> ModuleType:
+    """Return `module`, which the extra `extra` of this package installs.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If it is not installed or does not work here.
+    """
+    try:
+        return import_module(module)
+    except ImportError as exc:
+        raise CodecUnavailableError(
+            f"{module} cannot be imported ({exc}): pip install 'mroi[{extra}]'"
+        ) from exc
+
+
+def imagecodecs(feature: str) -> ModuleType:
+    """Return imagecodecs, if its build has the codec that it calls `feature`."""
+    library = load("imagecodecs", "codecs")
+    if not getattr(library, feature).available:
+        raise CodecUnavailableError(
+            f"imagecodecs {library.__version__} was built without {feature}: "
+            "pip install --upgrade 'mroi[codecs]'"
+        )
+    return library
+
+
+def find_missing(module: str, extra: str, feature: str = "") -> str | None:
+    """Return what `load`, or `imagecodecs` for a `feature`, would complain of, or None."""
+    try:
+        if feature:
+            imagecodecs(feature)
+        else:
+            load(module, extra)
+    except CodecUnavailableError as exc:
+        return exc.message
+    return None
