@@ -39,7 +39,9 @@ class MroiError(Exception):
     """Base of all errors raised on purpose."""
 
     def __init__(self, message: str, rule: str = "", offset: int | None = None) -> None:
-        super().__init__(message, rule, offset)  # args equal the signature, so errors can be pickled
+        super().__init__(
+            message, rule, offset
+        )  # args equal the signature, so errors can be pickled
         self.message = message
         self.rule = rule
         self.offset = offset

@@ -1,1 +1,36 @@
-"""container"""
+"""The container: frames in order, an index, checks. Payloads and codec names are opaque here.
+
+``parser`` and ``builder`` are sans-IO: bytes to events and values to bytes. ``reader`` and
+``writer`` are the thin shells that own a source or a sink.
+"""
+
+from mroi.container.builder import ContainerBuilder
+from mroi.container.parser import NEED_DATA, ChunkEvent, ContainerParser, EndEvent, HeadEvent
+from mroi.container.reader import Chunk, ContainerReader
+from mroi.container.salvage import Salvaged, salvage
+from mroi.container.sections import Head, MetadataFrame, Tail
+from mroi.container.source import FileObjectSource, FileSource, MemorySource, Source, open_source
+from mroi.container.writer import AtomicFile, ContainerWriter
+
+__all__ = [
+    "NEED_DATA",
+    "AtomicFile",
+    "Chunk",
+    "ChunkEvent",
+    "ContainerBuilder",
+    "ContainerParser",
+    "ContainerReader",
+    "ContainerWriter",
+    "EndEvent",
+    "FileObjectSource",
+    "FileSource",
+    "Head",
+    "HeadEvent",
+    "MemorySource",
+    "MetadataFrame",
+    "Salvaged",
+    "Source",
+    "Tail",
+    "open_source",
+    "salvage",
+]

@@ -297,7 +297,9 @@ def build_roi_record(geom: Geom) -> bytes:
 def check_roi_record(data: bytes | None, geom: Geom, *, offset: int) -> None:
     """Check the payload of rOIB, None if there is none, against GEOM."""
     if (data is not None) != has_roi_record(geom):
-        raise FormatError("rOIB is missing, or there for a volume that it cannot hold", "ROI-1", offset)
+        raise FormatError(
+            "rOIB is missing, or there for a volume that it cannot hold", "ROI-1", offset
+        )
     if data is None:
         return
     expected = build_roi_record(geom)

@@ -76,7 +76,9 @@ def parse_index(data: bytes, *, count: int, first: int, stop: int, offset: int) 
     """
     if len(data) < INDEX_HEADER_SIZE:
         raise FormatError(f"INDX of {len(data)} bytes", "IDX-1", offset)
-    found, entry_size, flags, reserved, stated_first, stated_stop, reserved2 = _HEADER.unpack_from(data)
+    found, entry_size, flags, reserved, stated_first, stated_stop, reserved2 = _HEADER.unpack_from(
+        data
+    )
     if (
         found != count
         or entry_size not in (8, 16)
@@ -97,14 +99,17 @@ def parse_index(data: bytes, *, count: int, first: int, stop: int, offset: int) 
     if not flags and table["crc"].any():
         raise FormatError("INDX: decoded CRCs are set, but its flags say none", "IDX-4", offset)
     lengths = table["length"]
-    # Each length is bounded before they are added up, so that the sum cannot wrap.
-    if stated_first != first or stated_stop > stop or (lengths > np.uint64(stop)).any():
+    # The sum is bounded before it is taken in integers, so that it cannot wrap.
+    total = float(lengths.sum(dtype=np.float64))
+    if stated_first != first or not first <= stated_stop <= stop or total > stop:
         raise FormatError(f"INDX: chunks from {stated_first} to {stated_stop}", "IDX-2", offset)
     crcs = table["crc"].astype(np.uint32) if flags else None
     index = Index(first, lengths.astype(np.int64), crcs)
     if index.stop != stated_stop:
         raise FormatError(
-            f"INDX: chunks end at {stated_stop}, their lengths add up to {index.stop}", "IDX-2", offset
+            f"INDX: chunks end at {stated_stop}, their lengths add up to {index.stop}",
+            "IDX-2",
+            offset,
         )
     return index
 

@@ -63,7 +63,9 @@ def build_digest(digest: Digest) -> bytes:
 def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
     """Parse the payload of SLSC: (slices, 2) pairs of slope and inter."""
     if len(data) != 16 * geom.slice_count or (geom.slope, geom.inter) != (1.0, 0.0):
-        raise FormatError(f"SLSC of {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset)
+        raise FormatError(
+            f"SLSC of {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset
+        )
     pairs = np.frombuffer(data, dtype="<f8").reshape(-1, 2)
     if not np.isfinite(pairs).all():
         raise FormatError("SLSC: numbers are not finite", "SLS-1", offset)
@@ -73,7 +75,9 @@ def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64
 def parse_positions(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
     """Parse the payload of sLPo: (slices, 3) positions, mm, LPS+."""
     if len(data) != 24 * geom.slice_count:
-        raise FormatError(f"sLPo of {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset)
+        raise FormatError(
+            f"sLPo of {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset
+        )
     positions = np.frombuffer(data, dtype="<f8").reshape(-1, 3)
     if not np.isfinite(positions).all():
         raise FormatError("sLPo: numbers are not finite", "MET-3", offset)
@@ -100,7 +104,9 @@ def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
     except zstandard.ZstdError as exc:
         raise FormatError(f"metadata does not inflate: {exc}", "FRM-11", offset) from exc
     if len(content) != size:
-        raise FormatError(f"metadata inflates to {len(content)} bytes, not {size}", "FRM-11", offset)
+        raise FormatError(
+            f"metadata inflates to {len(content)} bytes, not {size}", "FRM-11", offset
+        )
     return content
 
 

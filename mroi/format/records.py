@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, override
 
 from mroi.errors import ChecksumError, FormatError
 from mroi.format.checksum import crc32
@@ -189,6 +189,7 @@ class FrameHeader:
         """Whether a reader that does not know the type must refuse the file."""
         return not self.type[0] & 0x20
 
+    @override
     def __str__(self) -> str:
         number = f" {self.ordinal}" if self.type == b"CHNK" or self.ordinal else ""
         return f"{self.type.decode('ascii', 'replace')}{number}"
@@ -202,7 +203,9 @@ def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
         raise ChecksumError("frame header was changed: its CRC is wrong", "FRM-1", offset)
     if found_sync != sync:
         raise FormatError(
-            f"frame of another file: sync {found_sync:#010x}, expected {sync:#010x}", "FRM-2", offset
+            f"frame of another file: sync {found_sync:#010x}, expected {sync:#010x}",
+            "FRM-2",
+            offset,
         )
     if not kind.isalpha() or kind[2] & 0x20:
         raise FormatError(f"frame type {kind!r}", "FRM-3", offset + 4)

@@ -32,8 +32,6 @@ class Box:
     stop: Triple
 
     def __post_init__(self) -> None:
-        if len(self.start) != 3 or len(self.stop) != 3:
-            raise ValueError("a box has three axes")
         if not all(0 <= lo < hi for lo, hi in zip(self.start, self.stop, strict=True)):
             raise ValueError(f"box {self.start} to {self.stop} is empty or negative")
 

@@ -1,0 +1,330 @@
+"""Random access to a file: open it with one small read, then read chunks by number.
+
+The reader is immutable after opening and may be shared between threads; it can be pickled and
+used after a fork if its source can.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from typing_extensions import Self, override
+
+from mroi.container.sections import (
+    Head,
+    MetadataFrame,
+    Tail,
+    check_chunk_header,
+    check_footer,
+    head_size_of,
+    parse_head,
+    parse_tail,
+)
+from mroi.container.source import Source
+from mroi.errors import FormatError, LimitError, MroiError, TruncatedError
+from mroi.format.index import Index
+from mroi.format.records import (
+    FOOTER_SIZE,
+    FRAME_HEADER_SIZE,
+    PREFIX_SIZE,
+    ChunkState,
+    FrameHeader,
+    Prefix,
+    check_payload,
+    parse_footer,
+    parse_frame_header,
+    parse_prefix,
+    prefix_size_of,
+)
+from mroi.limits import DEFAULT_LIMITS, Limits
+
+__all__ = ["Chunk", "ContainerReader"]
+
+_FIRST_READ = 1 << 14  # holds the head of a file with up to about 1,800 chunks
+_RUN_SIZE = 1 << 23  # adjacent chunks are read together up to this many bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One chunk as stored, checked but not decoded.
+
+    Attributes
+    ----------
+    ordinal : int
+        Number of the chunk.
+    state : ChunkState
+        How the payload stands for the voxels.
+    slot : int
+        Codec slot.
+    payload : memoryview
+        The payload.
+    size : int
+        Bytes of the decoded chunk.
+    decoded_crc : int or None
+        CRC of the decoded chunk, if the index has it.
+    """
+
+    ordinal: int
+    state: ChunkState
+    slot: int
+    payload: memoryview
+    size: int
+    decoded_crc: int | None
+
+
+class ContainerReader:
+    """A file, opened.
+
+    Attributes
+    ----------
+    source : Source
+        Where its bytes come from.
+    head : Head
+        Geometry, codecs, metadata of the head.
+    index : Index
+        Where its chunks are.
+    size : int
+        Bytes of the file.
+    """
+
+    def __init__(self, source: Source, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self.source = source
+        self.limits = limits
+        self.size = source.size()
+        first = source.read(0, min(_FIRST_READ, self.size))
+        prefix = _parse_prefix(first)
+        head_size_of(prefix, limits)
+        self._check_size(prefix)
+        if len(first) < prefix.head_size:
+            first += source.read(len(first), prefix.head_size - len(first))
+        self.head: Head = parse_head(
+            prefix, first[prefix.prefix_size : prefix.head_size], stop=self.size, limits=limits
+        )
+        self._tail: Tail | None = None
+        self._tail_lock = threading.Lock()
+        if self.head.index is None:
+            self.index: Index = self._read_tail().index
+        else:
+            self.index = self.head.index
+            if not source.is_remote:  # OPN-1: for others the size was checked
+                self._check_footer()
+
+    def _check_size(self, prefix: Prefix) -> None:
+        """Check the size in the prefix, if it has one, against that of the file."""
+        if self.size < prefix.head_size + FOOTER_SIZE:
+            raise TruncatedError(
+                f"the file ends early: {self.size:,} bytes, its head and footer need "
+                f"{prefix.head_size + FOOTER_SIZE:,}",
+                "LAY-4",
+                self.size,
+            )
+        if prefix.file_size in (0, self.size):
+            return
+        if self._ends_with_footer(prefix):
+            raise FormatError(
+                f"prefix: file of {prefix.file_size:,} bytes, it has {self.size:,}", "PFX-11", 48
+            )
+        if self.size < prefix.file_size:
+            raise TruncatedError(
+                f"the file ends early: {self.size:,} of {prefix.file_size:,} bytes",
+                "LAY-4",
+                self.size,
+            )
+        raise FormatError(
+            f"{self.size - prefix.file_size:,} bytes after the end of the file",
+            "LAY-1",
+            prefix.file_size,
+        )
+
+    def _ends_with_footer(self, prefix: Prefix) -> bool:
+        try:
+            header, payload = self._read_frame(self.size - FOOTER_SIZE, FOOTER_SIZE, prefix)
+            return header.type == b"FOOT" and parse_footer(payload, offset=0).file_size == self.size
+        except MroiError:
+            return False
+
+    def _read_frame(self, offset: int, size: int, prefix: Prefix) -> tuple[FrameHeader, memoryview]:
+        """Read and check the frame that takes the `size` bytes at `offset`."""
+        frame = memoryview(self.source.read(offset, size))
+        header = parse_frame_header(frame[:FRAME_HEADER_SIZE], sync=prefix.sync, offset=offset)
+        if header.size != size:
+            raise FormatError(
+                f"{header} takes {header.size:,} bytes, not {size:,}", "FRM-8", offset
+            )
+        stop = FRAME_HEADER_SIZE + header.length
+        payload = frame[FRAME_HEADER_SIZE:stop]
+        check_payload(header, payload, frame[stop:])
+        return header, payload
+
+    def _check_footer(self) -> None:
+        offset = self.size - FOOTER_SIZE
+        header, payload = self._read_footer(offset)
+        footer = parse_footer(payload, offset=offset + FRAME_HEADER_SIZE)
+        check_footer(
+            footer,
+            self.head,
+            index_offset=self.head.prefix.index_offset,
+            size=self.size,
+            offset=header.offset,
+        )
+        if self.index.stop > offset:
+            raise FormatError("INDX: chunks reach into the footer", "IDX-5", offset)
+
+    def _read_footer(self, offset: int) -> tuple[FrameHeader, memoryview]:
+        """Read the last frame; if there is none, say that the file is cut, not what is there."""
+        try:
+            header, payload = self._read_frame(offset, FOOTER_SIZE, self.head.prefix)
+        except FormatError as exc:
+            if self.head.prefix.file_size:
+                raise
+            raise TruncatedError(
+                f"the file has no footer, so its end is missing ({exc.message})", "LAY-4", self.size
+            ) from exc
+        if header.type != b"FOOT":
+            raise TruncatedError(f"the file ends with {header}, not FOOT", "LAY-4", self.size)
+        return header, payload
+
+    def _read_tail(self) -> Tail:
+        """Read and check everything after the chunks, once."""
+        with self._tail_lock:
+            if self._tail is None:
+                if self.head.index is None:
+                    offset = self.size - FOOTER_SIZE
+                    _header, payload = self._read_footer(offset)
+                    start = parse_footer(payload, offset=offset + FRAME_HEADER_SIZE).index_offset
+                    if not self.head.prefix.head_size <= start < offset:
+                        raise FormatError(f"FOOT: index at {start}", "FOT-2", offset)
+                else:
+                    start = self.head.index.stop
+                bound = self.limits.metadata_stored + self.limits.head_size
+                if self.size - start > bound:
+                    raise LimitError(f"tail of {self.size - start:,} bytes", "LIM-1", start)
+                data = self.source.read(start, self.size - start)
+                self._tail = parse_tail(data, self.head, base=start, limits=self.limits)
+            return self._tail
+
+    # -- metadata --------------------------------------------------------------------------
+
+    @property
+    def frames(self) -> tuple[MetadataFrame, ...]:
+        """All ancillary frames, of the head and of the tail."""
+        return self.head.frames + self._read_tail().frames
+
+    def find_metadata(self, kind: bytes, ordinal: int = 0) -> bytes | None:
+        """Return the payload of an ancillary frame, inflated, or None if there is none."""
+        for frame in self.frames:
+            if frame.key == (kind, ordinal):
+                if frame.header.length > self.limits.metadata_stored:
+                    raise LimitError(
+                        f"{frame.header} of {frame.header.length:,} bytes",
+                        "LIM-1",
+                        frame.header.offset,
+                    )
+                return frame.content(self.limits)
+        return None
+
+    # -- chunks ----------------------------------------------------------------------------
+
+    def read_chunk(self, ordinal: int) -> Chunk:
+        """Read one chunk with one read of the source, and check it."""
+        start, stop = self._extent(ordinal, ordinal)
+        return self._parse_chunk(ordinal, start, memoryview(self.source.read(start, stop - start)))
+
+    def iter_chunks(self, ordinals: Sequence[int]) -> Iterator[Callable[[], Chunk]]:
+        """Yield, for each of the ascending `ordinals`, a call that gives its chunk.
+
+        Runs of adjacent chunks of a remote source are fetched together, lazily, one run ahead of
+        the calls; the calls may be made in any thread.
+        """
+        if not self.source.is_remote:
+            for ordinal in ordinals:
+                yield lambda ordinal=ordinal: self.read_chunk(ordinal)  # type: ignore[misc]
+            return
+        for run in self._runs(ordinals):
+            base, stop = self._extent(run[0], run[-1])
+            data = memoryview(self.source.read(base, stop - base))
+            for ordinal in run:
+                start, end = self._extent(ordinal, ordinal)
+                frame = data[start - base : end - base]
+                yield lambda ordinal=ordinal, start=start, frame=frame: self._parse_chunk(  # type: ignore[misc]
+                    ordinal, start, frame
+                )
+
+    def _runs(self, ordinals: Sequence[int]) -> Iterator[list[int]]:
+        run: list[int] = []
+        for ordinal in ordinals:
+            if run:
+                start, stop = self._extent(run[0], ordinal)
+                if ordinal != run[-1] + 1 or stop - start > _RUN_SIZE:
+                    yield run
+                    run = []
+            run.append(ordinal)
+        if run:
+            yield run
+
+    def _extent(self, first: int, last: int) -> tuple[int, int]:
+        offsets = self.index.offsets
+        return int(offsets[first]), int(offsets[last + 1])
+
+    def _parse_chunk(self, ordinal: int, offset: int, frame: memoryview) -> Chunk:
+        header = parse_frame_header(
+            frame[:FRAME_HEADER_SIZE], sync=self.head.prefix.sync, offset=offset
+        )
+        size = check_chunk_header(header, self.head, ordinal, self.limits)
+        if header.length != self.index.lengths[ordinal]:
+            raise FormatError(
+                f"{header}: {header.length:,} bytes, the index says {self.index.lengths[ordinal]:,}",
+                "IDX-3",
+                offset,
+            )
+        stop = FRAME_HEADER_SIZE + header.length
+        payload = frame[FRAME_HEADER_SIZE:stop]
+        check_payload(header, payload, frame[stop:])
+        crcs = self.index.decoded_crcs
+        crc = None if crcs is None else int(crcs[ordinal])
+        state = ChunkState(header.flags)
+        if state is ChunkState.MISSING and crc:
+            raise FormatError(f"{header} is missing, but has a decoded CRC", "IDX-4", offset)
+        return Chunk(ordinal, state, header.codec_slot, payload, size, crc)
+
+    def state_of(self, ordinal: int) -> ChunkState:
+        """Read the state of a chunk from its header alone."""
+        offset, _stop = self._extent(ordinal, ordinal)
+        header = parse_frame_header(
+            self.source.read(offset, FRAME_HEADER_SIZE), sync=self.head.prefix.sync, offset=offset
+        )
+        check_chunk_header(header, self.head, ordinal, self.limits)
+        return ChunkState(header.flags)
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    @override
+    def __getstate__(self) -> dict[str, Any]:
+        state = self.__dict__.copy()
+        del state["_tail_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._tail_lock = threading.Lock()
+
+
+def _parse_prefix(first: bytes) -> Prefix:
+    if len(first) < 12:
+        raise TruncatedError(f"a file of {len(first)} bytes is no mroi file", "LAY-4", len(first))
+    size = prefix_size_of(first)
+    if len(first) < max(size, PREFIX_SIZE):
+        raise TruncatedError("the file ends in its prefix", "LAY-4", len(first))
+    return parse_prefix(first[:size])

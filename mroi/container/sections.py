@@ -1,0 +1,375 @@
+"""The head and the tail of a file as checked values. No IO: whole sections in, values out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.errors import ChecksumError, FormatError, LimitError, TruncatedError
+from mroi.format.codec_table import CodecEntry, Role, parse_codec_table
+from mroi.format.geom import Background, Geom, check_roi_record, parse_geom
+from mroi.format.index import Index, parse_index
+from mroi.format.metadata import inflate_payload, parse_digest, parse_positions, parse_rescale
+from mroi.format.records import (
+    FRAME_HEADER_SIZE,
+    ChunkState,
+    Footer,
+    FrameHeader,
+    Incompat,
+    Prefix,
+    check_payload,
+    parse_footer,
+    parse_frame_header,
+)
+from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
+from mroi.limits import Limits
+
+__all__ = [
+    "Head",
+    "MetadataFrame",
+    "Tail",
+    "check_chunk_header",
+    "check_footer",
+    "head_size_of",
+    "iter_frames",
+    "parse_head",
+    "parse_tail",
+]
+
+_CRITICAL = frozenset({b"GEOM", b"CODC", b"SLSC", b"CHNK", b"INDX", b"FOOT"})
+_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"dCMh", b"jSOn", b"sLPo"})
+_NIFTI_PARTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataFrame:
+    """An ancillary frame as stored; `payload` is compressed if bit 1 of the flags is set."""
+
+    header: FrameHeader
+    payload: bytes
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """Type and ordinal: what a file has at most once."""
+        return self.header.type, self.header.ordinal
+
+    def content(self, limits: Limits) -> bytes:
+        """Return the payload, inflated if it is stored so."""
+        if not self.header.flags:
+            return self.payload
+        return inflate_payload(self.payload, limits, offset=self.header.offset)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Everything before the first chunk.
+
+    Attributes
+    ----------
+    geom : Geom
+        Geometry of the volume and its chunks.
+    codecs : tuple of CodecEntry
+        The slots.
+    rescale : (slices, 2) ndarray of float64, or None
+        Slope and inter of each slice, if they differ between slices.
+    frames : tuple of MetadataFrame
+        Ancillary frames of the head, without rOIB and padding.
+    index : Index or None
+        The index, if it is in the head.
+    digest : bytes
+        First 8 bytes of the SHA-256 of the head.
+    """
+
+    prefix: Prefix
+    geom: Geom
+    codecs: tuple[CodecEntry, ...]
+    rescale: NDArray[np.float64] | None
+    frames: tuple[MetadataFrame, ...]
+    index: Index | None
+    digest: bytes
+
+    @cached_property
+    def chunk_count(self) -> int:
+        """Number of all chunks."""
+        return self.geom.grid.chunks
+
+
+@dataclass(frozen=True)
+class Tail:
+    """Everything after the last chunk."""
+
+    index: Index
+    frames: tuple[MetadataFrame, ...]
+    footer: Footer
+
+
+def iter_frames(
+    data: bytes, *, base: int, sync: int, limits: Limits, ends_file: bool = False
+) -> Iterator[tuple[FrameHeader, bytes]]:
+    """Yield the frames of a section that stands at `base` and is all of `data`, checked.
+
+    A frame that does not fit breaks FRM-8, or LAY-4 where the section `ends_file`.
+    """
+    at = 0
+    view = memoryview(data)
+    for _ in range(limits.frames):
+        if at == len(data):
+            return
+        if at + FRAME_HEADER_SIZE > len(data):
+            raise _does_not_fit(f"{len(data) - at} bytes are left over", base + at, ends_file)
+        header = parse_frame_header(view[at : at + FRAME_HEADER_SIZE], sync=sync, offset=base + at)
+        stop = at + header.size
+        if stop > len(data):
+            message = f"{header} needs {header.size:,} bytes, {len(data) - at:,} are left"
+            raise _does_not_fit(message, base + at, ends_file)
+        start = at + FRAME_HEADER_SIZE
+        payload = view[start : start + header.length]
+        check_payload(header, payload, view[start + header.length : stop])
+        yield header, bytes(payload)
+        at = stop
+    if at != len(data):
+        raise LimitError(f"more than {limits.frames} frames", "LIM-1", base + at)
+
+
+def _does_not_fit(message: str, offset: int, ends_file: bool) -> FormatError:  # noqa: FBT001
+    if ends_file:
+        return TruncatedError(message, "LAY-4", offset)
+    return FormatError(message, "FRM-8", offset)
+
+
+def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Head:
+    """Parse the head.
+
+    Parameters
+    ----------
+    data : bytes
+        From the end of the prefix to `head_size`.
+    stop : int
+        Size of the file, or a bound on it.
+    """
+    frames = iter_frames(data, base=prefix.prefix_size, sync=prefix.sync, limits=limits)
+    header, payload = _next(frames, prefix)
+    roi_record: bytes | None = None
+    if header.type == b"rOIB":
+        roi_record, roi_offset = payload, header.offset + FRAME_HEADER_SIZE
+        header, payload = _next(frames, prefix)
+    else:
+        roi_offset = header.offset
+    _expect(header, b"GEOM")
+    geom = parse_geom(payload, offset=header.offset + FRAME_HEADER_SIZE)
+    _check_limits(geom, limits, offset=header.offset)
+    check_roi_record(roi_record, geom, offset=roi_offset)
+    header, payload = _next(frames, prefix)
+    _expect(header, b"CODC")
+    codecs = parse_codec_table(payload, offset=header.offset + FRAME_HEADER_SIZE)
+    _check_flags(prefix, geom, codecs)
+    rescale: NDArray[np.float64] | None = None
+    index: Index | None = None
+    metadata: list[MetadataFrame] = []
+    seen = {(b"GEOM", 0), (b"CODC", 0)}
+    for header, payload in frames:
+        if index is not None:
+            raise FormatError(f"{header} after INDX in the head", "HED-2", header.offset)
+        _check_unique(header, seen)
+        if header.type == b"SLSC":
+            rescale = parse_rescale(payload, geom, offset=header.offset)
+        elif header.type == b"INDX":
+            if header.offset != prefix.index_offset:
+                raise FormatError("INDX is not where the prefix says", "PFX-10", header.offset)
+            index = parse_index(
+                payload,
+                count=geom.grid.chunks,
+                first=prefix.head_size,
+                stop=stop,
+                offset=header.offset + FRAME_HEADER_SIZE,
+            )
+        else:
+            _add_metadata(MetadataFrame(header, payload), geom, metadata)
+    if prefix.index_offset and index is None:
+        raise FormatError("no INDX where the prefix says", "PFX-10", prefix.index_offset)
+    digest = hashlib.sha256(data).digest()[:8]
+    return Head(prefix, geom, codecs, rescale, tuple(metadata), index, digest)
+
+
+def parse_tail(data: bytes, head: Head, *, base: int, limits: Limits) -> Tail:
+    """Parse the tail, which stands at `base` and ends the file."""
+    prefix, size = head.prefix, base + len(data)
+    seen = {frame.key for frame in head.frames}
+    index, footer = head.index, None
+    index_offset = prefix.index_offset
+    metadata: list[MetadataFrame] = []
+    for header, payload in iter_frames(
+        data, base=base, sync=prefix.sync, limits=limits, ends_file=True
+    ):
+        if footer is not None:
+            raise FormatError(f"{header} after FOOT", "LAY-1", header.offset)
+        _check_unique(header, seen)
+        if header.type == b"INDX":
+            if index is not None:
+                raise FormatError("second INDX", "LAY-2", header.offset)
+            if header.offset != base:
+                raise FormatError("INDX is not the first frame of the tail", "FOT-5", header.offset)
+            index_offset = base
+            index = parse_index(
+                payload,
+                count=head.chunk_count,
+                first=prefix.head_size,
+                stop=size,
+                offset=header.offset + FRAME_HEADER_SIZE,
+            )
+        elif header.type == b"FOOT":
+            footer = parse_footer(payload, offset=header.offset + FRAME_HEADER_SIZE)
+            check_footer(
+                footer, head, index_offset=index_offset, size=header.stop, offset=header.offset
+            )
+        else:
+            _add_metadata(MetadataFrame(header, payload), head.geom, metadata)
+    if footer is None:
+        raise TruncatedError("the file ends before its footer", "LAY-4", size)
+    if index is None:
+        raise FormatError("no INDX", "LAY-2", base)
+    if index.stop != base:
+        raise FormatError(
+            f"chunks end at {base}, the index says {index.stop}", "IDX-5", index_offset
+        )
+    return Tail(index, tuple(metadata), footer)
+
+
+def check_footer(footer: Footer, head: Head, *, index_offset: int, size: int, offset: int) -> None:
+    """Check what FOOT, which stands at `offset`, says of the file (FOT-2 to FOT-4, PFX-11)."""
+    if footer.index_offset != index_offset:
+        raise FormatError(
+            f"FOOT: index at {footer.index_offset}, it is at {index_offset}", "FOT-2", offset
+        )
+    if footer.file_size != size:
+        raise FormatError(f"FOOT: file of {footer.file_size} bytes, it has {size}", "FOT-3", offset)
+    if footer.head_digest != head.digest:
+        raise ChecksumError("head and footer are of different files", "FOT-4", offset)
+    if head.prefix.file_size not in (0, size):
+        raise FormatError(
+            f"prefix: file of {head.prefix.file_size} bytes, it has {size}", "PFX-11", 48
+        )
+
+
+def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Limits) -> int:
+    """Check the header of chunk `ordinal` (CHK-1 to CHK-7); return the decoded size in bytes."""
+    if header.type != b"CHNK":
+        rule = "LAY-3" if header.type in _CRITICAL or not header.is_critical else "FRM-9"
+        raise FormatError(f"{header} in the place of chunk {ordinal}", rule, header.offset)
+    if header.ordinal != ordinal:
+        raise FormatError(f"{header} in the place of chunk {ordinal}", "CHK-1", header.offset)
+    size = head.geom.decoded_size(ordinal)
+    if size > limits.chunk_size:
+        raise LimitError(f"{header} decodes to {size:,} bytes", "LIM-1", header.offset)
+    role = Role.ROI if ordinal < head.geom.grid.roi_chunks else Role.BACKGROUND
+    slot = header.codec_slot
+    if slot >= len(head.codecs) or head.codecs[slot].role != role:
+        raise FormatError(f"{header}: slot {slot} is not for it", "CHK-5", header.offset)
+    state = ChunkState(header.flags)
+    _check_state(header, head, state, size)
+    if header.length > 2 * size + (1 << 20):
+        raise FormatError(
+            f"{header}: {header.length:,} bytes for {size:,} decoded", "CHK-6", header.offset
+        )
+    return size
+
+
+def _check_state(header: FrameHeader, head: Head, state: ChunkState, size: int) -> None:
+    if size == 0 and state not in (ChunkState.STORED, ChunkState.MISSING):
+        raise FormatError(f"{header} has no voxels, but is not stored", "CHK-7", header.offset)
+    if state is ChunkState.STORED and header.length != size:
+        raise FormatError(
+            f"{header}: {header.length:,} bytes stored, expected {size:,}", "CHK-2", header.offset
+        )
+    if state is ChunkState.CONST and header.length != head.geom.itemsize:
+        raise FormatError(f"{header}: constant of {header.length} bytes", "CHK-3", header.offset)
+    if state is ChunkState.MISSING and (
+        header.length or not head.prefix.incompat & Incompat.PARTIAL
+    ):
+        raise FormatError(f"{header} is missing in a whole file", "CHK-4", header.offset)
+
+
+def _next(frames: Iterator[tuple[FrameHeader, bytes]], prefix: Prefix) -> tuple[FrameHeader, bytes]:
+    try:
+        return next(frames)
+    except StopIteration:
+        raise FormatError("the head ends too early", "HED-1", prefix.head_size) from None
+
+
+def _expect(header: FrameHeader, kind: bytes) -> None:
+    if header.type != kind:
+        known = not header.is_critical or header.type in _CRITICAL
+        rule = "HED-1" if known else "FRM-9"
+        raise FormatError(f"{header} in the place of {kind.decode()}", rule, header.offset)
+    if header.ordinal:
+        raise FormatError(f"{header}: ordinal is not 0", "FRM-10", header.offset)
+
+
+def _check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
+    """Check that a frame may stand after CODC, and that it is the only one of its kind."""
+    if header.type == b"rOIB":
+        raise FormatError("rOIB is not the first frame", "HED-1", header.offset)
+    key = header.type, header.ordinal
+    if key in seen:
+        raise FormatError(f"second frame {header}", "FRM-10", header.offset)
+    if header.is_critical and header.type not in (b"SLSC", b"INDX", b"FOOT"):
+        raise FormatError(
+            f"critical frame {header} is not known, or not known here", "FRM-9", header.offset
+        )
+    if header.ordinal and header.type in _ONE_PART:
+        raise FormatError(f"{header}: ordinal is not 0", "FRM-10", header.offset)
+    seen.add(key)
+
+
+def _add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) -> None:
+    kind, offset = frame.header.type, frame.header.offset
+    if frame.header.is_critical:
+        raise FormatError(f"{frame.header} is not known here", "FRM-9", offset)
+    if kind == b"pADd":
+        if frame.payload.count(0) != len(frame.payload):
+            raise FormatError("pADd is not zero", "MET-4", offset)
+        return
+    if kind == b"dIGE":
+        parse_digest(frame.payload, ordinal=frame.header.ordinal, offset=offset)
+    elif kind == b"sLPo":
+        parse_positions(frame.payload, geom, offset=offset)
+    elif kind == b"nIFt" and frame.header.ordinal >= _NIFTI_PARTS:
+        raise FormatError(f"{frame.header} is no part of a NIfTI source", "FRM-10", offset)
+    elif kind == b"jSOn" and not frame.header.flags:
+        parse_json(frame.payload, max_size=MAX_JSON_SIZE, offset=offset + FRAME_HEADER_SIZE)
+    into.append(frame)
+
+
+def _check_limits(geom: Geom, limits: Limits, *, offset: int) -> None:
+    """Refuse a volume that the caller did not agree to, before memory is taken for it (LIM-1)."""
+    if geom.size > limits.volume_size:
+        raise LimitError(
+            f"volume of {geom.size:,} bytes, at most {limits.volume_size:,}", "LIM-1", offset
+        )
+    if geom.grid.chunks > limits.chunks:
+        raise LimitError(f"{geom.grid.chunks:,} chunks, at most {limits.chunks:,}", "LIM-1", offset)
+
+
+def _check_flags(prefix: Prefix, geom: Geom, codecs: tuple[CodecEntry, ...]) -> None:
+    """Check that prefix, geometry and slots agree about the background (BKG-2, CDC-2)."""
+    stored = geom.background.is_stored
+    if bool(prefix.incompat & Incompat.BACKGROUND_PLANE) != stored:
+        raise FormatError(f"policy {geom.background.name} and incompat bit 1", "BKG-2", 16)
+    roles = [entry.role for entry in codecs]
+    if Role.ROI not in roles or (Role.BACKGROUND in roles) != stored:
+        raise FormatError(f"slots have the roles {[int(r) for r in roles]}", "CDC-2")
+    lossy = [e.name for e in codecs if e.role is Role.BACKGROUND and e.fidelity != 1]
+    if geom.background is Background.RESIDUE_EXACT and lossy:
+        raise FormatError(f"exact background with lossy codec {lossy}", "BKG-2")
+
+
+def head_size_of(prefix: Prefix, limits: Limits) -> int:
+    """Return the bytes of the head after the prefix; raises `LimitError` if they are too many."""
+    if prefix.head_size > limits.head_size:
+        raise LimitError(f"head of {prefix.head_size:,} bytes", "LIM-1", 12)
+    return prefix.head_size - prefix.prefix_size

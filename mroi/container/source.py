@@ -1,0 +1,234 @@
+"""Where the bytes of a file come from: anything that gives a range of bytes.
+
+A `Source` has no position, so threads may share it. `FileSource` may also be used on both sides
+of a fork and sent to other processes: it is a path and reads with ``pread``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol, cast
+
+from typing_extensions import Self, override
+
+from mroi.errors import TruncatedError, UsageError
+
+__all__ = ["FileObjectSource", "FileSource", "MemorySource", "Source", "open_source"]
+
+
+class Source(Protocol):
+    """Bytes at random access."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether each read costs a round trip, so that few large ones are better."""
+        ...
+
+    def size(self) -> int:
+        """Return the number of bytes."""
+        ...
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes; raises `TruncatedError` if there are fewer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held; reading again may open it anew."""
+        ...
+
+
+def _whole(data: bytes, name: str, offset: int, size: int) -> bytes:
+    if len(data) != size:
+        raise TruncatedError(
+            f"{name}: need {size:,} bytes, have {len(data):,}", "LAY-4", offset + len(data)
+        )
+    return data
+
+
+class FileSource:
+    """A file on disk."""
+
+    is_remote = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._file: int | None = None
+        self._file = self._open()
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    def _open(self) -> int:
+        with self._lock:
+            if self._file is None:
+                self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            return self._file
+
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return os.fstat(self._open()).st_size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes."""
+        file = self._file if self._file is not None else self._open()
+        if hasattr(os, "pread"):
+            data = os.pread(file, size, offset)
+            while 0 < len(data) < size and (
+                more := os.pread(file, size - len(data), offset + len(data))
+            ):
+                data += more
+        else:  # Windows
+            with self._lock:
+                os.lseek(file, offset, os.SEEK_SET)
+                data = os.read(file, size)
+                while 0 < len(data) < size and (more := os.read(file, size - len(data))):
+                    data += more
+        return _whole(data, self.name, offset, size)
+
+    def close(self) -> None:
+        """Close the file; reading again opens it anew."""
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_file", None) is not None:
+            self.close()
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
+        return type(self), (self.path,)
+
+
+class MemorySource:
+    """Bytes in memory."""
+
+    is_remote = False
+    name = "memory"
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self._data = memoryview(data)
+
+    def size(self) -> int:
+        """Return the number of bytes."""
+        return self._data.nbytes
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes."""
+        return _whole(bytes(self._data[offset : offset + size]), self.name, offset, size)
+
+    def close(self) -> None:
+        """Do nothing: the bytes belong to the caller."""
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[bytes]]:
+        return type(self), (bytes(self._data),)
+
+
+class FileObjectSource:
+    """An open binary file with ``seek`` and ``read``; threads take turns.
+
+    It can be sent to other processes if the file object can (those of fsspec can).
+    """
+
+    is_remote = False
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """The name of the file object, if it has one."""
+        return str(getattr(self._file, "name", "file object"))
+
+    def size(self) -> int:
+        """Return the number of bytes."""
+        with self._lock:
+            return self._file.seek(0, os.SEEK_END)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes."""
+        with self._lock:
+            self._file.seek(offset)
+            data = self._file.read(size)
+            while 0 < len(data) < size and (more := self._file.read(size - len(data))):
+                data += more
+        return _whole(data, self.name, offset, size)
+
+    def close(self) -> None:
+        """Do nothing: the file belongs to the caller."""
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[BinaryIO]]:
+        return type(self), (self._file,)
+
+
+class UrlSource:
+    """A URL, read in absolute ranges through fsspec (extra ``remote``)."""
+
+    is_remote = True
+
+    def __init__(self, url: str) -> None:
+        try:
+            import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as exc:
+            raise UsageError(f"{url}: reading URLs needs pip install 'mroi[remote]'") from exc
+        self.name = url
+        self._filesystem, self._path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+        self._size: int | None = None
+
+    def size(self) -> int:
+        """Return the number of bytes, asked for once."""
+        if self._size is None:
+            self._size = int(self._filesystem.size(self._path))
+        return self._size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Return exactly `size` bytes, with one request."""
+        data = self._filesystem.cat_file(self._path, start=offset, end=offset + size)
+        # A server that ignores ranges sends the whole file: cut out what was asked for.
+        if len(data) > size:
+            data = data[offset : offset + size]
+        return _whole(data, self.name, offset, size)
+
+    def close(self) -> None:
+        """Do nothing: connections belong to fsspec."""
+
+    @override
+    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
+        return type(self), (self.name,)
+
+
+def open_source(target: str | os.PathLike[str] | bytes | BinaryIO | Source) -> Source:
+    """Return the source that `target` stands for: a path, a URL, bytes, or an open file."""
+    if isinstance(target, bytes | bytearray | memoryview):
+        return MemorySource(target)
+    if isinstance(target, str) and "://" in target:
+        return UrlSource(target)
+    if isinstance(target, str | os.PathLike):
+        return FileSource(target)
+    if hasattr(target, "is_remote"):
+        return cast("Source", target)
+    if hasattr(target, "read") and hasattr(target, "seek"):
+        return FileObjectSource(target)
+    raise UsageError(
+        f"cannot read from {type(target).__name__}: give a path, bytes or a binary file"
+    )

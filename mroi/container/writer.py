@@ -1,0 +1,162 @@
+"""Write a file: to disk through a temporary name and a rename, or to anything with ``write``."""
+
+from __future__ import annotations
+
+import io
+import os
+import secrets
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from typing_extensions import Buffer, Self
+
+from mroi.container.builder import ContainerBuilder, Metadata
+from mroi.errors import UsageError
+from mroi.format.records import ChunkState
+
+__all__ = ["AtomicFile", "ContainerWriter"]
+
+
+class AtomicFile:
+    """A file that appears under its name only when `commit` is called, whole.
+
+    Until then it has a temporary name beside it (hidden, ending in ``.part``). What is no
+    regular file (a device, a named pipe) is written directly.
+
+    Raises
+    ------
+    FileExistsError
+        If the name is taken and `overwrite` is false, at the start or at `commit`.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        # The target of a symbolic link is replaced, not the link.
+        self.path = Path(os.path.realpath(path))
+        self._overwrite = overwrite
+        self._temporary: Path | None = None
+        self._check()
+        if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
+            self.file: BinaryIO = cast("BinaryIO", self.path.open("wb"))
+            return
+        self._temporary = self.path.with_name(
+            f".{self.path.name[:200]}.{secrets.token_hex(4)}.part"
+        )
+        self.file = cast("BinaryIO", self._temporary.open("x+b"))
+
+    def _check(self) -> None:
+        if not self._overwrite and self.path.is_file():
+            raise FileExistsError(17, "the file exists already", str(self.path))
+
+    def commit(self) -> None:
+        """Flush to disk and give the file its name."""
+        try:
+            self.file.flush()
+            if self._temporary is not None:
+                os.fsync(self.file.fileno())
+            self.file.close()
+            if self._temporary is not None:
+                self._check()
+                self._temporary.replace(self.path)
+                self._temporary = None
+        except BaseException:
+            self.abort()
+            raise
+
+    def abort(self) -> None:
+        """Remove what was written; does nothing after `commit`."""
+        try:
+            self.file.close()
+        except OSError:
+            pass  # a full disk fails again when buffers are flushed
+        finally:
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+                self._temporary = None
+
+    def __enter__(self) -> BinaryIO:
+        return self.file
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is None:
+            self.commit()
+        else:
+            self.abort()
+
+
+class ContainerWriter:
+    """Write the bytes of a `ContainerBuilder` to a sink.
+
+    Parameters
+    ----------
+    sink : path or binary file
+        A path is written atomically. A file object that cannot seek gets the index at the tail.
+    overwrite : bool
+        Whether an existing file is replaced.
+    """
+
+    def __init__(self, sink: str | os.PathLike[str] | BinaryIO, *, overwrite: bool = False) -> None:
+        self._atomic: AtomicFile | None = None
+        if isinstance(sink, str | os.PathLike):
+            self._atomic = AtomicFile(sink, overwrite=overwrite)
+            self._file = self._atomic.file
+        elif hasattr(sink, "write"):
+            self._file = sink
+        else:
+            raise UsageError(f"cannot write to {type(sink).__name__}: give a path or a binary file")
+        self.can_seek = _can_seek(self._file)
+        self._builder: ContainerBuilder | None = None
+        self._start = self._file.tell() if self.can_seek else 0
+        self.size = 0
+
+    def start(self, builder: ContainerBuilder) -> None:
+        """Write the head; `builder` was made with the `can_seek` of this writer."""
+        self._builder = builder
+        self._write(builder.start())
+
+    def write_chunk(
+        self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int
+    ) -> None:
+        """Write the next chunk."""
+        assert self._builder is not None
+        self._write(self._builder.chunk(state, payload, slot=slot, decoded_crc=decoded_crc))
+
+    def finish(self, metadata: Sequence[Metadata] = ()) -> None:
+        """Write the tail and the final head; a path appears under its name."""
+        assert self._builder is not None
+        tail, head = self._builder.finish(metadata)
+        self._write(tail)
+        if head:
+            self._file.seek(self._start)
+            self._file.write(head)
+            self._file.seek(self._start + self.size)
+        self._file.flush()
+        if self._atomic is not None:
+            self._atomic.commit()
+
+    def abort(self) -> None:
+        """Leave no file under the name; a file object keeps what readers will refuse."""
+        if self._atomic is not None:
+            self._atomic.abort()
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:  # raw pipes may take a part
+            written = self._file.write(view)
+            view = view[written:]
+        self.size += len(data)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is not None:
+            self.abort()
+
+
+def _can_seek(file: BinaryIO) -> bool:
+    try:
+        return file.seekable() and file.tell() >= 0
+    except (AttributeError, OSError, io.UnsupportedOperation):
+        return False
