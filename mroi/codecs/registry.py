@@ -31,7 +31,10 @@ _BUILT_IN = {
     "jpeg2000": "mroi.codecs.jpeg2000:Jpeg2000",
     "htj2k": "mroi.codecs.htj2k:Htj2k",
     "jpegls": "mroi.codecs.jpegls:JpegLs",
+    "heif": "mroi.codecs.heif:Heif",
     "jpegxl": "mroi.codecs.jpegxl:JpegXl",
+    "pcodec": "mroi.codecs.pcodec:Pcodec",
+    "zfp": "mroi.codecs.zfp:Zfp",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3
