@@ -12,8 +12,26 @@ from mroi.errors import CodecError, FormatError
 from mroi.format.records import align
 from mroi.format.restricted_json import MAX_PARAMS_SIZE, build_json, parse_json
 
-__all__ = ["CodecEntry", "Role", "build_codec_table", "parse_codec_table"]
+__all__ = ["REGISTRY", "CodecEntry", "Role", "build_codec_table", "parse_codec_table"]
 
+REGISTRY: dict[int, str] = {
+    1: "raw",
+    2: "zstd",
+    3: "deflate",
+    4: "jpeg2000",
+    5: "htj2k",
+    6: "jpegls",
+    7: "heif",
+    8: "jpegxl",
+    9: "calv",
+    10: "pcodec",
+    11: "jpeg2000-3d",
+    12: "wavelet3d",
+    13: "zfp",
+}
+"""Numbers and names of ``spec/registry.md``."""
+
+_NUMBERS = {name: number for number, name in REGISTRY.items()}
 _HEADER = struct.Struct("<HHI")
 _ENTRY = struct.Struct("<HBBBBHII")
 _NAME = re.compile(rb"[a-z][a-z0-9._-]{0,62}")
@@ -96,6 +114,9 @@ def _parse_entry(data: bytes, at: int, offset: int) -> tuple[CodecEntry, int]:
     raw_name = data[name_start:params_start]
     if not _NAME.fullmatch(raw_name) or (number == 0 and b"." not in raw_name):
         raise refuse(f"name {raw_name!r} with number {number}", "CDC-3")
+    name = raw_name.decode("ascii")
+    if REGISTRY.get(number, name) != name or _NUMBERS.get(name, number) != number:
+        raise refuse(f"codec {name!r} does not have the number {number}", "CDC-4")
     parameters = parse_json(
         data[params_start:stop], max_size=MAX_PARAMS_SIZE, offset=offset + params_start
     )
@@ -104,7 +125,7 @@ def _parse_entry(data: bytes, at: int, offset: int) -> tuple[CodecEntry, int]:
     except CodecError as exc:
         raise refuse(exc.message, exc.rule) from None
     entry = CodecEntry(
-        raw_name.decode("ascii"), number, fidelity, Role(role), version, bool(flags & 1), parameters
+        name, number, fidelity, Role(role), version, bool(flags & 1), parameters
     )
     return entry, align(stop)
 

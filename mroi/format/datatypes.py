@@ -39,6 +39,20 @@ class Datatype:
         """Bytes of one element."""
         return self.sample.itemsize * self.samples
 
+    @property
+    def element(self) -> np.dtype[Any]:
+        """Type of one element as users see it, the one that nibabel gives.
+
+        RGB and RGBA are structures of R, G, B (and A); the opaque types are the long doubles of
+        this platform where those have the same size.
+        """
+        if self.samples > 1:
+            return np.dtype([(name, "u1") for name in "RGBA"[: self.samples]])
+        if self.sample.kind == "V":
+            native = np.dtype(np.longdouble if self.itemsize == 16 else np.clongdouble)
+            return native if native.itemsize == self.itemsize else self.sample
+        return self.sample
+
 
 def _plain(code: int, name: str) -> Datatype:
     dtype = np.dtype(name).newbyteorder("<")

@@ -1,0 +1,280 @@
+"""Between chunks of voxels and chunks of a file: states, codecs, checks, measured loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.codecs import ChunkSpec, Codec, Fidelity, Pipeline
+from mroi.container import Chunk
+from mroi.errors import (
+    ChecksumError,
+    CodecError,
+    CodecUnavailableError,
+    MissingVoxelsError,
+)
+from mroi.format.checksum import crc32
+from mroi.format.codec_table import CodecEntry, Role
+from mroi.format.geom import Geom
+from mroi.format.records import ChunkState
+
+__all__ = [
+    "ChunkDecoder",
+    "EncodedChunk",
+    "Loss",
+    "chunk_spec",
+    "codec_entry",
+    "encode_chunk",
+    "open_pipeline",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What a lossy codec changed, in stored values.
+
+    Attributes
+    ----------
+    max_error : float
+        Largest absolute difference.
+    square_sum : float
+        Sum of the squared differences.
+    low, high : float
+        Range of the original values.
+    count : int
+        Number of values compared.
+    """
+
+    max_error: float = 0.0
+    square_sum: float = 0.0
+    low: float = math.inf
+    high: float = -math.inf
+    count: int = 0
+
+    @classmethod
+    def between(cls, original: NDArray[Any], decoded: NDArray[Any]) -> Loss:
+        """Measure one chunk; values that are not finite must be equal, or the error is infinite."""
+        a = original.astype(np.complex128 if original.dtype.kind == "c" else np.float64).ravel()
+        b = decoded.astype(a.dtype).ravel()
+        finite = np.isfinite(a)
+        if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+            return cls(math.inf, math.inf, count=a.size)
+        a, b = a[finite], b[finite]
+        if not a.size:
+            return cls(count=original.size)
+        difference = np.abs(a - b)
+        magnitude = np.abs(a) if a.dtype.kind == "c" else a
+        return cls(
+            float(difference.max()),
+            float((difference**2).sum()),
+            float(magnitude.min()),
+            float(magnitude.max()),
+            original.size,
+        )
+
+    def __add__(self, other: Loss) -> Loss:
+        return Loss(
+            max(self.max_error, other.max_error),
+            self.square_sum + other.square_sum,
+            min(self.low, other.low),
+            max(self.high, other.high),
+            self.count + other.count,
+        )
+
+    @property
+    def psnr(self) -> float:
+        """Peak signal to noise ratio in dB; the peak is the range of the original values."""
+        if not self.square_sum:
+            return math.inf
+        span = self.high - self.low
+        return 10 * math.log10(span**2 * self.count / self.square_sum) if span > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """What is written of one chunk; `loss` is None where nothing was lost."""
+
+    state: ChunkState
+    payload: bytes | memoryview
+    decoded_crc: int
+    loss: Loss | None
+
+
+def chunk_spec(geom: Geom, ordinal: int) -> ChunkSpec:
+    """Return what is known of a chunk from the geometry."""
+    grid = geom.grid
+    if ordinal < grid.roi_chunks:
+        shape: tuple[int, ...] = grid.scan_shape(grid.chunk(ordinal).box)
+    else:
+        shape = (1, 1, grid.voxels(ordinal))
+    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
+    return ChunkSpec(shape + samples, geom.datatype.sample, geom.bits_stored)
+
+
+def encode_chunk(
+    pipeline: Pipeline, chunk: NDArray[Any], spec: ChunkSpec, itemsize: int
+) -> EncodedChunk:
+    """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller."""
+    data = memoryview(chunk.reshape(-1).view(np.uint8))
+    crc = crc32(data)
+    if not spec.size:
+        return EncodedChunk(ChunkState.STORED, b"", crc, None)
+    if _is_constant(chunk, itemsize):
+        return EncodedChunk(ChunkState.CONST, bytes(data[:itemsize]), crc, None)
+    payload = pipeline.encode(chunk, spec)
+    if len(payload) >= spec.size:
+        return EncodedChunk(ChunkState.STORED, data, crc, None)
+    if pipeline.fidelity is Fidelity.LOSSLESS:
+        return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
+    decoded = pipeline.decode(payload, spec)
+    crc = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
+    return EncodedChunk(ChunkState.ENCODED, payload, crc, Loss.between(chunk, decoded))
+
+
+def _is_constant(chunk: NDArray[Any], itemsize: int) -> bool:
+    """Whether all elements have the same bytes."""
+    data = chunk.reshape(-1).view(np.uint8)
+    if not np.array_equal(data[:itemsize], data[-itemsize:]):
+        return False
+    # Equal to itself one element further on, in the widest words that an element consists of.
+    word = next(size for size in (8, 4, 2, 1) if itemsize % size == 0)
+    words = data.view(f"u{word}")
+    step = itemsize // word
+    return bool((words[step:] == words[:-step]).all())
+
+
+def codec_entry(pipeline: Pipeline, role: Role) -> CodecEntry:
+    """Return the slot of the codec table for a pipeline."""
+    codec = pipeline.codec
+    return CodecEntry(
+        codec.name,
+        codec.id,
+        int(pipeline.fidelity),
+        role,
+        codec.version,
+        codec.deterministic,
+        pipeline.to_json(),
+    )
+
+
+def open_pipeline(entry: CodecEntry) -> Pipeline:
+    """Return what decodes the chunks of a slot.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If the codec, or this version of its bitstream, is not installed.
+    CodecError
+        If the parameters do not fit the codec.
+    """
+    try:
+        pipeline = Pipeline.from_json(entry.name, entry.parameters)
+    except CodecUnavailableError as exc:
+        raise CodecUnavailableError(f"{exc.message} (written by {entry.impl!r})", "OPN-2") from exc
+    codec = pipeline.codec
+    if codec.id != entry.id:
+        raise CodecError(
+            f"codec {entry.name!r} has the number {codec.id}, the file says {entry.id}", "CDC-4"
+        )
+    if codec.version < entry.bitstream_version:
+        raise CodecUnavailableError(
+            f"bitstream version {entry.bitstream_version} of {entry.name!r} is newer than this "
+            f"program (version {codec.version})",
+            "OPN-2",
+        )
+    if entry.fidelity < pipeline.fidelity:
+        raise CodecError(
+            f"slot of {entry.name!r} says fidelity {entry.fidelity}, its parameters give "
+            f"{int(pipeline.fidelity)}",
+            "CDC-5",
+        )
+    if reason := type(codec).probe():
+        raise CodecUnavailableError(
+            f"codec {entry.name!r} (written by {entry.impl!r}): {reason}", "OPN-2"
+        )
+    return pipeline
+
+
+class ChunkDecoder:
+    """Decodes the chunks of one file; its codecs are looked up when they are first needed."""
+
+    def __init__(self, geom: Geom, entries: Sequence[CodecEntry]) -> None:
+        self._geom = geom
+        self._entries = entries
+        self._pipelines: dict[int, Pipeline] = {}
+
+    def pipeline(self, slot: int) -> Pipeline:
+        """Return the pipeline of a slot."""
+        found = self._pipelines.get(slot)
+        if found is None:
+            found = self._pipelines[slot] = open_pipeline(self._entries[slot])
+        return found
+
+    def decode(self, chunk: Chunk, count: int | None = None) -> NDArray[Any]:
+        """Return the voxels of a chunk in scan order, checked; read-only where they are a view.
+
+        Parameters
+        ----------
+        count : int, optional
+            How many of the first slices are needed: a codec that can stop there does, and gives
+            only those; the decoded CRC, which is of the whole chunk, is then not checked.
+
+        Raises
+        ------
+        MissingVoxelsError
+            If the chunk is missing.
+        DecodeError, ChecksumError
+            If the payload does not decode to the voxels that were written.
+        """
+        spec = chunk_spec(self._geom, chunk.ordinal)
+        if chunk.state is ChunkState.MISSING:
+            raise MissingVoxelsError(
+                f"chunk {chunk.ordinal} is not in the file, which was saved from a damaged one",
+                "CHK-10",
+            )
+        if chunk.state is ChunkState.ENCODED:
+            pipeline = self.pipeline(chunk.slot)
+            if count is not None and count < spec.shape[0] and pipeline.supports_prefix:
+                return self._decode(chunk, pipeline, spec, count)
+            decoded = self._decode(chunk, pipeline, spec)
+        elif chunk.state is ChunkState.CONST:
+            element = np.frombuffer(chunk.payload, dtype=spec.dtype)
+            if len(spec.shape) == 3:
+                element = element[0]
+            decoded = np.empty(spec.shape, dtype=spec.dtype)
+            decoded[...] = element
+        else:
+            decoded = np.frombuffer(chunk.payload, dtype=spec.dtype).reshape(spec.shape)
+        if chunk.decoded_crc is not None:
+            crc = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
+            if crc != chunk.decoded_crc:
+                raise ChecksumError(
+                    f"chunk {chunk.ordinal} decodes to other voxels than were written", "CHK-9"
+                )
+        return decoded
+
+    def _decode(
+        self, chunk: Chunk, pipeline: Pipeline, spec: ChunkSpec, count: int | None = None
+    ) -> NDArray[Any]:
+        try:
+            if count is not None:
+                return pipeline.decode_prefix(chunk.payload, spec, count)
+            return pipeline.decode(chunk.payload, spec)
+        except CodecError as exc:
+            if isinstance(exc, CodecUnavailableError):
+                raise
+            raise type(exc)(f"chunk {chunk.ordinal}: {exc.message}", exc.rule or "CHK-8") from exc
+
+
+def codec_named(codec: str | Codec | Pipeline) -> Pipeline:
+    """Return the pipeline that a caller means: a name with settings, a codec, or a pipeline."""
+    from mroi.codecs import parse
+
+    if isinstance(codec, Pipeline):
+        return codec
+    return Pipeline(parse(codec) if isinstance(codec, str) else codec)

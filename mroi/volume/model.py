@@ -1,0 +1,387 @@
+"""A volume in a file, read lazily: what is indexed is decoded, nothing else.
+
+Arrays have the axes x, y, z, ... as in nibabel, x fastest in memory. Reading is thread-safe; a
+volume can be pickled, and used after a fork.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+from typing_extensions import override
+
+from mroi.container import ContainerReader, Source, open_source
+from mroi.errors import UsageError
+from mroi.format.geom import Background, Geom
+from mroi.format.records import ChunkState, Incompat
+from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
+from mroi.geometry import Box, axis_codes, crop_affine
+from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.read import Missing, RegionReader
+from mroi.volume.write import default_jobs
+
+__all__ = ["Volume", "open_volume"]
+
+
+class Volume:
+    """A volume in a file; use `mroi.open` to get one.
+
+    ``volume[x0:x1, y0:y1, z0:z1, ...]``, ``volume.slice(k)`` and ``np.asarray(volume)`` give the
+    full field of view in real units: ``slope * stored + inter`` as float64, or the stored values
+    where there is no scaling, as nibabel does. `unscaled` and `cropped` are views of the same file
+    that give stored values, and the ROI alone.
+
+    Indexing raises `IndexError` for an index out of range, `MissingVoxelsError` for voxels that
+    the file says it does not have, and another `MroiError` for a damaged chunk or a codec that is
+    not installed.
+    """
+
+    def __init__(self, regions: RegionReader, *, box: Box, scaled: bool = True) -> None:
+        self._regions = regions
+        self._box = box
+        self._scaled = scaled
+        self.reader = regions.reader
+
+    # -- views -----------------------------------------------------------------------------
+
+    @property
+    def unscaled(self) -> Self:
+        """The same volume, giving stored values instead of real units."""
+        return type(self)(self._regions, box=self._box, scaled=False)
+
+    @property
+    def cropped(self) -> Self:
+        """The ROI alone, with its own shape and affine."""
+        return type(self)(self._regions, box=self.roi, scaled=self._scaled)
+
+    # -- geometry --------------------------------------------------------------------------
+
+    @property
+    def geom(self) -> Geom:
+        """The geometry record of the file."""
+        return self._regions.geom
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis, x first."""
+        return (*self._box.shape, *self.geom.shape[3:])[: self.geom.ndim]
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, 1 to 7."""
+        return self.geom.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values that indexing gives: float64 (complex128) if they are scaled."""
+        if not self._is_scaled:
+            return self.stored_dtype
+        return np.dtype(np.complex128 if self.stored_dtype.kind == "c" else np.float64)
+
+    @property
+    def stored_dtype(self) -> np.dtype[Any]:
+        """Type of the stored values; RGB and RGBA are structures of R, G, B (and A)."""
+        return self.geom.datatype.element
+
+    @property
+    def _is_scaled(self) -> bool:
+        if not self._scaled or self.geom.datatype.sample.kind not in "iufc":
+            return False
+        if self.geom.datatype.samples > 1:
+            return False
+        return self._rescale is not None or (self.geom.slope, self.geom.inter) != (1.0, 0.0)
+
+    @property
+    def _rescale(self) -> NDArray[np.float64] | None:
+        return self.reader.head.rescale
+
+    @cached_property
+    def affine(self) -> NDArray[np.float64]:
+        """(4, 4) float64: index (i, j, k) of a voxel centre to its position in mm, RAS+."""
+        return crop_affine(self.geom.affine, self._box.start)
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of neighbours along each axis, in the units of the source; 0 if not known."""
+        return self.geom.spacing[: self.geom.ndim]
+
+    @property
+    def orientation(self) -> str:
+        """Anatomical direction that x, y and z run to, like ``RAS``."""
+        return axis_codes(self.geom.affine)
+
+    @property
+    def roi(self) -> Box:
+        """Region of interest, in voxels of the full field of view."""
+        return self.geom.roi
+
+    @property
+    def slice_axis(self) -> int:
+        """The axis that chunks are cut along: slices across it are the cheap ones."""
+        return self.geom.slice_axis
+
+    @cached_property
+    def provenance(self) -> dict[str, object]:
+        """What the file says of how it was made, and of what was lost."""
+        data = self.reader.find_metadata(b"jSOn")
+        return {} if data is None else parse_json(data, max_size=MAX_JSON_SIZE)
+
+    @property
+    def is_lossless(self) -> bool:
+        """Whether every voxel of the full field of view is that of the source, bit for bit."""
+        kept = (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
+        whole = not self.reader.head.prefix.incompat & Incompat.PARTIAL
+        lossless = all(entry.fidelity == 1 for entry in self.reader.head.codecs)
+        return whole and lossless and self.geom.background in kept
+
+    # -- voxels ----------------------------------------------------------------------------
+
+    def slice(self, index: int, axis: int | None = None) -> NDArray[Any]:
+        """Return one slice, all axes beyond the third whole.
+
+        Parameters
+        ----------
+        index : int
+            Number of the slice; negative ones count from the end.
+        axis : int, optional
+            The axis 0, 1 or 2 to take it across; the slice axis of the file by default.
+
+        Returns
+        -------
+        (n, m, ...) ndarray
+            Like ``volume[:, :, index]`` for axis 2: the in-plane axes in ascending order.
+        """
+        axis = self.geom.slice_axis if axis is None else axis
+        if axis not in (0, 1, 2):
+            raise IndexError(f"slices are taken across the axes 0, 1 and 2, not {axis}")
+        if axis >= self.ndim:
+            if index not in (0, -1):
+                raise IndexError(f"slice {index} of a volume with one slice")
+            return self[...]
+        return self[(slice(None),) * axis + (index,)]
+
+    def slices(self) -> Iterator[NDArray[Any]]:
+        """Yield the slices along the slice axis in order, for each volume of 4-D data in turn."""
+        count = self._box.shape[self.geom.slice_axis]
+        for number, plane in enumerate(self.planes()):
+            k, volume = number % count, number // count
+            image = np.swapaxes(plane, 0, 1)
+            k += self._box.start[self.geom.slice_axis]
+            yield self._to_units(image, self._slice_rescale(range(k, k + 1), [volume]))
+
+    def planes(self, axis: int | None = None) -> Iterator[NDArray[Any]]:
+        """Yield slices of stored values, each an array (in-plane slow, in-plane fast).
+
+        Reads follow the borders of chunks, so that none is decoded twice; memory is bounded by a
+        few slabs.
+
+        Parameters
+        ----------
+        axis : int, optional
+            Axis 0, 1 or 2 to go along; the slice axis of the file by default.
+        """
+        grid = self.geom.grid
+        axis = self.geom.slice_axis if axis is None else axis
+        fast, slow = (a for a in range(3) if a != axis)
+        lo, hi = self._box.start[axis], self._box.stop[axis]
+        thick = grid.chunk_shape[axis]
+        step = thick * max(1, 2 * self._regions.jobs // thick)
+        first = lo + (grid.roi.start[axis] - lo) % step
+        edges = sorted({lo, hi, *range(first, hi, step)})
+        ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
+        for volume in range(grid.volumes):
+            for start, stop in zip(edges, edges[1:], strict=False):
+                ranges[axis] = range(start, stop)
+                block = self._regions.read((ranges[0], ranges[1], ranges[2]), [volume])[0]
+                rest = range(3, block.ndim)
+                planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
+                yield from self._elements(planes)
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        """Return a part: integers, slices with any step, and at most one ellipsis."""
+        picks, flips = self._picks(key)
+        indices = [pick if isinstance(pick, range) else range(pick, pick + 1) for pick in picks]
+        x, y, z = (
+            range(r.start + lo, r.stop + lo, r.step)
+            for r, lo in zip(indices[:3], self._box.start, strict=True)
+        )
+        outer = indices[3:]
+        volumes = _linear(outer, self.geom.shape[3:])
+        block = self._elements(self._regions.read((x, y, z), volumes))  # (volumes, z, y, x)
+        block = block.reshape(*(len(r) for r in reversed(indices)))
+        rescale = self._slice_rescale((x, y, z)[self.geom.slice_axis], volumes)
+        if rescale is not None:
+            rescale = self._beside(rescale, [len(r) for r in outer])
+        array = self._to_units(block.transpose(), rescale)
+        index = tuple(
+            slice(None, None, -1) if flip else slice(None) if isinstance(pick, range) else 0
+            for pick, flip in zip(picks, flips, strict=True)
+        )
+        return array[index]
+
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+        """Return the whole volume, x fastest in memory."""
+        if copy is False:
+            raise ValueError("a volume in a file cannot become an array without a copy")
+        array = self[...]
+        return array if dtype is None else array.astype(dtype, copy=False)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @override
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.shape))
+        return f"<mroi.Volume {shape}, {self.dtype}, {self.orientation}, roi {self.roi}>"
+
+    def missing_mask(self) -> NDArray[np.bool_]:
+        """Return which voxels are not in the file: of `shape`, True where they are missing."""
+        geom, grid = self.geom, self.geom.grid
+        mask = np.zeros((grid.volumes, *geom.shape[2::-1]), dtype=np.bool_)
+        if geom.background is Background.OMIT:
+            mask[:] = True
+            mask[(slice(None), *grid.roi.slices[::-1])] = False
+        if self.reader.head.prefix.incompat & Incompat.PARTIAL:
+            for ordinal in range(grid.chunks):
+                if self.reader.state_of(ordinal) is ChunkState.MISSING:
+                    self._regions.mark(mask, ordinal)
+        mask = mask[(slice(None), *self._box.slices[::-1])]
+        return mask.reshape(*geom.shape[:2:-1], *mask.shape[1:]).T.reshape(self.shape)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.reader.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    # -- pieces ----------------------------------------------------------------------------
+
+    def _elements(self, block: NDArray[Any]) -> NDArray[Any]:
+        """Return samples as elements: RGB triples become structures."""
+        datatype = self.geom.datatype
+        if datatype.samples == 1:
+            return block.view(datatype.element)
+        return np.ascontiguousarray(block).view(datatype.element)[..., 0]
+
+    def _to_units(
+        self, stored: NDArray[Any], rescale: NDArray[np.float64] | None
+    ) -> NDArray[Any]:
+        """Apply slope and intercept, as float64; `rescale` has them in its last axis, per slice."""
+        if not self._is_scaled:
+            return stored
+        if rescale is not None:
+            return stored * rescale[..., 0] + rescale[..., 1]
+        scaled = stored * np.float64(self.geom.slope)
+        scaled += self.geom.inter
+        return scaled  # type: ignore[no-any-return]
+
+    def _slice_rescale(
+        self, wanted: range, volumes: Sequence[int]
+    ) -> NDArray[np.float64] | None:
+        """Return slope and inter of the wanted slices, (volumes, slices, 2), or None."""
+        if self._rescale is None:
+            return None
+        by_volume = self._rescale.reshape(-1, self.geom.shape[self.geom.slice_axis], 2)
+        return by_volume[np.ix_(list(volumes), list(wanted))]
+
+    def _beside(self, rescale: NDArray[np.float64], outer: Sequence[int]) -> NDArray[np.float64]:
+        """Return (volumes, slices, 2) so that it broadcasts against (x, y, z, axis 3 ..., 2)."""
+        slices = rescale.shape[1]
+        spatial = [1, 1, 1]
+        spatial[self.geom.slice_axis] = slices
+        by_axis = rescale.reshape(*reversed(outer), slices, 2)
+        order = (*range(len(outer), -1, -1), len(outer) + 1)
+        return by_axis.transpose(order).reshape(*spatial, *outer, 2)
+
+    def _picks(self, key: Any) -> tuple[list[range | int], list[bool]]:
+        """Return, for each axis of the geometry, an ascending range or an integer, and flips."""
+        keys = key if isinstance(key, tuple) else (key,)
+        count = sum(k is Ellipsis for k in keys)
+        if count > 1:
+            raise IndexError("more than one ellipsis")
+        at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
+        absent = self.ndim - (len(keys) - count)
+        if absent < 0:
+            raise IndexError(f"{len(keys) - count} indices for {self.ndim} axes")
+        keys = (*keys[:at], *(slice(None),) * absent, *keys[at + 1 :])
+        picks: list[range | int] = []
+        flips: list[bool] = []
+        for axis, (k, extent) in enumerate(zip(keys, self.shape, strict=True)):
+            pick = _pick(k, extent, axis)
+            flip = isinstance(pick, range) and pick.step < 0
+            picks.append(pick[::-1] if isinstance(pick, range) and flip else pick)
+            flips.append(flip)
+        hidden = 3 - self.ndim  # axes of extent 1 that the user does not see
+        return picks + [0] * hidden, flips + [False] * hidden
+
+
+def _pick(key: Any, extent: int, axis: int) -> range | int:
+    if isinstance(key, slice):
+        return range(*key.indices(extent))
+    try:
+        index = operator.index(key)
+    except TypeError:
+        raise IndexError(f"index {key!r}: use integers, slices and an ellipsis") from None
+    if not -extent <= index < extent:
+        raise IndexError(f"index {index} is out of range on axis {axis} of {extent} voxels")
+    return index % extent
+
+
+def _linear(outer: Sequence[range], extents: Sequence[int]) -> list[int]:
+    """Return the linear indices of all combinations over the axes beyond the third, 3 fastest."""
+    volumes = [0]
+    stride = math.prod(extents)
+    for wanted, extent in zip(reversed(outer), reversed(extents), strict=True):
+        stride //= extent
+        volumes = [v + stride * i for v in volumes for i in wanted]
+    return volumes
+
+
+def open_volume(
+    target: str | os.PathLike[str] | bytes | BinaryIO | Source,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    jobs: int | None = None,
+    missing: Missing = "error",
+) -> Volume:
+    """Open a file for reading; nothing but its head and index is read.
+
+    Parameters
+    ----------
+    target : path, URL, bytes, binary file or Source
+        Where the bytes are. URLs need the extra ``remote``.
+    limits : Limits
+        What a file may make the reader take.
+    jobs : int, optional
+        Threads that decode; the processors by default.
+    missing : {"error", "fill"}
+        Whether voxels that are not in the file are an error, or are given the fill value.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are no whole, undamaged file; `rule` names the rule of the specification.
+    OSError
+        If the file cannot be read.
+    """
+    if missing not in ("error", "fill"):
+        raise UsageError(f"missing is {missing!r}, expected 'error' or 'fill'")
+    reader = ContainerReader(open_source(target), limits=limits)
+    regions = RegionReader(reader, jobs=jobs or default_jobs(), missing=missing)
+    return Volume(regions, box=Box.whole(regions.geom.shape))

@@ -1,0 +1,281 @@
+"""Read a region of a volume: plan which chunks are met, decode them, put them in place.
+
+A region is a `range` of voxels on each spatial axis, with any positive step, and a list of volumes
+(the linear index over the axes beyond the third). Blocks have the axes (volume, z, y, x[, sample]),
+so x is fastest in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.container import Chunk, ContainerReader
+from mroi.errors import MissingVoxelsError
+from mroi.format.geom import Background
+from mroi.format.records import ChunkState
+from mroi.geometry import Box
+from mroi.volume.chunks import ChunkDecoder
+
+__all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
+
+Missing = Literal["error", "fill"]
+Ranges = tuple[range, range, range]
+
+_PARALLEL_SIZE = 1 << 20  # below this many bytes, starting threads costs more than they save
+_CACHE_SIZE = 1 << 25
+
+
+class ChunkCache:
+    """Decoded chunks that were used last, up to a number of bytes; safe between threads."""
+
+    def __init__(self, size: int = _CACHE_SIZE) -> None:
+        self._size = size
+        self._used = 0
+        self._chunks: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def find(self, ordinal: int) -> NDArray[Any] | None:
+        """Return a chunk, if it is kept."""
+        with self._lock:
+            chunk = self._chunks.get(ordinal)
+            if chunk is not None:
+                self._chunks.move_to_end(ordinal)
+            return chunk
+
+    def keep(self, ordinal: int, chunk: NDArray[Any]) -> None:
+        """Keep a chunk, and forget those that were used longest ago."""
+        if chunk.nbytes > self._size:
+            return
+        with self._lock:
+            if ordinal not in self._chunks:
+                self._used += chunk.nbytes
+            self._chunks[ordinal] = chunk
+            while self._used > self._size:
+                _ordinal, old = self._chunks.popitem(last=False)
+                self._used -= old.nbytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A chunk that is wanted, and where it lands: indices into the chunk and into the block."""
+
+    ordinal: int
+    volume: int
+    box: Box
+
+
+class RegionReader:
+    """Reads regions of one file.
+
+    Parameters
+    ----------
+    reader : ContainerReader or Salvaged
+        Gives chunks.
+    jobs : int
+        Threads that decode.
+    missing : {"error", "fill"}
+        What to do with voxels that are not in the file: raise, or give the fill value.
+    """
+
+    def __init__(self, reader: ContainerReader, *, jobs: int, missing: Missing) -> None:
+        self.reader = reader
+        self.geom = reader.head.geom
+        self.jobs = jobs
+        self.missing = missing
+        self.decoder = ChunkDecoder(self.geom, reader.head.codecs)
+        self._cache = ChunkCache()
+
+    def __reduce__(self) -> tuple[Callable[..., RegionReader], tuple[Any, ...]]:
+        return _rebuild, (self.reader, self.jobs, self.missing)
+
+    def read(self, ranges: Ranges, volumes: Sequence[int]) -> NDArray[Any]:
+        """Return the stored values of a region: (volumes, z, y, x[, samples]).
+
+        Raises
+        ------
+        MissingVoxelsError
+            If voxels are wanted that the file does not have.
+        MroiError
+            If a chunk is damaged or its codec is not installed.
+        """
+        geom = self.geom
+        samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
+        shape = (len(volumes), *(len(r) for r in reversed(ranges)), *samples)
+        if 0 in shape:
+            return np.empty(shape, dtype=geom.datatype.sample)
+        bounds = _bounding_box(ranges)
+        block = self._empty_block(shape, bounds, ranges)
+        parts = [part for place, v in enumerate(volumes) for part in self._plan(bounds, ranges, place, v)]
+        parts.sort(key=lambda part: part.ordinal)
+
+        def place(part: _Part, fetch: Callable[[], Chunk]) -> None:
+            if part.ordinal < geom.grid.roi_chunks:
+                self._place_roi(block, part, ranges, fetch)
+            else:
+                self._place_background(block, part, ranges, fetch)
+
+        fetches = zip(parts, self.reader.iter_chunks([p.ordinal for p in parts]), strict=True)
+        if len(parts) > 1 and self.jobs > 1 and block.nbytes >= _PARALLEL_SIZE:
+            self._run_parallel(place, fetches)
+        else:
+            for part, fetch in fetches:
+                place(part, fetch)
+        return block
+
+    def _run_parallel(
+        self,
+        place: Callable[[_Part, Callable[[], Chunk]], None],
+        fetches: Iterator[tuple[_Part, Callable[[], Chunk]]],
+    ) -> None:
+        """Work on the chunks in threads, a bounded number ahead."""
+        with ThreadPoolExecutor(self.jobs, "mroi-decode") as pool:
+            running = []
+            try:
+                for part, fetch in fetches:
+                    running.append(pool.submit(place, part, fetch))
+                    if len(running) > 4 * self.jobs:
+                        running.pop(0).result()
+                for future in running:
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+
+    def mark(self, mask: NDArray[np.bool_], ordinal: int) -> None:
+        """Set the voxels of a chunk in `mask`, which is the whole volume: (volumes, z, y, x)."""
+        grid = self.geom.grid
+        if ordinal < grid.roi_chunks:
+            chunk = grid.chunk(ordinal)
+            mask[(chunk.volume, *chunk.box.slices[::-1])] = True
+            return
+        box = grid.background_box(ordinal)
+        volume = (ordinal - grid.roi_chunks) // grid.background_slabs
+        mask[(volume, *box.slices[::-1])] |= _to_zyx(grid.outside_mask(box), grid.axes)
+
+    # -- planning --------------------------------------------------------------------------
+
+    def _plan(self, bounds: Box, ranges: Ranges, place: int, volume: int) -> Iterator[_Part]:
+        grid = self.geom.grid
+        for chunk in grid.find_chunks(bounds, volume):
+            if _meets(ranges, chunk.box):
+                yield _Part(chunk.ordinal, place, chunk.box)
+        for ordinal in grid.find_background(bounds, volume):
+            box = grid.background_box(ordinal)
+            if _meets(ranges, box):
+                yield _Part(ordinal, place, box)
+
+    def _empty_block(self, shape: tuple[int, ...], bounds: Box, ranges: Ranges) -> NDArray[Any]:
+        """Return the block to fill, with the fill value where no chunk will land."""
+        geom = self.geom
+        dtype = geom.datatype.sample
+        if geom.roi.contains(bounds) or geom.background.is_stored:
+            return np.empty(shape, dtype=dtype)
+        if geom.background is Background.OMIT and self.missing == "error":
+            raise MissingVoxelsError(
+                f"voxels outside the box {geom.roi} are not in the file; read the cropped volume, "
+                "or ask for the fill value",
+                "BKG-1",
+            )
+        if not any(geom.fill):
+            return np.zeros(shape, dtype=dtype)
+        block = np.empty(shape, dtype=dtype)
+        block[...] = geom.fill_element() if geom.datatype.samples > 1 else geom.fill_element()[0]
+        return block
+
+    # -- placing ---------------------------------------------------------------------------
+
+    def _decode(self, fetch: Callable[[], Chunk], ordinal: int, count: int) -> NDArray[Any] | None:
+        """Return the first `count` slices of a chunk, or None if it is missing and that is fine."""
+        cached = self._cache.find(ordinal)
+        if cached is not None:
+            return cached
+        chunk = fetch()
+        if chunk.state is ChunkState.MISSING and self.missing == "fill":
+            return None
+        decoded = self.decoder.decode(chunk, count)
+        if decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED:
+            self._cache.keep(ordinal, decoded)
+        return decoded
+
+    def _place_roi(
+        self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
+    ) -> None:
+        axis = self.geom.slice_axis
+        inside, target = _overlap(ranges, part.box)
+        decoded = self._decode(fetch, part.ordinal, _last(inside[axis]) + 1)
+        view = block[(part.volume, *target[::-1])]
+        if decoded is None:
+            view[...] = self._fill()
+            return
+        view[...] = _to_zyx(decoded, self.geom.grid.axes)[inside[::-1]]
+
+    def _place_background(
+        self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
+    ) -> None:
+        grid = self.geom.grid
+        decoded = self._decode(fetch, part.ordinal, 1)
+        mask = grid.outside_mask(part.box)
+        slab = np.empty((*mask.shape, *block.shape[4:]), dtype=block.dtype)
+        slab[mask] = self._fill() if decoded is None else decoded[0, 0]
+        inside, target = _overlap(ranges, part.box)
+        where = _to_zyx(mask, grid.axes)[inside[::-1]]
+        view = block[(part.volume, *target[::-1])]
+        view[where] = _to_zyx(slab, grid.axes)[inside[::-1]][where]
+
+    def _fill(self) -> Any:
+        """Return what stands for missing voxels: the fill value of the file, or zeros."""
+        if self.geom.background.is_stored or self.geom.background is Background.OMIT:
+            return np.zeros((), dtype=self.geom.datatype.sample)
+        element = self.geom.fill_element()
+        return element if self.geom.datatype.samples > 1 else element[0]
+
+
+def _rebuild(reader: ContainerReader, jobs: int, missing: Missing) -> RegionReader:
+    return RegionReader(reader, jobs=jobs, missing=missing)
+
+
+def _bounding_box(ranges: Ranges) -> Box:
+    x, y, z = ranges
+    return Box((x[0], y[0], z[0]), (x[-1] + 1, y[-1] + 1, z[-1] + 1))
+
+
+def _meets(ranges: Ranges, box: Box) -> bool:
+    """Whether any wanted voxel lies in the box: steps may jump over it."""
+    return all(
+        _first(r, lo) < _first(r, hi)
+        for r, lo, hi in zip(ranges, box.start, box.stop, strict=True)
+    )
+
+
+def _first(wanted: range, bound: int) -> int:
+    """Return the position of the first index of `wanted` that is not below `bound`."""
+    return min(max(-(-(bound - wanted.start) // wanted.step), 0), len(wanted))
+
+
+def _overlap(ranges: Ranges, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Return the wanted part of a box: as indices into the box, and into the block (x, y, z)."""
+    inside, target = [], []
+    for r, lo, hi in zip(ranges, box.start, box.stop, strict=True):
+        a, b = _first(r, lo), _first(r, hi)
+        target.append(slice(a, b))
+        inside.append(slice(r[a] - lo, r[b - 1] - lo + 1, r.step))
+    return tuple(inside), tuple(target)
+
+
+def _last(index: slice) -> int:
+    """Return the last index of a slice with explicit bounds."""
+    return range(index.start, index.stop, index.step)[-1]
+
+
+def _to_zyx(chunk: NDArray[Any], axes: tuple[int, int, int]) -> NDArray[Any]:
+    """Return a chunk in scan order as a view with the axes z, y, x[, samples]."""
+    order = [axes.index(axis) for axis in (2, 1, 0)]
+    return chunk.transpose(*order, *range(3, chunk.ndim))

@@ -1,0 +1,369 @@
+"""Write a volume slice by slice, with bounded memory: a few slabs, whatever the volume."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import tempfile
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Self
+
+from mroi.codecs import Pipeline
+from mroi.container import ContainerBuilder, ContainerWriter
+from mroi.container.builder import Metadata
+from mroi.errors import SourceError, UsageError
+from mroi.format.codec_table import Role
+from mroi.format.geom import Background, Geom
+from mroi.format.metadata import Digest, DigestScope, build_digest
+from mroi.format.restricted_json import build_json
+from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
+
+__all__ = ["VolumeWriter", "default_jobs"]
+
+_SPOOL_SIZE = 1 << 24
+
+
+def default_jobs() -> int:
+    """Return the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class VolumeWriter:
+    """Takes the slices of a volume one by one, in order, and writes the file.
+
+    Use it as a context manager: leaving it normally finishes the file, an exception leaves none.
+
+    Parameters
+    ----------
+    sink : path or binary file
+        A path is written atomically; a file object that cannot seek gets its index at the end.
+    geom : Geom
+        Geometry of the volume and of its chunks.
+    codec : Pipeline
+        For the chunks of the ROI.
+    background_codec : Pipeline, optional
+        For the background, where the policy stores it.
+    rescale : bytes, optional
+        Payload of SLSC.
+    metadata : sequence of Metadata
+        Frames for the tail, or for the head if they are small.
+    provenance : dict
+        Members of the provenance object; what was lost is added.
+    jobs : int, optional
+        Threads that encode; the processors by default.
+    overwrite : bool
+        Whether an existing file is replaced.
+    """
+
+    def __init__(
+        self,
+        sink: str | os.PathLike[str] | BinaryIO,
+        geom: Geom,
+        *,
+        codec: Pipeline,
+        background_codec: Pipeline | None = None,
+        rescale: bytes | None = None,
+        metadata: Sequence[Metadata] = (),
+        provenance: dict[str, object] | None = None,
+        jobs: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.geom = geom
+        self._grid = geom.grid
+        self._codec = codec
+        self._background_codec = background_codec
+        self._provenance = dict(provenance or {})
+        self._metadata = list(metadata)
+        self._loss: Loss | None = None
+        self._dropped = _Dropped()
+        self._jobs = jobs or default_jobs()
+        entries = [codec_entry(codec, Role.ROI)]
+        if geom.background.is_stored:
+            if background_codec is None:
+                raise UsageError("this background policy needs a codec for the background")
+            entries.append(codec_entry(background_codec, Role.BACKGROUND))
+        _refuse_early(codec, background_codec, geom)
+        self._roi_planes: list[NDArray[Any]] = []
+        self._background: list[NDArray[Any]] = []
+        self._masks: dict[bool, NDArray[np.bool_]] = {}
+        self._written = 0  # slices taken
+        self._next_roi = 0
+        self._next_background = 0
+        # x fastest is the order of the planes only if they are taken along z.
+        self._sha256 = hashlib.sha256() if geom.slice_axis == 2 else None
+        self._pending: deque[tuple[Future[EncodedChunk], Callable[[EncodedChunk], None]]] = deque()
+        self._pool = ThreadPoolExecutor(self._jobs, "mroi-encode")
+        self._spool: Any = None
+        self._spooled: list[tuple[EncodedChunk, int]] = []
+        self._writer = ContainerWriter(sink, overwrite=overwrite)
+        try:
+            self._builder = ContainerBuilder(
+                geom, entries, rescale=rescale, can_seek=self._writer.can_seek
+            )
+            self._writer.start(self._builder)
+        except BaseException:
+            self.abort()
+            raise
+
+    # -- taking slices ---------------------------------------------------------------------
+
+    def write(self, image: NDArray[Any]) -> None:
+        """Take the next slice.
+
+        Parameters
+        ----------
+        image : (n, m) ndarray, or (n, m, samples) for RGB and RGBA
+            The two in-plane axes in ascending order, like ``volume[:, :, k]``; stored values.
+        """
+        image = np.asarray(image)
+        self.write_plane(np.swapaxes(image, 0, 1))
+
+    def write_plane(self, plane: NDArray[Any]) -> None:
+        """Take the next slice in scan order: (slow, fast[, samples])."""
+        geom, grid = self.geom, self._grid
+        if self._written == geom.slice_count:
+            raise UsageError(f"the volume has {geom.slice_count} slices, this is one more")
+        _axis, slow, fast = grid.axes
+        samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
+        expected = (geom.shape[slow], geom.shape[fast], *samples)
+        if plane.shape != expected:
+            raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
+        plane = _stored(plane, geom)
+        if self._sha256 is not None:
+            self._sha256.update(plane.reshape(-1).view(np.uint8))
+        k = self._written % geom.shape[geom.slice_axis]
+        if grid.roi.shape != geom.shape[:3]:
+            self._take_background(plane, k)
+        lo, hi = grid.roi.start[geom.slice_axis], grid.roi.stop[geom.slice_axis]
+        if lo <= k < hi:
+            inside = tuple(slice(grid.roi.start[a], grid.roi.stop[a]) for a in (slow, fast))
+            self._roi_planes.append(plane[inside])
+            if len(self._roi_planes) == grid.slab or k + 1 == hi:
+                self._encode_slab()
+        self._written += 1
+
+    def _encode_slab(self) -> None:
+        """Cut the planes taken so far into chunks and hand them to the pool."""
+        slab = np.stack(self._roi_planes)
+        self._roi_planes = []
+        grid = self._grid
+        _axis, slow, fast = grid.axes
+        height, width = grid.chunk_shape[slow], grid.chunk_shape[fast]
+        for y in range(0, slab.shape[1], height):
+            for x in range(0, slab.shape[2], width):
+                chunk = np.ascontiguousarray(slab[:, y : y + height, x : x + width])
+                self._submit(self._codec, chunk, self._next_roi, self._write_roi)
+                self._next_roi += 1
+
+    def _submit(
+        self,
+        pipeline: Pipeline,
+        chunk: NDArray[Any],
+        ordinal: int,
+        then: Callable[[EncodedChunk], None],
+    ) -> None:
+        spec = chunk_spec(self.geom, ordinal)
+        future = self._pool.submit(encode_chunk, pipeline, chunk, spec, self.geom.itemsize)
+        self._pending.append((future, then))
+        while len(self._pending) > 2 * self._jobs:
+            self._write_next()
+
+    def _write_next(self) -> None:
+        future, then = self._pending.popleft()
+        then(future.result())
+
+    def _write_roi(self, encoded: EncodedChunk) -> None:
+        self._add_loss(encoded)
+        self._writer.write_chunk(
+            encoded.state, encoded.payload, slot=0, decoded_crc=encoded.decoded_crc
+        )
+
+    def _add_loss(self, encoded: EncodedChunk) -> None:
+        if encoded.loss is not None:
+            self._loss = encoded.loss if self._loss is None else self._loss + encoded.loss
+
+    # -- background ------------------------------------------------------------------------
+
+    def _take_background(self, plane: NDArray[Any], k: int) -> None:
+        geom, grid = self.geom, self._grid
+        values = plane[self._plane_mask(k)]
+        match geom.background:
+            case Background.FILL_VERIFIED:
+                if not _all_equal(values, geom.fill):
+                    raise SourceError(
+                        f"slice {k} has voxels outside the box that are not the background value",
+                        "BKG-1",
+                    )
+            case Background.RESIDUE_EXACT | Background.RESIDUE_LOSSY:
+                self._background.append(values)
+                slab_full = (k + 1) % grid.slab == 0 or k + 1 == geom.shape[geom.slice_axis]
+                if slab_full:
+                    self._encode_background()
+            case _:
+                self._dropped.add(values)
+
+    def _plane_mask(self, k: int) -> NDArray[np.bool_]:
+        """Return which voxels of slice `k` are outside the ROI: (slow, fast)."""
+        grid = self._grid
+        axis = self.geom.slice_axis
+        inside = grid.roi.start[axis] <= k < grid.roi.stop[axis]
+        if inside not in self._masks:
+            _axis, slow, fast = grid.axes
+            mask = np.ones((self.geom.shape[slow], self.geom.shape[fast]), dtype=np.bool_)
+            if inside:
+                roi = grid.roi
+                mask[roi.start[slow] : roi.stop[slow], roi.start[fast] : roi.stop[fast]] = False
+            self._masks[inside] = mask
+        return self._masks[inside]
+
+    def _encode_background(self) -> None:
+        values = np.concatenate(self._background)
+        self._background = []
+        assert self._background_codec is not None
+        ordinal = self._grid.roi_chunks + self._next_background
+        self._next_background += 1
+        chunk = values.reshape(1, 1, *values.shape)
+        self._submit(self._background_codec, chunk, ordinal, self._spool_background)
+
+    def _spool_background(self, encoded: EncodedChunk) -> None:
+        """Keep an encoded background chunk until those of the ROI are written."""
+        self._add_loss(encoded)
+        if self._spool is None:
+            self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_SIZE)  # noqa: SIM115
+        self._spool.write(encoded.payload)
+        size = len(encoded.payload)
+        self._spooled.append((EncodedChunk(encoded.state, b"", encoded.decoded_crc, None), size))
+
+    # -- the end ---------------------------------------------------------------------------
+
+    def add_metadata(self, frame: Metadata) -> None:
+        """Add a frame to the tail."""
+        self._metadata.append(frame)
+
+    def finish(self) -> None:
+        """Write what is left, the metadata and the index; a path appears under its name."""
+        if self._written != self.geom.slice_count:
+            raise UsageError(f"{self._written} of {self.geom.slice_count} slices were written")
+        while self._pending:
+            self._write_next()
+        if self._spool is not None:
+            self._spool.seek(0)
+            for encoded, size in self._spooled:
+                self._writer.write_chunk(
+                    encoded.state,
+                    self._spool.read(size),
+                    slot=1,
+                    decoded_crc=encoded.decoded_crc,
+                )
+        loss = self._lost()
+        if loss:
+            self._provenance["loss"] = loss
+        frames = list(self._metadata)
+        if self._provenance:
+            frames.append(Metadata(b"jSOn", build_json(self._provenance)))
+        if self._sha256 is not None and not loss:
+            digest = Digest(DigestScope.VOLUME, self._sha256.digest())
+            frames.append(Metadata(b"dIGE", build_digest(digest), DigestScope.VOLUME))
+        self._writer.finish(frames)
+        self._release()
+
+    def _lost(self) -> dict[str, object]:
+        loss: dict[str, object] = {}
+        if self._loss is not None:
+            for name, value in (("max_error", self._loss.max_error), ("psnr", self._loss.psnr)):
+                if math.isfinite(value):
+                    loss[name] = value
+            loss.setdefault("max_error", None)
+        if self._dropped.voxels:
+            loss["background"] = self._dropped.to_json()
+        return loss
+
+    def abort(self) -> None:
+        """Stop; leave no file under the name."""
+        for future, _then in self._pending:
+            future.cancel()
+        self._release()
+        self._writer.abort()
+
+    def _release(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pending.clear()
+        if self._spool is not None:
+            self._spool.close()
+
+    @property
+    def size(self) -> int:
+        """Bytes written so far."""
+        return self._writer.size
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is not None:
+            self.abort()
+            return
+        try:
+            self.finish()
+        except BaseException:
+            self.abort()
+            raise
+
+
+class _Dropped:
+    """Counts the voxels that a policy leaves out, and the range of their stored values."""
+
+    def __init__(self) -> None:
+        self.voxels = 0
+        self._low = math.inf
+        self._high = -math.inf
+
+    def add(self, values: NDArray[Any]) -> None:
+        self.voxels += len(values)
+        if values.size and values.dtype.kind in "iuf":
+            finite = values[np.isfinite(values)]
+            if finite.size:
+                self._low = min(self._low, finite.min().item())
+                self._high = max(self._high, finite.max().item())
+
+    def to_json(self) -> dict[str, object]:
+        found: dict[str, object] = {"voxels": self.voxels}
+        if self._low <= self._high:
+            found.update(min=float(self._low), max=float(self._high))
+        return found
+
+
+def _all_equal(values: NDArray[Any], element: bytes) -> bool:
+    """Whether every element of `values` has the bytes of `element`."""
+    data = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return bool((data.reshape(-1, len(element)) == np.frombuffer(element, np.uint8)).all())
+
+
+def _stored(plane: NDArray[Any], geom: Geom) -> NDArray[Any]:
+    """Return a plane as C-contiguous little-endian stored values, without rounding any."""
+    wanted = geom.datatype.sample
+    if plane.dtype == wanted:
+        return np.ascontiguousarray(plane)
+    if plane.dtype.newbyteorder("<") == wanted:
+        return np.ascontiguousarray(plane.astype(wanted))
+    raise UsageError(f"slice of {plane.dtype}, the volume has {wanted}; convert it first")
+
+
+def _refuse_early(codec: Pipeline, background_codec: Pipeline | None, geom: Geom) -> None:
+    """Ask the codecs about the largest chunks, before any work is done."""
+    first = chunk_spec(geom, 0)
+    if reason := codec.refuses(first):
+        raise SourceError(f"{reason} (chunks of {first.shape}, {geom.datatype.name})")
+    if background_codec is not None and geom.background.is_stored:
+        spec = chunk_spec(geom, geom.grid.roi_chunks)
+        if reason := background_codec.refuses(spec):
+            raise SourceError(f"background: {reason}")
