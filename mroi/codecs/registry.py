@@ -34,6 +34,8 @@ _BUILT_IN = {
     "heif": "mroi.codecs.heif:Heif",
     "jpegxl": "mroi.codecs.jpegxl:JpegXl",
     "pcodec": "mroi.codecs.pcodec:Pcodec",
+    "jpeg2000-3d": "mroi.codecs.jpeg2000_3d:Jpeg2000Volume",
+    "wavelet3d": "mroi.codecs.wavelet3d:Wavelet3d",
     "zfp": "mroi.codecs.zfp:Zfp",
 }
 

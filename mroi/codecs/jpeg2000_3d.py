@@ -1,0 +1,215 @@
+"""JPEG 2000 with a wavelet along the slices: what neighbouring slices share is coded once."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer, override
+
+from mroi.codecs import codestream, fields, openjpeg
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.errors import DecodeError
+
+__all__ = ["Jpeg2000Volume"]
+
+
+class _Transform(IntEnum):
+    """What was done along the slices; the encoder takes whichever came out smallest."""
+
+    NONE = 0
+    PREDICT = 1
+    """Odd slices are differences from the mean of their neighbours."""
+    LIFT = 2
+    """The 5/3 wavelet: after PREDICT, even slices take up a quarter of the differences."""
+
+
+# Largest mean squared error of even and odd planes for one of 1 in the slices: what the inverse
+# makes of independent errors in the planes.
+_GAINS = {_Transform.NONE: (1.0, 1.0), _Transform.LIFT: (1.5, 0.719)}
+
+
+@dataclass(frozen=True, slots=True)
+class Jpeg2000Volume(Codec):
+    """One codestream for each plane of a chunk: integers of 8 and 16 bits; gray, RGB and RGBA.
+
+    Parameters
+    ----------
+    psnr : float or None
+        Quality to aim at in dB, the peak being the range of the significant bits; lossy.
+        None is lossless.
+    """
+
+    name: ClassVar[str] = "jpeg2000-3d"
+    id: ClassVar[int] = 11
+
+    psnr: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.psnr is not None:
+            fields.number("jpeg2000-3d: psnr", self.psnr, 1, 200)
+
+    @property
+    @override
+    def fidelity(self) -> Fidelity:
+        return Fidelity.LOSSLESS if self.psnr is None else Fidelity.LOSSY
+
+    @override
+    @classmethod
+    def probe(cls) -> str | None:
+        return openjpeg.probe()
+
+    @override
+    @classmethod
+    def implementation(cls) -> str:
+        return openjpeg.implementation()
+
+    @override
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        if spec.dtype.kind not in "iu" or spec.dtype.itemsize > 2:
+            return f"jpeg2000-3d takes integers of 8 and 16 bits, not {spec.dtype}"
+        return None
+
+    @override
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        slices, rows, columns, *_ = spec.shape
+        planes = chunk.reshape(slices, rows, columns, spec.samples).astype(np.int32)
+        transform, streams = (
+            self._lossless(planes) if self.psnr is None else self._lossy(planes, spec)
+        )
+        sizes = struct.pack(f"<{slices}I", *map(len, streams))
+        return b"".join([bytes([transform]), sizes, *streams])
+
+    @override
+    def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
+        return self._decode(payload, spec, spec.shape[0], 0)
+
+    def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
+        """Return the first `count` slices; at most two more are decoded."""
+        return self._decode(payload, spec, count, 0)
+
+    def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
+        """Return the chunk with rows and columns divided by ``2**level``, rounded up."""
+        return self._decode(payload, spec, spec.shape[0], level)
+
+    def _lossless(self, planes: NDArray[np.int32]) -> tuple[_Transform, list[bytes]]:
+        """Return the smallest of the three transforms and its codestreams."""
+        none = [_encode(plane) for plane in planes]
+        if len(planes) == 1:
+            return _Transform.NONE, none
+        low, high = _lift(planes)
+        highs = [_encode(plane) for plane in high]
+        lows = [_encode(plane) for plane in low]
+        choices = {
+            _Transform.NONE: none,
+            _Transform.PREDICT: _interleave(none[::2], highs),
+            _Transform.LIFT: _interleave(lows, highs),
+        }
+        return min(choices.items(), key=lambda choice: sum(map(len, choice[1])))
+
+    def _lossy(self, planes: NDArray[np.int32], spec: ChunkSpec) -> tuple[_Transform, list[bytes]]:
+        """Return codestreams whose errors add up to the quality asked for."""
+        assert self.psnr is not None
+        error = (2.0**spec.bits - 1) ** 2 / 10 ** (self.psnr / 10)  # mean square
+        if len(planes) == 1:
+            transform, parts = _Transform.NONE, (planes, planes[:0])
+        else:
+            transform, parts = _Transform.LIFT, _lift(planes)
+        low, high = (
+            [_encode(plane, error / gain) for plane in part]
+            for part, gain in zip(parts, _GAINS[transform], strict=True)
+        )
+        return transform, _interleave(low, high)
+
+    def _decode(self, payload: Buffer, spec: ChunkSpec, count: int, level: int) -> NDArray[Any]:
+        view = memoryview(payload).cast("B")
+        slices, rows, columns, *samples = spec.shape
+        transform, streams = _split(view, slices)
+        needed = slices if transform is _Transform.NONE else min(slices, (count | 1) + 1)
+        plane_spec = ChunkSpec((1, *spec.shape[1:]), np.dtype("<i4"), 32)
+        shape = (needed, -(-rows // 2**level), -(-columns // 2**level), *samples)
+        planes: NDArray[np.int32] = np.empty(shape, np.int32)
+        for k in range(needed):
+            stored = codestream.check(
+                streams[k], plane_spec, bits=18, signed=True, high_throughput=False
+            )
+            skip = min(level, stored)
+            plane = openjpeg.decode(streams[k], skip)
+            planes[k] = codestream.fit(plane, plane_spec, level=level, reduced=skip)[0]
+        _unlift(planes, transform)
+        info = np.iinfo(spec.dtype)
+        return planes[:count].clip(info.min, info.max).astype(spec.dtype)
+
+
+def _encode(plane: NDArray[np.int32], error: float | None = None) -> bytes:
+    """Return a plane as a codestream of signed samples of just enough bits.
+
+    Parameters
+    ----------
+    plane : (rows, columns, samples) ndarray of int32
+    error : float or None
+        Mean squared error to aim at; None is lossless.
+    """
+    bits = max(int(plane.max()).bit_length(), int(~plane.min()).bit_length()) + 1
+    peak = 2**bits - 1
+    psnr = None if error is None else max(1.0, 10 * math.log10(peak**2 / error))
+    return openjpeg.encode(plane, openjpeg.Coding(bits, signed=True, psnr=psnr))
+
+
+def _split(view: memoryview, slices: int) -> tuple[_Transform, list[memoryview]]:
+    """Return what was done along the slices, and the codestream of each."""
+    start = 1 + 4 * slices
+    if len(view) < start or view[0] > 2 or (view[0] and slices == 1):
+        raise DecodeError("jpeg2000-3d: the table of planes is broken", "CHK-8")
+    streams = []
+    for size in struct.unpack_from(f"<{slices}I", view, 1):
+        streams.append(view[start : start + size])
+        start += size
+    if start != len(view):
+        raise DecodeError("jpeg2000-3d: the table of planes does not fit the payload", "CHK-8")
+    return _Transform(view[0]), streams
+
+
+def _lift(planes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the low and the high planes of the reversible 5/3 wavelet along the first axis."""
+    even, odd = planes[::2], planes[1::2]
+    high = odd - _prediction(even, len(odd))
+    return even + _update(high, len(even)), high
+
+
+def _unlift(planes: NDArray[np.int32], transform: _Transform) -> None:
+    """Undo the transform in place, for the first planes of a chunk that need no others."""
+    even, odd = planes[::2], planes[1::2]
+    if transform is _Transform.LIFT:
+        even -= _update(odd, len(even))
+    if transform is not _Transform.NONE:
+        odd += _prediction(even, len(odd))
+
+
+def _prediction(even: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """Return the mean, rounded down, of the even planes around each of `count` odd ones."""
+    after = np.concatenate([even[1:], even[-1:]])[:count]
+    mean: NDArray[np.int32] = (even[:count] + after) >> 1
+    return mean
+
+
+def _update(high: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """Return a quarter of the sum of the high planes around each of `count` even ones."""
+    before = np.concatenate([high[:1], high])[:count]
+    after = np.concatenate([high, high[-1:]])[:count]
+    quarter: NDArray[np.int32] = (before + after + 2) >> 2
+    return quarter
+
+
+def _interleave(low: Iterable[bytes], high: Iterable[bytes]) -> list[bytes]:
+    """Return codestreams in the order of their slices."""
+    lows, highs = list(low), list(high)
+    streams = [b""] * (len(lows) + len(highs))
+    streams[::2], streams[1::2] = lows, highs
+    return streams
