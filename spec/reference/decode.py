@@ -37,7 +37,7 @@ LIMITS = {  # section 12; a volume must fit in memory here
     "head": 1 << 28, "frames": 4096, "metadata": 1 << 26, "inflated": 1 << 28,
     "volume": 1 << 30, "chunk": 1 << 31, "chunks": 1 << 24,
 }  # fmt: skip
-DATATYPES = {  # code: name, bytes of a sample, samples of an element
+DATATYPES = {  # code: name, bytes of a number (that a byte swap reverses), numbers of an element
     2: ("uint8", 1, 1), 4: ("int16", 2, 1), 8: ("int32", 4, 1), 16: ("float32", 4, 1),
     32: ("complex64", 4, 2), 64: ("float64", 8, 1), 128: ("RGB24", 1, 3), 256: ("int8", 1, 1),
     512: ("uint16", 2, 1), 768: ("uint32", 4, 1), 1024: ("int64", 8, 1), 1280: ("uint64", 8, 1),
@@ -303,8 +303,9 @@ def parse_geometry(frame: Frame, incompat_flags: int) -> Geometry:
     require(math.prod(g.shape) * g.itemsize < 1 << 62, "GEO-2", g.shape, at + 8)
     require(g.slice_axis <= 2, "GEO-3", g.slice_axis, at + 3)
     require(g.datatype in DATATYPES, "GEO-4", g.datatype, at + 4)
-    _, sample, samples = DATATYPES[g.datatype]
-    require(g.itemsize == sample * samples, "GEO-4", g.itemsize, at + 6)
+    name, number, numbers = DATATYPES[g.datatype]
+    require(g.itemsize == number * numbers, "GEO-4", g.itemsize, at + 6)
+    sample = 1 if name in {"RGB24", "RGBA32"} else g.itemsize
     require(1 <= g.bits_stored <= 8 * sample, "GEO-5", g.bits_stored, at + 7)
     sides = list(zip(g.roi_start, g.roi_stop, g.shape[:3], g.chunk_shape, strict=True))
     require(all(a < b <= n for a, b, n, _ in sides), "GEO-6", sides, at + 64)
@@ -723,9 +724,9 @@ def covered(scope: int, file: File, chunks: list[bytes | None]) -> bytes | None:
     if not lossless or not header or not 1 <= g.source_kind <= 4:
         return None
     if g.source_flags & 1:  # the source had big-endian elements
-        swapped, sample = bytearray(volume), DATATYPES[g.datatype][1]
-        for byte in range(sample):
-            swapped[byte::sample] = volume[sample - 1 - byte :: sample]
+        swapped, number = bytearray(volume), DATATYPES[g.datatype][1]
+        for byte in range(number):
+            swapped[byte::number] = volume[number - 1 - byte :: number]
         volume = bytes(swapped)
     return header + file.content("nIFt", 2) + volume + file.content("nIFt", 1)
 
