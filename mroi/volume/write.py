@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Self
 
-from mroi.codecs import Pipeline
+from mroi.codecs import Fidelity, Pipeline
 from mroi.container import ContainerBuilder, ContainerWriter
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError, UsageError
@@ -81,7 +81,7 @@ class VolumeWriter:
         self._grid = geom.grid
         self._codec = codec
         self._background_codec = background_codec
-        self._provenance = dict(provenance or {})
+        self.provenance = dict(provenance or {})
         self._metadata = list(metadata)
         self._loss: Loss | None = None
         self._dropped = _Dropped()
@@ -266,11 +266,11 @@ class VolumeWriter:
                 )
         loss = self._lost()
         if loss:
-            self._provenance["loss"] = loss
+            self.provenance["loss"] = loss
         frames = list(self._metadata)
-        if self._provenance:
-            frames.append(Metadata(b"jSOn", build_json(self._provenance)))
-        if self._sha256 is not None and not loss:
+        if self.provenance:
+            frames.append(Metadata(b"jSOn", build_json(self.provenance)))
+        if self._sha256 is not None and self.is_exact:
             digest = Digest(DigestScope.VOLUME, self._sha256.digest())
             frames.append(Metadata(b"dIGE", build_digest(digest), DigestScope.VOLUME))
         self._writer.finish(frames)
@@ -299,6 +299,13 @@ class VolumeWriter:
         self._pending.clear()
         if self._spool is not None:
             self._spool.close()
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every voxel will come back bit for bit."""
+        policies = (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
+        lossless = self._codec.fidelity is Fidelity.LOSSLESS
+        return lossless and self.geom.background in policies
 
     @property
     def size(self) -> int:

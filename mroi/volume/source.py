@@ -1,0 +1,175 @@
+"""What can be packed: geometry, planes in order, and the metadata to give the source back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mroi.container.builder import Metadata
+from mroi.errors import SourceError
+from mroi.format.datatypes import Datatype, datatype_of
+from mroi.format.geom import SourceFlags, SourceKind
+from mroi.geometry import spacing_of
+
+__all__ = ["ArraySource", "SourceGeometry", "VoxelSource"]
+
+
+@dataclass(frozen=True, eq=False)
+class SourceGeometry:
+    """What a source says of its voxels; the fields are those of `mroi.format.geom.Geom`."""
+
+    ndim: int
+    shape: tuple[int, ...]
+    datatype: Datatype
+    affine: NDArray[np.float64]
+    spacing: tuple[float, ...]
+    bits_stored: int
+    slope: float = 1.0
+    inter: float = 0.0
+    xform_code: int = 0
+    xyzt_units: int = 0
+    kind: SourceKind = SourceKind.ARRAY
+    flags: SourceFlags = SourceFlags(0)  # noqa: RUF009
+
+    def __post_init__(self) -> None:
+        if not all(self.shape):
+            raise SourceError(f"the volume is empty: its shape is {self.shape}")
+
+
+class VoxelSource(Protocol):
+    """A volume that can be read plane by plane, more than once."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        ...
+
+    @property
+    def geometry(self) -> SourceGeometry:
+        """Geometry and type of the voxels."""
+        ...
+
+    @property
+    def rescale(self) -> bytes | None:
+        """Payload of SLSC, if slices have rescale factors of their own."""
+        ...
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What a user should know of the source: what was odd, and what was made of it."""
+        ...
+
+    @property
+    def stored_size(self) -> int:
+        """Bytes of the source on disk (of the voxels, for an array)."""
+        ...
+
+    def planes(self, axis: int) -> Iterator[NDArray[Any]]:
+        """Yield the slices across `axis` from the first to the last, volume after volume.
+
+        Each is (in-plane slow, in-plane fast[, samples]), little-endian stored values. Every call
+        starts anew.
+        """
+        ...
+
+    def metadata(self) -> list[Metadata]:
+        """Return the frames that give the source back; called after the planes were read."""
+        ...
+
+
+class ArraySource:
+    """An array in memory.
+
+    Parameters
+    ----------
+    array : array_like
+        1 to 7 axes, x first; integers, floats, complex, or structures of R, G, B (and A).
+    affine : (4, 4) array_like, optional
+        Voxel index to position in mm, RAS+; the identity by default.
+    slope, inter : float
+        A stored value v means ``slope * v + inter``.
+    """
+
+    rescale: bytes | None = None
+    warnings: Sequence[str] = ()
+    name = "array"
+
+    def __init__(
+        self,
+        array: ArrayLike,
+        affine: ArrayLike | None = None,
+        *,
+        slope: float = 1.0,
+        inter: float = 0.0,
+    ) -> None:
+        data = np.asarray(array)
+        datatype = array_datatype(data.dtype)
+        if not 1 <= data.ndim <= 7:
+            raise SourceError(f"an array of {data.ndim} axes: 1 to 7 can be packed")
+        matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+            raise SourceError("the affine is no finite 4 x 4 matrix")
+        self._array = data.reshape(data.shape + (1,) * (3 - data.ndim))
+        self._datatype = datatype
+        shape = self._array.shape
+        self.geometry = SourceGeometry(
+            ndim=data.ndim,
+            shape=shape,
+            datatype=datatype,
+            affine=matrix,
+            spacing=(*spacing_of(matrix), *[0.0] * (len(shape) - 3)),
+            bits_stored=8 * datatype.sample.itemsize,
+            slope=slope,
+            inter=inter,
+            xform_code=0 if affine is None else 2,
+            xyzt_units=0 if affine is None else 2,
+        )
+        self.stored_size = data.nbytes
+
+    def planes(self, axis: int) -> Iterator[NDArray[Any]]:
+        """Yield the slices across `axis`; see `VoxelSource`."""
+        fast, slow = (a for a in range(3) if a != axis)
+        outer = self._array.shape[3:]
+        for index in np.ndindex(*outer[::-1]):
+            volume = self._array[(..., *index[::-1])]
+            for plane in volume.transpose(axis, slow, fast):
+                yield to_samples(plane, self._datatype)
+
+    def metadata(self) -> list[Metadata]:
+        """Return nothing: an array has no header."""
+        return []
+
+
+def array_datatype(dtype: np.dtype[Any]) -> Datatype:
+    """Return the type that holds elements of `dtype`, in any byte order."""
+    if dtype == np.bool_:
+        dtype = np.dtype("u1")
+    if dtype.names and all(dtype[name] == np.uint8 for name in dtype.names):
+        found = datatype_of(np.dtype("u1"), len(dtype.names))
+    elif dtype.kind in "fc" and dtype.itemsize in (16, 32) and dtype.itemsize == _long_size(dtype):
+        found = datatype_of(np.dtype(f"V{dtype.itemsize}"))
+    else:
+        found = datatype_of(dtype)
+    if found is None:
+        raise SourceError(
+            f"elements of {dtype} cannot be packed; integers and floats of 1 to 8 bytes (not "
+            "float16), complex numbers, RGB and RGBA can"
+        )
+    return found
+
+
+def _long_size(dtype: np.dtype[Any]) -> int:
+    return np.dtype(np.longdouble if dtype.kind == "f" else np.clongdouble).itemsize
+
+
+def to_samples(plane: NDArray[Any], datatype: Datatype) -> NDArray[Any]:
+    """Return a plane of elements as C-contiguous little-endian samples."""
+    if datatype.samples > 1:
+        return np.ascontiguousarray(plane).view(np.uint8).reshape(*plane.shape, datatype.samples)
+    if datatype.sample.kind == "V":
+        return np.ascontiguousarray(plane).view(datatype.sample)
+    return np.ascontiguousarray(plane.astype(datatype.sample, copy=False))
