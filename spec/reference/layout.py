@@ -21,7 +21,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from construct import (
@@ -337,6 +337,10 @@ class Part:
         """What stands after the payload."""
         return self.padding or bytes(-len(self.payload) % 8)
 
+    def copy(self) -> Part:
+        """Return a part that may be changed."""
+        return replace(self, header=dict(self.header))
+
     def build(self, sync: int) -> bytes:
         """Return header, payload and padding."""
         header = {
@@ -460,6 +464,7 @@ def codec_entry(
     name: str,
     codec_id: int,
     params: Mapping[str, Any] | None = None,
+    /,
     *,
     filters: Sequence[Mapping[str, Any]] = (),
     **fields: Any,
@@ -529,7 +534,8 @@ def build_file(
     **options
         Further attributes of `Draft`.
     """
-    chunks = list(chunks)
+    # Copies: a fault must not reach the parts of the caller.
+    head, chunks, tail = ([part.copy() for part in parts] for parts in (head, chunks, tail))
     incompat = any(part.flags & 4 for part in chunks) | 2 * (geom["background"] in (2, 3))
     draft = Draft(
         [Part(b"GEOM", Geom.build(geom)), Part(b"CODC", build_codec_table(codecs)), *head],
