@@ -1,0 +1,22 @@
+"""DICOM in and out: `read_series` describes a series, `write_series` puts one back.
+
+An instance without its pixels is a `Head`; `build_heads` and `parse_heads` turn heads into the
+payload of the frame ``dCMh`` and back.
+"""
+
+from mroi.adapters.dicom.part10 import Head, build_heads, build_instance, parse_heads
+from mroi.adapters.dicom.series import DicomSeries, Instance, read_series
+from mroi.adapters.dicom.stack import to_dcm2niix_orientation
+from mroi.adapters.dicom.writer import write_series
+
+__all__ = [
+    "DicomSeries",
+    "Head",
+    "Instance",
+    "build_heads",
+    "build_instance",
+    "parse_heads",
+    "read_series",
+    "to_dcm2niix_orientation",
+    "write_series",
+]

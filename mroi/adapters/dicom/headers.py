@@ -1,0 +1,327 @@
+"""From a DICOM header to the frames it describes: single-frame, mosaic and multi-frame."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mroi.adapters.dicom.csa import parse_csa
+from mroi.adapters.dicom.part10 import PixelElement, byte_order
+from mroi.adapters.dicom.stack import VOLUME_KEYS, Frame, Plane, Value
+from mroi.errors import SourceError
+
+__all__ = ["Pixels", "describe", "frames_of"]
+
+MAX_FRAMES = 1_000_000
+_CSA_CREATOR = "SIEMENS CSA HEADER"
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """How the pixels of one instance are stored.
+
+    Attributes
+    ----------
+    kind : str
+        ``classic``, ``mosaic``, ``enhanced`` (several frames) or ``image`` (no position).
+    rows, columns, samples : int
+        Of a frame; for a mosaic, of a tile.
+    frame_count : int
+        Frames, or tiles that hold a slice.
+    dtype : str
+        Like ``u2``, without byte order.
+    bits_stored : int
+        Significant bits.
+    photometric : str
+        DICOM Photometric Interpretation.
+    planar : bool
+        Colours are stored plane by plane.
+    order : str
+        Byte order of uncompressed pixels, ``<`` or ``>``.
+    """
+
+    kind: str
+    rows: int
+    columns: int
+    samples: int
+    frame_count: int
+    dtype: str
+    bits_stored: int
+    photometric: str
+    planar: bool
+    order: str
+
+    @property
+    def frame_size(self) -> int:
+        """Bytes of an uncompressed frame or tile."""
+        return self.rows * self.columns * self.samples * np.dtype(self.dtype).itemsize
+
+    @property
+    def size(self) -> int:
+        """Bytes of the uncompressed value, unused tiles of a mosaic included."""
+        if self.kind == "mosaic":
+            return self.frame_size * (math.isqrt(self.frame_count - 1) + 1) ** 2
+        return self.frame_size * self.frame_count
+
+
+def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
+    """Return how the pixels of an instance are stored.
+
+    Raises
+    ------
+    SourceError
+        If the header is incomplete, or the pixels are of a kind that cannot be kept exactly.
+    """
+    rows, columns = _integer(dataset, "Rows", name), _integer(dataset, "Columns", name)
+    samples = _integer(dataset, "SamplesPerPixel", name, 1)
+    bits = _integer(dataset, "BitsAllocated", name)
+    stored = _integer(dataset, "BitsStored", name, bits)
+    count = _integer(dataset, "NumberOfFrames", name, 1) or 1
+    photometric = str(dataset.get("PhotometricInterpretation", ""))
+    if element.keyword == "PixelData":
+        kind = "i" if _integer(dataset, "PixelRepresentation", name, 0) else "u"
+    else:
+        kind = "f"
+    allowed = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
+    if bits not in allowed[element.keyword] or not 0 < stored <= bits:
+        raise SourceError(f"{name}: {stored} of {bits} bits a sample are not supported")
+    if samples not in {1, 3} or (samples == 3 and (bits != 8 or kind != "u")):
+        raise SourceError(f"{name}: {samples} samples of {bits} bits a pixel are not supported")
+    if not (rows and columns) or not 0 < count <= MAX_FRAMES:
+        raise SourceError(f"{name}: {count} frames of {rows} x {columns} pixels")
+    if not element.encapsulated and photometric in {
+        "YBR_FULL_422",
+        "YBR_PARTIAL_422",
+        "YBR_PARTIAL_420",
+    }:
+        raise SourceError(f"{name}: subsampled colours ({photometric}) are not supported")
+    order = byte_order(dataset)
+    if order == ">" and bits == 8 and element.vr == "OW":
+        raise SourceError(f"{name}: 8-bit samples in big-endian words are not supported")
+    form = "classic" if "ImagePositionPatient" in dataset else "image"
+    tiles = _tile_count(dataset)
+    if count > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
+        form = "enhanced"
+    elif tiles:
+        side = math.isqrt(tiles - 1) + 1
+        if rows % side or columns % side or samples > 1:
+            raise SourceError(f"{name}: {tiles} tiles do not fit {rows} x {columns} pixels")
+        form, rows, columns, count = "mosaic", rows // side, columns // side, tiles
+    pixels = Pixels(
+        kind=form,
+        rows=rows,
+        columns=columns,
+        samples=samples,
+        frame_count=count,
+        dtype=f"{kind}{bits // 8}",
+        bits_stored=stored,
+        photometric=photometric,
+        planar=samples > 1 and bool(_integer(dataset, "PlanarConfiguration", name, 0)),
+        order=order,
+    )
+    if not element.encapsulated and element.stop - element.start < pixels.size:
+        raise SourceError(
+            f"{name}: {element.stop - element.start:,} bytes of pixels, the header promises "
+            f"{pixels.size:,}"
+        )
+    return pixels
+
+
+def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[Frame]:
+    """Yield the frames of one instance in the order in which they are stored."""
+    if pixels.kind == "mosaic":
+        yield from _tiles(dataset, pixels, instance, name)
+        return
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    if groups and len(groups) != pixels.frame_count:
+        raise SourceError(
+            f"{name}: {len(groups)} functional groups for {pixels.frame_count} frames"
+        )
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
+    offsets = _numbers(dataset, "GridFrameOffsetVector", name)
+    for number in range(pixels.frame_count):
+        sources = _Attributes(dataset, shared, groups[number] if groups else None, name)
+        plane = sources.plane()
+        if offsets and plane is not None:
+            if len(offsets) != pixels.frame_count:
+                raise SourceError(f"{name}: {len(offsets)} offsets for {pixels.frame_count} frames")
+            plane = Plane(
+                plane.along_row,
+                plane.along_column,
+                plane.position + plane.normal * (offsets[number] - offsets[0]),
+            )
+        elif not groups and pixels.frame_count > 1:
+            plane = None  # one position for many frames says nothing of where they are
+        yield Frame(
+            instance=instance,
+            number=number,
+            name=name if pixels.frame_count == 1 else f"{name} frame {number + 1}",
+            plane=plane,
+            spacing=sources.spacing(),
+            thickness=sources.thickness(),
+            rescale=sources.rescale(),
+            keys={**sources.keys(), "FrameNumber": float(number)},
+        )
+
+
+def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[Frame]:
+    sources = _Attributes(dataset, None, None, name)
+    plane = sources.plane()
+    if plane is None:
+        raise SourceError(f"{name}: a mosaic without a position")
+    across, down = sources.spacing()
+    side = math.isqrt(pixels.frame_count - 1) + 1
+    # The position in the header is that of an image as large as the whole mosaic, centred alike.
+    corner = (
+        plane.position
+        + plane.along_row * across * (pixels.columns * (side - 1) / 2)
+        + plane.along_column * down * (pixels.rows * (side - 1) / 2)
+    )
+    normal = plane.normal
+    said = _csa(dataset).get("SliceNormalVector", ())
+    if len(said) == 3 and _vector(said, name) @ normal < 0:
+        normal = -normal
+    distance = sources.thickness() or 1.0
+    for number in range(pixels.frame_count):
+        yield Frame(
+            instance=instance,
+            number=number,
+            name=f"{name} tile {number + 1}",
+            plane=Plane(plane.along_row, plane.along_column, corner + normal * distance * number),
+            spacing=(across, down),
+            thickness=distance,
+            rescale=sources.rescale(),
+            keys=sources.keys(),
+        )
+
+
+class _Attributes:
+    """Looks attributes up where they may be: in the functional groups of a frame, or at the top."""
+
+    def __init__(self, dataset: Any, shared: Any, own: Any, name: str) -> None:
+        self._dataset = dataset
+        self._groups = [group for group in (own, shared) if group is not None]
+        self._name = name
+
+    def _where(self, sequence: str, keyword: str) -> Any:
+        """Return the dataset that has an attribute, or None."""
+        for group in self._groups:
+            items = group.get(sequence)
+            if items and keyword in items[0]:
+                return items[0]
+        return self._dataset if keyword in self._dataset else None
+
+    def _numbers(self, sequence: str, keyword: str) -> tuple[float, ...]:
+        source = self._where(sequence, keyword)
+        return () if source is None else _numbers(source, keyword, self._name)
+
+    def plane(self) -> Plane | None:
+        position = self._numbers("PlanePositionSequence", "ImagePositionPatient")
+        cosines = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient")
+        if not position and not cosines:
+            return None
+        if len(position) != 3 or len(cosines) != 6:
+            raise SourceError(f"{self._name}: position {position} with orientation {cosines}")
+        row, column = np.array(cosines[:3]), np.array(cosines[3:])
+        lengths = np.linalg.norm(row), np.linalg.norm(column)
+        if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > 0.01:
+            raise SourceError(f"{self._name}: orientation {cosines} is not of unit, normal axes")
+        return Plane(row / lengths[0], column / lengths[1], np.array(position))
+
+    def spacing(self) -> tuple[float, float]:
+        for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):
+            found = self._numbers("PixelMeasuresSequence", keyword)
+            if found:
+                if len(found) != 2 or min(found) <= 0:
+                    raise SourceError(f"{self._name}: {keyword} is {found}")
+                return found[1], found[0]
+        return 1.0, 1.0
+
+    def thickness(self) -> float | None:
+        for keyword in ("SpacingBetweenSlices", "SliceThickness"):
+            found = self._numbers("PixelMeasuresSequence", keyword)
+            if found and found[0] > 0:
+                return found[0]
+        return None
+
+    def rescale(self) -> tuple[float, float]:
+        slope = self._numbers("PixelValueTransformationSequence", "RescaleSlope")
+        inter = self._numbers("PixelValueTransformationSequence", "RescaleIntercept")
+        if slope and slope[0] == 0:
+            raise SourceError(f"{self._name}: RescaleSlope is 0")
+        return (slope or (1.0,))[0], (inter or (0.0,))[0]
+
+    def keys(self) -> Mapping[str, Value]:
+        sequences = {
+            "EffectiveEchoTime": "MREchoSequence",
+            "DiffusionBValue": "MRDiffusionSequence",
+            "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
+        }
+        keys: dict[str, Value] = {}
+        for keyword in VOLUME_KEYS:
+            source = self._where(sequences.get(keyword, "FrameContentSequence"), keyword)
+            value = None if source is None else source.get(keyword)
+            if value is None or value == "" or not isinstance(value, (int, float, str)):
+                continue
+            keys[keyword] = str(value) if isinstance(value, str) else float(value)
+        return keys
+
+
+def _integer(dataset: Any, keyword: str, name: str, default: int | None = None) -> int:
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        if default is None:
+            raise SourceError(f"{name}: {keyword} is missing")
+        return default
+    try:
+        return int(value)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise SourceError(f"{name}: {keyword} is {value!r}") from exc
+
+
+def _numbers(dataset: Any, keyword: str, name: str) -> tuple[float, ...]:
+    """Return the finite numbers of an attribute; none if it is absent or empty."""
+    value = dataset.get(keyword)
+    if value is None or value == "":
+        return ()
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    return tuple(_vector(values, f"{name}: {keyword}").tolist())
+
+
+def _vector(values: Sequence[Any], name: str) -> Any:
+    try:
+        numbers = np.array([float(value) for value in values])
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise SourceError(f"{name} is {list(values)!r}") from exc
+    if not np.isfinite(numbers).all():
+        raise SourceError(f"{name} is {list(values)!r}")
+    return numbers
+
+
+def _tile_count(dataset: Any) -> int:
+    """Return the number of slices in a mosaic, 0 for an image that is none."""
+    if "MOSAIC" not in (dataset.get("ImageType") or ()):
+        return 0
+    said = _csa(dataset).get("NumberOfImagesInMosaic") or ()
+    if not said and (0x0019, 0x100A) in dataset:
+        said = (str(dataset[0x0019, 0x100A].value),)
+    if not said:
+        return 0
+    count = int(_vector(said[:1], "NumberOfImagesInMosaic")[0])
+    if not 0 < count <= 10_000:
+        raise SourceError(f"NumberOfImagesInMosaic is {count}")
+    return count
+
+
+def _csa(dataset: Any) -> dict[str, tuple[str, ...]]:
+    for block in range(0x10, 0x100):
+        creator = dataset.get((0x0029, block))
+        if creator is not None and str(creator.value).strip() == _CSA_CREATOR:
+            element = dataset.get((0x0029, block << 8 | 0x10))
+            if element is not None and isinstance(element.value, bytes):
+                return parse_csa(element.value)
+    return {}

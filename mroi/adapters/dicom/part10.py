@@ -1,0 +1,352 @@
+"""DICOM Part 10 files without their pixels, and the pixels put back.
+
+A *head* is a Part 10 file from which the bytes of the pixels were cut: everything else, the
+header of the PixelData element and what follows its value included, is kept bit for bit. For
+uncompressed transfer syntaxes a head and its frames give the very same file back.
+
+Records of heads are what the frame ``dCMh`` holds: for every instance one record with the number
+of the slice that its first frame became, and for every further frame of it, in the order of the
+frames, an empty record with the number of that slice. Slices are numbered along the stack, and
+volume after volume where there are several.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.errors import FormatError, SourceError, TruncatedError
+
+__all__ = [
+    "Head",
+    "PixelElement",
+    "build_heads",
+    "build_instance",
+    "byte_order",
+    "join_tiles",
+    "parse_heads",
+    "read_header",
+    "refusing",
+    "split_tiles",
+    "strip_pixels",
+]
+
+RECORD = struct.Struct("<IIQ")
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+_PIXEL_TAGS = {
+    0x7FE00010: "PixelData",
+    0x7FE00008: "FloatPixelData",
+    0x7FE00009: "DoubleFloatPixelData",
+}
+_ITEM = 0xFFFEE000
+_DELIMITER = 0xFFFEE0DD
+_UNDEFINED = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class PixelElement:
+    """Where the value of the pixel data element lies in a file.
+
+    Attributes
+    ----------
+    keyword : str
+        ``PixelData``, ``FloatPixelData`` or ``DoubleFloatPixelData``.
+    vr : str or None
+        None in implicit transfer syntaxes.
+    start, stop : int
+        Offsets of the first byte of the value and of the first byte after it; the delimiter of
+        encapsulated pixels belongs to the value.
+    encapsulated : bool
+        The value is a sequence of compressed fragments.
+    """
+
+    keyword: str
+    vr: str | None
+    start: int
+    stop: int
+    encapsulated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """One source instance without its pixels.
+
+    Attributes
+    ----------
+    slices : tuple of int
+        For each frame of the instance, the slice that it became.
+    part10 : bytes
+        The file without the bytes of the pixels.
+    """
+
+    slices: tuple[int, ...]
+    part10: bytes
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Turn what pydicom raises on damaged data, which can be anything, into `SourceError`."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except SourceError:
+        raise
+    except Exception as exc:
+        raise SourceError(f"{name}: damaged DICOM: {exc}") from exc
+
+
+def read_header(stream: BinaryIO, name: str) -> tuple[Any, PixelElement | None]:
+    """Read a file up to its pixels.
+
+    Parameters
+    ----------
+    stream : binary file
+        At its first byte, seekable; a memory map is best, because a length that lies then cannot
+        ask for memory.
+    name : str
+        For messages.
+
+    Returns
+    -------
+    dataset : pydicom.dataset.FileDataset
+        Elements before the pixels.
+    element : PixelElement or None
+        None if there are no pixels.
+
+    Raises
+    ------
+    SourceError
+        If the stream is not DICOM, or damaged.
+    """
+    with refusing(name):
+        dataset, element = _parse(stream)
+        if str(dataset.file_meta.get("TransferSyntaxUID", "")) == DEFLATED:
+            raise SourceError(f"{name}: deflated DICOM is not supported; inflate it first")
+        if element is None:
+            return dataset, None
+        stop = _end_of_fragments(stream, element.start) if element.encapsulated else element.stop
+        stream.seek(0, io.SEEK_END)
+        if stop > stream.tell():
+            raise SourceError(f"{name}: pixels end at byte {stop:,}, the file at {stream.tell():,}")
+        return dataset, replace(element, stop=stop)
+
+
+def _parse(stream: BinaryIO) -> tuple[Any, PixelElement | None]:
+    """Read up to the pixels; the end of encapsulated ones is not looked for."""
+    from pydicom.filereader import read_partial
+    from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
+
+    found: list[tuple[int, str | None, int]] = []
+
+    def is_pixels(tag: Any, vr: str | None, length: int) -> bool:
+        if tag in _PIXEL_TAGS:
+            found.append((int(tag), vr, length))
+        return bool(found)
+
+    dataset = read_partial(stream, stop_when=is_pixels)
+    if not found:
+        return dataset, None
+    tag, vr, length = found[0]
+    start = stream.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
+    encapsulated = length == _UNDEFINED
+    stop = start if encapsulated else start + length
+    return dataset, PixelElement(_PIXEL_TAGS[tag], vr, start, stop, encapsulated)
+
+
+def _end_of_fragments(stream: BinaryIO, start: int) -> int:
+    """Return the offset after the delimiter of encapsulated pixels."""
+    offset = start
+    while True:
+        stream.seek(offset)
+        item = stream.read(8)
+        if len(item) < 8:
+            raise SourceError("encapsulated pixels have no end")
+        group, element, length = struct.unpack("<HHI", item)
+        tag = group << 16 | element
+        offset += 8
+        if tag == _DELIMITER:
+            return offset
+        if tag != _ITEM or length == _UNDEFINED:
+            raise SourceError(f"encapsulated pixels have no item at byte {offset - 8:,}")
+        offset += length
+
+
+def strip_pixels(part10: bytes, element: PixelElement | None, size: int) -> bytes:
+    """Return a file without its pixels.
+
+    Parameters
+    ----------
+    part10 : bytes
+        The file.
+    element : PixelElement or None
+        As `read_header` found it.
+    size : int
+        Bytes of the uncompressed frames; what follows them in the value, such as a byte of
+        padding, is kept. Encapsulated pixels are cut with all their items.
+    """
+    if element is None:
+        return part10
+    stop = element.stop if element.encapsulated else element.start + size
+    return part10[: element.start] + part10[stop:]
+
+
+def build_instance(part10: bytes, frames: Sequence[NDArray[Any]], name: str = "head") -> bytes:
+    """Put frames into a head.
+
+    Parameters
+    ----------
+    part10 : bytes
+        The file without its pixels.
+    frames : sequence of (rows, columns) or (rows, columns, samples) ndarray
+        Stored pixels, in the order of the frames; the tiles of a mosaic are frames.
+
+    Returns
+    -------
+    bytes
+        The source file, bit for bit, if its pixels were not compressed; else a file with the same
+        attributes and pixels in Explicit VR Little Endian.
+
+    Raises
+    ------
+    SourceError
+        If the head is damaged or does not fit the frames.
+    """
+    with refusing(name):
+        dataset, element = _parse(io.BytesIO(part10))
+        pixels = _assembled(dataset, frames, name)
+        if element is None or element.encapsulated:
+            return _rewritten(part10, element, pixels)
+        if pixels.ndim == 4 and int(dataset.get("PlanarConfiguration", 0) or 0):
+            pixels = pixels.transpose(0, 3, 1, 2)
+        order = byte_order(dataset)
+        value = pixels.astype(pixels.dtype.newbyteorder(order), copy=False).tobytes()
+        return part10[: element.start] + value + part10[element.start :]
+
+
+def byte_order(dataset: Any) -> Literal["<", ">"]:
+    """Return ``<`` or ``>`` for the uncompressed pixels of a dataset."""
+    original = dataset.original_encoding[1]
+    return "<" if original is None or original else ">"
+
+
+def _assembled(dataset: Any, frames: Sequence[NDArray[Any]], name: str) -> NDArray[Any]:
+    """Return (frames, rows, columns[, samples]) as the header wants them, a mosaic put together."""
+    rows, columns = int(dataset.Rows), int(dataset.Columns)
+    count = int(dataset.get("NumberOfFrames", 1) or 1)
+    pixels = np.stack([*frames])
+    if count == 1 and len(frames) > 1:
+        pixels = join_tiles(pixels, rows, columns)[np.newaxis]
+    bits = int(dataset.BitsAllocated)
+    if pixels.shape[:3] != (count, rows, columns) or pixels.dtype.itemsize * 8 != bits:
+        raise SourceError(
+            f"{name} wants {count} frames of {rows} x {columns} pixels of {bits} bits, "
+            f"not {pixels.shape} of {pixels.dtype}"
+        )
+    return pixels
+
+
+def split_tiles(mosaic: NDArray[Any], count: int) -> NDArray[Any]:
+    """Cut a mosaic, tiles in rows of a square, into (count, rows, columns)."""
+    side = math.isqrt(count - 1) + 1
+    rows, columns = mosaic.shape[0] // side, mosaic.shape[1] // side
+    tiles = mosaic.reshape(side, rows, side, columns).swapaxes(1, 2).reshape(-1, rows, columns)
+    if tiles[count:].any():
+        raise SourceError("the unused tiles of a mosaic are not empty")
+    return tiles[:count]
+
+
+def join_tiles(tiles: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    """Undo `split_tiles`; unused tiles are zero."""
+    side = math.isqrt(len(tiles) - 1) + 1
+    if tiles.shape[1:] != (rows // side, columns // side) or rows % side or columns % side:
+        raise SourceError(f"{tiles.shape} does not fill a mosaic of {rows} x {columns} pixels")
+    square = np.zeros((side * side, *tiles.shape[1:]), tiles.dtype)
+    square[: len(tiles)] = tiles
+    square = square.reshape(side, side, *tiles.shape[1:]).swapaxes(1, 2)
+    return square.reshape(rows, columns)
+
+
+def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]) -> bytes:
+    """Return the file in Explicit VR Little Endian."""
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    if element is not None:
+        end = struct.pack("<HHI", _DELIMITER >> 16, _DELIMITER & 0xFFFF, 0)
+        part10 = part10[: element.start] + end + part10[element.start :]
+    dataset = pydicom.dcmread(io.BytesIO(part10))
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    value = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    keyword = element.keyword if element else "PixelData"
+    setattr(dataset, keyword, value + b"\0" * (len(value) % 2))
+    if keyword == "PixelData":
+        dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
+        dataset["PixelData"].is_undefined_length = False
+    if pixels.ndim == 4:  # decoded to RGB, samples of a pixel side by side
+        dataset.PhotometricInterpretation = "RGB"
+        dataset.PlanarConfiguration = 0
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+def build_heads(heads: Iterable[Head]) -> bytes:
+    """Return the records of heads, the payload of ``dCMh``."""
+    parts: list[bytes] = []
+    for head in heads:
+        parts += [RECORD.pack(head.slices[0], 0, len(head.part10)), head.part10]
+        parts += [RECORD.pack(number, 0, 0) for number in head.slices[1:]]
+    return b"".join(parts)
+
+
+def parse_heads(payload: bytes, count: int) -> list[Head]:
+    """Read the records of heads.
+
+    Parameters
+    ----------
+    payload : bytes
+        Of ``dCMh``, inflated.
+    count : int
+        Number of slices of the file.
+
+    Raises
+    ------
+    FormatError
+        If the records do not fill the payload, or their slices are not 0 to `count` - 1, each
+        once (rule DCM-1).
+    """
+    heads: list[Head] = []
+    seen: set[int] = set()
+    offset = 0
+    while offset < len(payload):
+        if len(payload) - offset < RECORD.size:
+            raise TruncatedError("DICOM records are cut short", "DCM-1", offset)
+        number, reserved, size = RECORD.unpack_from(payload, offset)
+        if reserved or number >= count or number in seen or not (size or heads):
+            raise FormatError(f"DICOM record of slice {number} of {count}", "DCM-1", offset)
+        seen.add(number)
+        offset += RECORD.size
+        if size > len(payload) - offset:
+            raise TruncatedError("DICOM records are cut short", "DCM-1", offset)
+        if size:
+            heads.append(Head((number,), payload[offset : offset + size]))
+        else:
+            heads[-1] = replace(heads[-1], slices=(*heads[-1].slices, number))
+        offset += size
+    if len(seen) != count:
+        raise FormatError(f"DICOM records hold {len(seen)} of {count} slices", "DCM-1", offset)
+    return heads

@@ -1,0 +1,409 @@
+"""A DICOM series as one stack of planes, read lazily.
+
+Voxels are the stored values; slope and intercept are kept beside them. Axes are columns, rows and
+slices (and volumes), columns fastest. Memory is that of one instance, or of one frame where an
+instance has several.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.adapters.dicom.decoding import iter_frames
+from mroi.adapters.dicom.headers import Pixels, describe, frames_of
+from mroi.adapters.dicom.part10 import Head, PixelElement, read_header, refusing, split_tiles
+from mroi.adapters.dicom.stack import Frame, Value, arrange
+from mroi.errors import SourceError
+from mroi.geometry.affine import spacing_of
+
+__all__ = ["DicomSeries", "Instance", "read_series"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One file of a series.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file.
+    syntax : str
+        Transfer syntax UID.
+    element : PixelElement
+        Where its pixels are.
+    pixels : Pixels
+        How they are stored.
+    slices : tuple of int
+        For each frame, the plane of the stack that it is.
+    """
+
+    path: Path
+    syntax: str
+    element: PixelElement
+    pixels: Pixels
+    slices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSeries:
+    """What is known of a series before its pixels are read.
+
+    Attributes
+    ----------
+    kind : str
+        ``classic``, ``mosaic``, ``enhanced`` (multi-frame) or ``image`` (no position).
+    uid : str
+        Series Instance UID.
+    modality : str
+        DICOM Modality, ``Unknown`` if absent.
+    shape : tuple of int
+        Columns, rows, slices, and volumes where there are several.
+    dtype : numpy dtype
+        Of a sample, little-endian.
+    samples : int
+        1, or 3 for RGB.
+    bits_stored : int
+        Significant bits of a sample.
+    affine : (4, 4) ndarray of float64
+        Index (column, row, slice) to world position, mm, RAS+.
+    has_position : bool
+        False if the affine only centres the image.
+    positions : (slices, 3) ndarray of float64, or None
+        ImagePositionPatient of each slice, mm, LPS+.
+    rescale : (planes, 2) ndarray of float64
+        Slope and intercept of each plane, in stack order.
+    volume_key : str
+        The attribute that tells volumes apart; empty if there is one volume.
+    volume_values : tuple
+        Its value for each volume.
+    instances : tuple of Instance
+        In the order of their first plane.
+    warnings : tuple of str
+        What is unusual but was accepted.
+    """
+
+    kind: str
+    uid: str
+    modality: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    samples: int
+    bits_stored: int
+    affine: NDArray[np.float64]
+    has_position: bool
+    positions: NDArray[np.float64] | None
+    rescale: NDArray[np.float64]
+    volume_key: str
+    volume_values: tuple[Value, ...]
+    instances: tuple[Instance, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance of columns, rows and slices, mm."""
+        return spacing_of(self.affine)
+
+    @property
+    def plane_count(self) -> int:
+        """Number of planes: slices times volumes."""
+        return len(self.rescale)
+
+    @property
+    def uniform_rescale(self) -> tuple[float, float] | None:
+        """Slope and intercept if they are the same everywhere, else None."""
+        if (self.rescale != self.rescale[0]).any():
+            return None
+        slope, inter = self.rescale[0].tolist()
+        return slope, inter
+
+    def planes(self) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Yield (index, plane) in stack order: slices along the normal, volume after volume.
+
+        Planes are (rows, columns), or (rows, columns, 3), of `dtype`, C-contiguous.
+
+        Raises
+        ------
+        SourceError
+            If pixels are damaged, or use bits that the header says are unused.
+        """
+        places = [
+            (number, frame)
+            for number, instance in enumerate(self.instances)
+            for frame in range(len(instance.slices))
+        ]
+        places.sort(key=lambda place: self.instances[place[0]].slices[place[1]])
+        index = 0
+        for number, group in groupby(places, key=lambda place: place[0]):
+            instance = self.instances[number]
+            frames = [frame for _, frame in group]
+            for plane in _read_frames(instance, frames):
+                yield index, self._checked(plane, instance)
+                index += 1
+
+    def _checked(self, plane: NDArray[Any], instance: Instance) -> NDArray[Any]:
+        shape = (instance.pixels.rows, instance.pixels.columns)
+        if plane.shape != (shape if self.samples == 1 else (*shape, self.samples)):
+            raise SourceError(f"{instance.path.name}: decoded to {plane.shape}, not {shape}")
+        result = np.ascontiguousarray(plane, self.dtype)
+        if plane.dtype.kind != self.dtype.kind and (result != plane).any():
+            raise SourceError(f"{instance.path.name}: {plane.dtype} does not fit {self.dtype}")
+        if self.dtype.kind in "iu" and self.bits_stored < 8 * self.dtype.itemsize:
+            low = -(1 << (self.bits_stored - 1)) if self.dtype.kind == "i" else 0
+            if result.min() < low or result.max() >= low + (1 << self.bits_stored):
+                raise SourceError(
+                    f"{instance.path.name}: bits above the {self.bits_stored} of Bits Stored are "
+                    f"used (an overlay?); to take all bits as intensity, ask for all bits"
+                )
+        return result
+
+    def heads(self) -> Iterator[Head]:
+        """Yield each instance without its pixels, in the order of their first plane."""
+        for instance in self.instances:
+            element = instance.element
+            stop = element.stop if element.encapsulated else element.start + instance.pixels.size
+            with instance.path.open("rb") as file:
+                before = file.read(element.start)
+                file.seek(stop)
+                yield Head(instance.slices, before + file.read())
+
+
+def read_series(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    series: str | None = None,
+    allow_irregular: bool = False,
+    all_bits: bool = False,
+) -> DicomSeries:
+    """Read the headers of a series and put its frames in order.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        A file, files, or a folder that is searched with all folders in it; files in a folder
+        that are not DICOM images are left out, with a warning.
+    series : str, optional
+        Series Instance UID to take where there are several.
+    allow_irregular : bool
+        Accept slices at irregular distances.
+    all_bits : bool
+        Take all allocated bits as the value, whatever Bits Stored says.
+
+    Raises
+    ------
+    SourceError
+        If there is no image, or what there is does not make one stack; it says which files.
+    """
+    headers, skipped = _scan(source)
+    uids = _by_series(headers)
+    if series is None and len(uids) > 1:
+        listed = "; ".join(f"{uid}: {len(found)} files" for uid, found in list(uids.items())[:20])
+        raise SourceError(f"{len(uids)} series, choose one: {listed}")
+    if series is not None and series not in uids:
+        raise SourceError(f"no series {series}; there are {', '.join(list(uids)[:20]) or 'none'}")
+    chosen = uids[series if series is not None else next(iter(uids))]
+    _refuse_mixture(chosen)
+
+    frames = [replace(frame, instance=i) for i, h in enumerate(chosen) for frame in h.frames]
+    pixels = chosen[0].instance.pixels
+    stack = arrange(frames, (pixels.columns, pixels.rows), allow_irregular=allow_irregular)
+    places: dict[tuple[int, int], int] = {
+        (frame.instance, frame.number): index for index, frame in enumerate(stack.frames)
+    }
+    instances = [
+        replace(
+            header.instance,
+            slices=tuple(places[i, n] for n in range(header.instance.pixels.frame_count)),
+        )
+        for i, header in enumerate(chosen)
+    ]
+    dtype = np.dtype("<" + pixels.dtype)
+    shape = (pixels.columns, pixels.rows, stack.slice_count)
+    return DicomSeries(
+        kind=pixels.kind,
+        uid=chosen[0].uid,
+        modality=chosen[0].modality,
+        shape=shape if stack.volume_count == 1 else (*shape, stack.volume_count),
+        dtype=dtype,
+        samples=pixels.samples,
+        bits_stored=8 * dtype.itemsize if all_bits else pixels.bits_stored,
+        affine=stack.affine,
+        has_position=stack.positions is not None,
+        positions=stack.positions,
+        rescale=np.array([frame.rescale for frame in stack.frames]),
+        volume_key=stack.volume_key,
+        volume_values=stack.volume_values,
+        instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
+        warnings=(*skipped, *stack.warnings),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    """What one file says."""
+
+    instance: Instance
+    name: str
+    uid: str
+    sop_uid: str
+    modality: str
+    frames: tuple[Frame, ...]
+
+
+def _scan(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> tuple[list[_Header], list[str]]:
+    """Read the headers of all images; returns them and what was left out."""
+    headers: list[_Header] = []
+    skipped: list[str] = []
+    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    for given in map(Path, paths):
+        for path in _files(given):
+            name = str(path.relative_to(given)) if path != given else path.name
+            found = _read_one(path, name)
+            if isinstance(found, _Header):
+                headers.append(found)
+            elif path == given:
+                raise SourceError(found)
+            else:
+                skipped.append(f"left out: {found}")
+    if not headers:
+        raise SourceError(f"no DICOM image in {', '.join(map(str, paths[:4]))}")
+    return headers, skipped
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(folder, name)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[Any]:
+    """Map a file: a length in it that lies cannot ask for more memory than the file has."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise SourceError(f"{path.name} is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            yield mapped
+
+
+def _read_one(path: Path, name: str) -> _Header | str:
+    """Return what a file says, or why it is no image."""
+    try:
+        if not path.is_file():
+            return f"{name} is not a file"
+        with path.open("rb") as file:
+            if file.read(132)[128:] != b"DICM":
+                return f"{name} is not DICOM"
+        with _mapped(path) as mapped:
+            dataset, element = read_header(mapped, name)
+            if element is None:
+                return f"{name} has no pixels"
+            with refusing(name):
+                pixels = describe(dataset, element, name)
+                frames = tuple(frames_of(dataset, pixels, 0, name))
+                syntax = str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
+                return _Header(
+                    instance=Instance(path, syntax, element, pixels),
+                    name=name,
+                    uid=str(dataset.get("SeriesInstanceUID", "")),
+                    sop_uid=str(dataset.get("SOPInstanceUID", "")),
+                    modality=str(dataset.get("Modality", "") or "Unknown"),
+                    frames=frames,
+                )
+    except OSError as exc:
+        raise SourceError(f"{name}: {exc.strerror or exc}") from exc
+
+
+def _by_series(headers: list[_Header]) -> dict[str, list[_Header]]:
+    uids: dict[str, list[_Header]] = {}
+    for header in headers:
+        uids.setdefault(header.uid, []).append(header)
+    return uids
+
+
+def _refuse_mixture(headers: list[_Header]) -> None:
+    """Refuse instances that are in the series twice, or that are not like the others."""
+    seen: dict[str, str] = {}
+    for header in headers:
+        first = seen.setdefault(header.sop_uid, header.name)
+        if header.sop_uid and first != header.name:
+            raise SourceError(f"one instance twice: {first} and {header.name}")
+    kinds: dict[tuple[object, ...], list[str]] = {}
+    for header in headers:
+        p = header.instance.pixels
+        key = (p.kind, p.rows, p.columns, p.samples, p.dtype, p.bits_stored)
+        kinds.setdefault(key, []).append(header.name)
+    if len(kinds) > 1:
+        parts = [
+            f"{key[0]} of {key[1]} x {key[2]} {key[4]}: {', '.join(names[:4])}"
+            f"{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+            for key, names in list(kinds.items())[:4]
+        ]
+        raise SourceError(f"mixed series, different images: {'; '.join(parts)}")
+
+
+def _read_frames(instance: Instance, numbers: list[int]) -> Iterator[NDArray[Any]]:
+    """Yield frames of one instance, in the order asked for."""
+    name, pixels, encapsulated = instance.path.name, instance.pixels, instance.element.encapsulated
+    try:
+        with instance.path.open("rb") as file:
+            if pixels.kind == "mosaic":
+                tiles = _tiles(file, instance)
+                yield from (tiles[number] for number in numbers)
+            elif encapsulated:
+                with closing(iter_frames(file, instance.syntax, numbers, name)) as decoded:
+                    for _ in numbers:
+                        with refusing(name):  # not around the yield, whose caller is not pydicom
+                            frame = next(decoded)
+                        yield frame
+            else:
+                for number in numbers:
+                    start = number * pixels.frame_size
+                    yield _frame(_native(file, instance, start, pixels.frame_size), pixels)
+    except OSError as exc:
+        raise SourceError(f"{name}: {exc.strerror or exc}") from exc
+
+
+def _tiles(file: Any, instance: Instance) -> NDArray[Any]:
+    """Return the tiles of a mosaic that hold slices, (tiles, rows, columns)."""
+    pixels = instance.pixels
+    if instance.element.encapsulated:
+        name = instance.path.name
+        with refusing(name), closing(iter_frames(file, instance.syntax, [0], name)) as decoded:
+            mosaic = next(decoded)
+    else:
+        side = round((pixels.size // pixels.frame_size) ** 0.5)
+        values = _native(file, instance, 0, pixels.size)
+        mosaic = values.reshape(side * pixels.rows, side * pixels.columns)
+    return split_tiles(mosaic, pixels.frame_count)
+
+
+def _native(file: Any, instance: Instance, start: int, size: int) -> NDArray[Any]:
+    file.seek(instance.element.start + start)
+    data = file.read(size)
+    if len(data) != size:
+        raise SourceError(f"{instance.path.name} is shorter than it was")
+    return np.frombuffer(data, instance.pixels.order + instance.pixels.dtype)
+
+
+def _frame(values: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
+    if pixels.samples == 1:
+        return values.reshape(pixels.rows, pixels.columns)
+    if pixels.planar:
+        return values.reshape(pixels.samples, pixels.rows, pixels.columns).transpose(1, 2, 0)
+    return values.reshape(pixels.rows, pixels.columns, pixels.samples)

@@ -1,0 +1,356 @@
+"""Put the frames of a series into the order of a volume, from what their headers say.
+
+Nothing is guessed: frames that do not make a regular grid are refused with the names of those in
+question, unless the caller accepts irregular slices, whose positions are then kept.
+
+Slices are ordered along the normal of the image plane, which is the row direction times the column
+direction, so the axes of a stack always are right-handed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.errors import SourceError
+
+__all__ = ["Frame", "Plane", "Stack", "arrange", "to_dcm2niix_orientation"]
+
+Value = float | str
+Vector = NDArray[np.float64]
+
+SAME_DIRECTION = 1e-3
+"""Largest difference between direction cosines that are called equal: headers round them."""
+OFF_GRID = 0.1
+"""Largest distance of a slice from its place on a regular grid, in slice distances."""
+NAMES_SHOWN = 6
+
+VOLUME_KEYS = (
+    "TemporalPositionIdentifier",
+    "TemporalPositionIndex",
+    "AcquisitionNumber",
+    "EchoNumbers",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+    "TriggerTime",
+    "NominalCardiacTriggerDelayTime",
+    "FrameReferenceTime",
+    "FrameReferenceDateTime",
+    "FrameAcquisitionDateTime",
+    "AcquisitionDateTime",
+    "AcquisitionTime",
+    "ContentTime",
+    "InstanceNumber",
+    "FrameNumber",
+)
+"""Attributes that may tell the volumes of a series apart, the surest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """Where a frame lies in the patient.
+
+    Attributes
+    ----------
+    along_row, along_column : (3,) ndarray of float64
+        Unit vectors, LPS+: the directions of growing column and growing row index.
+    position : (3,) ndarray of float64
+        Centre of the first pixel, mm, LPS+.
+    """
+
+    along_row: Vector
+    along_column: Vector
+    position: Vector
+
+    @property
+    def normal(self) -> Vector:
+        """Row direction times column direction."""
+        return np.cross(self.along_row, self.along_column)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One plane of a source, and what its header says of it.
+
+    Attributes
+    ----------
+    instance, number : int
+        Which instance it is in, and its place there.
+    name : str
+        For messages.
+    plane : Plane or None
+        None if the header has no position.
+    spacing : (float, float)
+        Distance of columns and of rows, mm.
+    thickness : float or None
+        What the header says of the distance of slices, mm.
+    rescale : (float, float)
+        Slope and intercept.
+    keys : mapping
+        Those of `VOLUME_KEYS` that it has.
+    """
+
+    instance: int
+    number: int
+    name: str
+    plane: Plane | None
+    spacing: tuple[float, float]
+    thickness: float | None
+    rescale: tuple[float, float]
+    keys: Mapping[str, Value] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Frames in the order of a volume.
+
+    Attributes
+    ----------
+    frames : tuple of Frame
+        Slices along the normal, volume after volume.
+    slice_count, volume_count : int
+        Their numbers.
+    affine : (4, 4) ndarray of float64
+        Index (column, row, slice) to world position, mm, RAS+.
+    positions : (slices, 3) ndarray of float64, or None
+        ImagePositionPatient of each slice, mm, LPS+.
+    volume_key : str
+        The attribute that tells volumes apart; empty if there is one volume.
+    volume_values : tuple
+        Its values, of the first slice of each volume.
+    warnings : tuple of str
+        What is unusual but was accepted.
+    """
+
+    frames: tuple[Frame, ...]
+    slice_count: int
+    volume_count: int
+    affine: NDArray[np.float64]
+    positions: NDArray[np.float64] | None
+    volume_key: str
+    volume_values: tuple[Value, ...]
+    warnings: tuple[str, ...]
+
+
+def arrange(
+    frames: Sequence[Frame], shape: tuple[int, int], *, allow_irregular: bool = False
+) -> Stack:
+    """Order frames into one volume or several.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        In any order, at least one.
+    shape : (int, int)
+        Columns and rows, which frames without a position are centred by.
+    allow_irregular : bool
+        Accept slices that are not at regular distances; the affine then uses their mean.
+
+    Raises
+    ------
+    SourceError
+        If directions or spacings differ, slices are missing, doubled or irregular, or volumes
+        cannot be told apart.
+    """
+    if all(frame.plane is None for frame in frames):
+        return _without_positions(frames, shape)
+    planes: list[Plane] = [frame.plane for frame in frames if frame.plane is not None]
+    if len(planes) != len(frames):
+        lost = [frame.name for frame in frames if frame.plane is None]
+        raise SourceError(f"no position in {_some(lost)}")
+    _same(frames, lambda f: f.spacing, "pixel spacings")
+    _same_directions(frames, planes)
+
+    first = planes[0]
+    normal = first.normal
+    offsets = np.array([plane.position @ normal for plane in planes])
+    order = np.argsort(offsets, kind="stable").tolist()
+    nominal = frames[0].thickness or 1.0
+    groups = [[order[0]]]
+    for before, after in pairwise(order):
+        if offsets[after] - offsets[before] > nominal / 100:
+            groups.append([])
+        groups[-1].append(after)
+    places = [[frames[i] for i in group] for group in groups]
+    key, volumes = _volumes(places)
+
+    positions = np.array([planes[group[0]].position for group in groups])
+    warnings = _irregular(places, positions, nominal, allow_irregular=allow_irregular)
+    count = len(groups)
+    step = (positions[-1] - positions[0]) / (count - 1) if count > 1 else normal * nominal
+    tilt = np.degrees(np.arccos(min(1.0, abs(step @ normal) / np.linalg.norm(step))))
+    if tilt > 0.5:
+        warnings.append(f"slices are sheared by {tilt:.1f} degrees (gantry tilt)")
+    across, down = frames[0].spacing
+    return Stack(
+        frames=tuple(frame for volume in volumes for frame in volume),
+        slice_count=count,
+        volume_count=len(volumes),
+        affine=_ras(first.along_row * across, first.along_column * down, step, positions[0]),
+        positions=positions,
+        volume_key=key,
+        volume_values=tuple(volume[0].keys[key] for volume in volumes) if key else (),
+        warnings=tuple(warnings),
+    )
+
+
+def to_dcm2niix_orientation(
+    array: NDArray[np.generic], affine: NDArray[np.float64]
+) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+    """Return a stack as dcm2niix writes it: rows from bottom to top, hence left-handed axes.
+
+    Parameters
+    ----------
+    array : (columns, rows, slices, ...) ndarray
+        Not copied: the result is a view.
+    affine : (4, 4) ndarray of float64
+        Of `array`.
+
+    Returns
+    -------
+    array, affine
+        Every voxel keeps its world position.
+    """
+    flipped = affine.copy()
+    flipped[:3, 3] += affine[:3, 1] * (array.shape[1] - 1)
+    flipped[:3, 1] = -affine[:3, 1]
+    return array[:, ::-1], flipped
+
+
+def _ras(x: Vector, y: Vector, z: Vector, origin: Vector) -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3] = np.diag([-1.0, -1.0, 1.0]) @ np.column_stack([x, y, z, origin])
+    return affine + 0.0  # no minus zeros
+
+
+def _without_positions(frames: Sequence[Frame], shape: tuple[int, int]) -> Stack:
+    """Stack the frames of one instance as they come, centred on the origin as dcm2niix does."""
+    if len({frame.instance for frame in frames}) > 1:
+        raise SourceError(
+            f"images without a position cannot be stacked: {_some([f.name for f in frames])}"
+        )
+    across, down = frames[0].spacing
+    step = frames[0].thickness or 1.0
+    origin = -np.array([(shape[0] - 1) * across / 2, (shape[1] - 1) * down / 2, 0.0])
+    axes = np.diag([across, down, step])
+    return Stack(
+        frames=tuple(frames),
+        slice_count=len(frames),
+        volume_count=1,
+        affine=_ras(axes[0], axes[1], axes[2], origin),
+        positions=None,
+        volume_key="",
+        volume_values=(),
+        warnings=("the header has no position: the image is centred on the origin",),
+    )
+
+
+def _same(frames: Sequence[Frame], value: Callable[[Frame], object], what: str) -> None:
+    groups: dict[object, list[str]] = {}
+    for frame in frames:
+        groups.setdefault(value(frame), []).append(frame.name)
+    if len(groups) > 1:
+        parts = [f"{key} in {_some(names)}" for key, names in groups.items()]
+        raise SourceError(f"mixed series, different {what}: {'; '.join(parts[:4])}")
+
+
+def _same_directions(frames: Sequence[Frame], planes: Sequence[Plane]) -> None:
+    directions = np.array([[*plane.along_row, *plane.along_column] for plane in planes])
+    differ = np.abs(directions - directions[0]).max(axis=1) > SAME_DIRECTION
+    if differ.any():
+        others = [frame.name for frame, bad in zip(frames, differ, strict=True) if bad]
+        raise SourceError(
+            f"mixed series, different orientations: {_some(others)} and {frames[0].name}"
+        )
+
+
+def _volumes(places: list[list[Frame]]) -> tuple[str, list[list[Frame]]]:
+    """Tell apart the frames that lie at one place: each becomes a slice of another volume."""
+    count = max(map(len, places))
+    if count == 1:
+        return "", [[place[0] for place in places]]
+    for exact in (True, False):  # the same values at every place, or at least an order
+        for key in VOLUME_KEYS:
+            ordered = _ordered(places, key, count, exact=exact)
+            if ordered:
+                return key, [[place[t] for place in ordered] for t in range(count)]
+    full = [place for place in places if len(place) == count]
+    short = [place for place in places if len(place) < count]
+    if short and len(short) < len(full):
+        names = [frame.name for place in short for frame in place]
+        raise SourceError(
+            f"missing slices: {len(short)} of {len(places)} positions have fewer than the "
+            f"{count} frames of the others: {_some(names)}"
+        )
+    names = [frame.name for frame in full[0]]
+    raise SourceError(f"duplicate slices at one position, in {len(full)} places: {_some(names)}")
+
+
+def _ordered(
+    places: list[list[Frame]], key: str, count: int, *, exact: bool
+) -> list[list[Frame]] | None:
+    """Order the frames at each place by a key, if it tells them apart at every place."""
+    ordered = []
+    for place in places:
+        if len(place) != count or any(key not in frame.keys for frame in place):
+            return None
+        ordered.append(sorted(place, key=lambda frame: frame.keys[key]))
+    values = [[frame.keys[key] for frame in place] for place in ordered]
+    if any(len(set(row)) != count for row in values) or (
+        exact and any(r != values[0] for r in values)
+    ):
+        return None
+    return ordered
+
+
+def _irregular(
+    places: list[list[Frame]],
+    positions: NDArray[np.float64],
+    nominal: float,
+    *,
+    allow_irregular: bool,
+) -> list[str]:
+    """Check that slices lie on a regular grid: returns warnings, or raises."""
+    names = [[frame.name for frame in place] for place in places]
+    for place in places:
+        spread = [frame.plane.position for frame in place if frame.plane is not None]
+        if np.ptp(spread, axis=0).max() > nominal / 100 + 1e-3:
+            raise SourceError(f"frames of one slice are shifted: {_some([f.name for f in place])}")
+    count = len(positions)
+    if count < 3:
+        return []
+    line = np.linspace(positions[0], positions[-1], count)
+    step = np.linalg.norm(positions[-1] - positions[0]) / (count - 1)
+    if np.linalg.norm(positions - line, axis=1).max() <= OFF_GRID * step:
+        return []
+    gaps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    usual = float(np.median(gaps))
+    odd = np.flatnonzero(np.abs(gaps - usual) > OFF_GRID * usual).tolist()
+    found = [
+        f"{gaps[i]:.4g} mm between {names[i][0]} and {names[i + 1][0]}" for i in odd[:NAMES_SHOWN]
+    ] or ["slices drift from a line"]
+    whole = [round(gaps[i] / usual) for i in odd]
+    missing = sum(whole) - len(whole)
+    if odd and all(
+        n > 1 and abs(gaps[i] / usual - n) <= OFF_GRID for i, n in zip(odd, whole, strict=True)
+    ):
+        text = f"{missing} missing slices: usually {usual:.4g} mm apart, but {_some(found)}"
+    else:
+        text = f"irregular slice distances: usually {usual:.4g} mm, but {_some(found)}"
+    if not allow_irregular:
+        raise SourceError(text)
+    return [text]
+
+
+def _some(names: Sequence[str]) -> str:
+    """Return the first names of a list, and how many more there are."""
+    shown = ", ".join(dict.fromkeys(names[:NAMES_SHOWN]))
+    more = len(names) - NAMES_SHOWN
+    return f"{shown} and {more} more" if more > 0 else shown

@@ -1,0 +1,87 @@
+"""Write a series: a folder of files that is there as a whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mroi.adapters.dicom.part10 import Head, build_instance
+from mroi.errors import SourceError
+
+__all__ = ["write_series"]
+
+
+def write_series(
+    folder: str | os.PathLike[str],
+    heads: Sequence[Head],
+    planes: Iterable[tuple[int, NDArray[Any]]],
+) -> list[Path]:
+    """Put the planes of a stack back into their instances.
+
+    Parameters
+    ----------
+    folder : path
+        Made here; must not exist.
+    heads : sequence of Head
+        One for each file, which are named ``00001.dcm``, ``00002.dcm``, ... in this order.
+    planes : iterable of (index, plane)
+        In any order, each once; (rows, columns) or (rows, columns, samples). An instance is
+        written when its last frame has come, so stack order needs the memory of one instance.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of `heads`.
+
+    Raises
+    ------
+    SourceError
+        If the folder exists, heads are damaged, or planes are missing or not those of the heads.
+    """
+    target = Path(folder)
+    if target.exists():
+        raise SourceError(f"{target} exists")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    names = [f"{i + 1:05d}.dcm" for i in range(len(heads))]
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        for i, frames in _instances(heads, planes):
+            data = build_instance(heads[i].part10, frames, names[i])
+            (scratch / names[i]).write_bytes(data)
+        scratch.chmod(0o777 & ~_umask())
+        scratch.rename(target)
+    except BaseException:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    return [target / name for name in names]
+
+
+def _instances(
+    heads: Sequence[Head], planes: Iterable[tuple[int, NDArray[Any]]]
+) -> Iterator[tuple[int, list[NDArray[Any]]]]:
+    """Yield the number of an instance and its frames as soon as all of them have come."""
+    owner = {number: i for i, head in enumerate(heads) for number in head.slices}
+    waiting: dict[int, dict[int, NDArray[Any]]] = {i: {} for i in range(len(heads))}
+    for index, plane in planes:
+        i = owner.get(index, -1)
+        if index in waiting.get(i, {index: plane}):
+            raise SourceError(f"plane {index} has no place in the series, or is there twice")
+        waiting[i][index] = plane
+        if len(waiting[i]) == len(heads[i].slices):
+            came = waiting.pop(i)
+            yield i, [came[number] for number in heads[i].slices]
+    if waiting:
+        raise SourceError(f"{len(waiting)} of {len(heads)} instances miss planes")
+
+
+def _umask() -> int:
+    """Return the umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
