@@ -1,1 +1,93 @@
-"""Medical volumes in one file: region of interest, per-slice access, any codec."""
+"""Medical volumes in one file: region of interest, per-slice access, any codec.
+
+>>> import mroi
+>>> mroi.pack("scan.nii.gz", "scan.mroi")  # doctest: +SKIP
+>>> with mroi.open("scan.mroi") as volume:  # doctest: +SKIP
+...     image = volume.slice(120)
+>>> mroi.unpack("scan.mroi", "scan.nii.gz")  # doctest: +SKIP
+
+Names are imported when they are first used, so that ``import mroi`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from mroi._version import __version__
+from mroi.errors import (
+    ChecksumError,
+    CodecError,
+    CodecUnavailableError,
+    DecodeError,
+    FormatError,
+    LimitError,
+    MissingVoxelsError,
+    MroiError,
+    SourceError,
+    TruncatedError,
+    UsageError,
+)
+from mroi.limits import Limits
+
+if TYPE_CHECKING:
+    from mroi.adapters.convert import pack, unpack, verify
+    from mroi.geometry import Box
+    from mroi.volume.create import create_volume as create
+    from mroi.volume.model import Volume
+    from mroi.volume.model import open_volume as open  # noqa: A004
+    from mroi.volume.recover import recover_volume as recover
+    from mroi.volume.stream import open_stream as stream
+    from mroi.volume.write import VolumeWriter
+
+__all__ = [
+    "Box",
+    "ChecksumError",
+    "CodecError",
+    "CodecUnavailableError",
+    "DecodeError",
+    "FormatError",
+    "LimitError",
+    "Limits",
+    "MissingVoxelsError",
+    "MroiError",
+    "SourceError",
+    "TruncatedError",
+    "UsageError",
+    "Volume",
+    "VolumeWriter",
+    "__version__",
+    "create",
+    "open",
+    "pack",
+    "recover",
+    "stream",
+    "unpack",
+    "verify",
+]
+
+_LAZY = {
+    "Box": "mroi.geometry:Box",
+    "Volume": "mroi.volume.model:Volume",
+    "VolumeWriter": "mroi.volume.write:VolumeWriter",
+    "create": "mroi.volume.create:create_volume",
+    "open": "mroi.volume.model:open_volume",
+    "pack": "mroi.adapters.convert:pack",
+    "recover": "mroi.volume.recover:recover_volume",
+    "stream": "mroi.volume.stream:open_stream",
+    "unpack": "mroi.adapters.convert:unpack",
+    "verify": "mroi.adapters.convert:verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'mroi' has no attribute {name!r}")
+    module, _, attribute = _LAZY[name].partition(":")
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -57,6 +57,8 @@ class ContainerBuilder:
         Whether the head can be written again at the end.
     partial : bool
         Whether chunks may be missing.
+    decoded_crcs : bool
+        Whether the index has the CRCs of decoded chunks.
     """
 
     def __init__(
@@ -68,11 +70,13 @@ class ContainerBuilder:
         metadata: Sequence[Metadata] = (),
         can_seek: bool,
         partial: bool = False,
+        decoded_crcs: bool = True,
     ) -> None:
         self.geom = geom
         self._count = geom.grid.chunks
         self._lengths = np.zeros(self._count, dtype=np.int64)
         self._crcs = np.zeros(self._count, dtype=np.uint32)
+        self._has_crcs = decoded_crcs
         self._next = 0
         self._incompat = (Incompat.PARTIAL if partial else Incompat(0)) | (
             Incompat.BACKGROUND_PLANE if geom.background.is_stored else Incompat(0)
@@ -139,7 +143,8 @@ class ContainerBuilder:
         """
         if self._next != self._count:
             raise UsageError(f"{self._next} of {self._count} chunks were written")
-        index = Index(self._head_size, self._lengths, self._crcs)
+        crcs = self._crcs if self._has_crcs else None
+        index = Index(self._head_size, self._lengths, crcs)
         index_frame = self._frame(
             Metadata(b"INDX", build_index(index, entry_size=self._entry_size))
         )

@@ -1,1 +1,1 @@
-"""volume"""
+"""Volumes: geometry, ROI and chunks put together. Sources in, files out, and lazily back."""

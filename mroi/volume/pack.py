@@ -19,7 +19,7 @@ from mroi.volume.roi import TightBox
 from mroi.volume.source import VoxelSource
 from mroi.volume.write import VolumeWriter
 
-__all__ = ["PackPlan", "PackResult", "Progress", "pack_source", "plan_pack"]
+__all__ = ["PackPlan", "PackResult", "Progress", "chunk_shape", "pack_source", "plan_pack"]
 
 RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
@@ -129,7 +129,7 @@ def plan_pack(
         datatype=g.datatype,
         bits_stored=g.bits_stored,
         roi=choice.box,
-        chunk_shape=_chunk_shape(chunk, choice.box, slice_axis, pipeline),
+        chunk_shape=chunk_shape(chunk, choice.box, slice_axis, pipeline),
         slice_axis=slice_axis,
         background=policy,
         fill=fill,
@@ -319,7 +319,7 @@ class _Outside:
             self._differ, self.element = True, None
 
 
-def _chunk_shape(
+def chunk_shape(
     chunk: ChunkChoice, box: Box, slice_axis: int, pipeline: Pipeline
 ) -> tuple[int, int, int]:
     """Return the voxels of a chunk along x, y, z, at most those of the box."""

@@ -1,0 +1,294 @@
+"""The whole job: from a source to a file and back, chosen by what the paths are."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from numpy.typing import ArrayLike
+
+from mroi.adapters.nifti import NiftiSource, restore
+from mroi.codecs import Codec, Pipeline
+from mroi.container import AtomicFile, Source
+from mroi.errors import ChecksumError, SourceError, UsageError
+from mroi.format.geom import SourceFlags, SourceKind
+from mroi.format.metadata import DigestScope, parse_digest
+from mroi.geometry import Box
+from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.model import Volume, open_volume
+from mroi.volume.pack import (
+    BackgroundChoice,
+    ChunkChoice,
+    PackResult,
+    Progress,
+    RoiMethod,
+    pack_source,
+    plan_pack,
+)
+from mroi.volume.source import ArraySource, VoxelSource
+from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
+
+__all__ = ["UnpackResult", "open_input", "pack", "packed_name", "unpack", "unpacked_name", "verify"]
+
+_NIFTI_ENDINGS = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackResult:
+    """What was written.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        The files, two for a pair; empty when a file object was written to.
+    proven : bool
+        Whether the SHA-256 of the restored bytes is that of the source, stored in the file.
+    """
+
+    paths: tuple[Path, ...]
+    proven: bool
+
+
+def open_input(source: str | os.PathLike[str] | ArrayLike | VoxelSource, **options: Any) -> VoxelSource:
+    """Return what can be packed of `source`: a NIfTI image, an array, or a source as it is.
+
+    Raises
+    ------
+    SourceError
+        If it is nothing that can be packed.
+    """
+    if hasattr(source, "planes") and hasattr(source, "geometry"):
+        return cast("VoxelSource", source)
+    if isinstance(source, str | os.PathLike):
+        path = Path(source)
+        if path.is_dir():
+            raise SourceError(f"{path}: a folder; give its files, or a folder of DICOM files")
+        return NiftiSource(path)
+    return ArraySource(cast("ArrayLike", source), **options)
+
+
+def pack(
+    source: str | os.PathLike[str] | ArrayLike | VoxelSource,
+    target: str | os.PathLike[str] | BinaryIO,
+    *,
+    affine: ArrayLike | None = None,
+    codec: str | Codec | Pipeline = "zstd",
+    roi: RoiMethod | Box = "auto",
+    slice_axis: int = 2,
+    chunk: ChunkChoice = None,
+    background: BackgroundChoice = "exact",
+    jobs: int | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> PackResult:
+    """Pack a volume into a ``.mroi`` file, bit for bit unless a lossy option is chosen.
+
+    Parameters
+    ----------
+    source : path, array or VoxelSource
+        A NIfTI image, or an array with the axes x, y, z, ...
+    target : path or binary file
+        A path is written atomically; a file object that cannot seek gets its index at the end.
+    affine : (4, 4) array_like, optional
+        For an array: voxel index to position in mm, RAS+.
+    codec : str or Codec
+        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``.
+    roi, slice_axis, chunk, background
+        See `mroi.volume.pack.plan_pack`.
+    jobs : int, optional
+        Threads; the processors by default.
+    overwrite : bool
+        Whether an existing file is replaced; otherwise `FileExistsError` is raised.
+    progress : callable, optional
+        Called as ``progress(step, done, total)``.
+
+    Raises
+    ------
+    SourceError
+        If the source cannot be packed as it is.
+    """
+    from mroi._version import __version__
+
+    opened = open_input(source, **({} if affine is None else {"affine": affine}))
+    plan = plan_pack(
+        opened,
+        codec=codec,
+        roi=roi,
+        slice_axis=slice_axis,
+        chunk=chunk,
+        background=background,
+        progress=progress,
+    )
+    return pack_source(
+        opened,
+        target,
+        plan,
+        jobs=jobs,
+        overwrite=overwrite,
+        tool=f"mroi {__version__}",
+        progress=progress,
+    )
+
+
+def unpack(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Source | Volume,
+    target: str | os.PathLike[str] | BinaryIO | None = None,
+    *,
+    overwrite: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> UnpackResult:
+    """Restore the NIfTI image of a ``.mroi`` file.
+
+    The bytes are those of the uncompressed source; where the file holds their SHA-256 they are
+    checked against it before anything appears under the target's name.
+
+    Parameters
+    ----------
+    target : path or binary file, optional
+        ``.nii``, ``.nii.gz``, or ``.hdr`` or ``.img`` for a pair; by default the name of the
+        source with the ending that its own source had. A file object gets a ``.nii``.
+
+    Raises
+    ------
+    MroiError
+        If the file is damaged, or the restored bytes are not those of the source.
+    """
+    volume = source if isinstance(source, Volume) else open_volume(source, limits=limits)
+    if target is None:
+        if not isinstance(source, str | os.PathLike):
+            raise UsageError("a target is needed to unpack what has no name")
+        target = unpacked_name(source, volume)
+    with ExitStack() as stack:
+        if hasattr(target, "write"):
+            outputs = {"image": cast("BinaryIO", target), "header": cast("BinaryIO", target)}
+            paths: tuple[Path, ...] = ()
+        else:
+            outputs, paths = _open_targets(Path(target), volume, stack, overwrite=overwrite)
+        proven = _write_restored(volume, outputs, progress)
+    return UnpackResult(paths, proven)
+
+
+def _open_targets(
+    path: Path, volume: Volume, stack: ExitStack, *, overwrite: bool
+) -> tuple[dict[str, BinaryIO], tuple[Path, ...]]:
+    """Open the file, or the two files, that `path` stands for."""
+    name = path.name.lower()
+    ending = next((e for e in sorted(_NIFTI_ENDINGS, key=len)[::-1] if name.endswith(e)), None)
+    if ending is None:
+        raise UsageError(f"{path}: expected a name that ends in .nii, .nii.gz, .hdr or .img")
+    is_pair = volume.geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
+    if is_pair != (".nii" not in ending):
+        kind = "a pair: give a name that ends in .hdr or .img" if is_pair else "a single file (.nii)"
+        raise UsageError(f"{path}: the source was {kind}")
+    gz = ".gz" if ending.endswith(".gz") else ""
+    stem = path.name[: len(path.name) - len(ending)]
+    parts = {"header": f"{stem}.hdr{gz}", "image": f"{stem}.img{gz}"} if is_pair else {"image": path.name}
+    outputs: dict[str, BinaryIO] = {}
+    for part, file_name in parts.items():
+        raw = stack.enter_context(AtomicFile(path.with_name(file_name), overwrite=overwrite))
+        outputs[part] = stack.enter_context(_gzip_writer(raw)) if gz else raw
+    return outputs, tuple(path.with_name(file_name) for file_name in parts.values())
+
+
+def _gzip_writer(raw: BinaryIO) -> BinaryIO:
+    """Return a gzip file over `raw` that does not name the moment it was made."""
+    try:
+        from isal import igzip
+
+        return cast("BinaryIO", igzip.IGzipFile("", "wb", compresslevel=2, fileobj=raw, mtime=0))
+    except ImportError:
+        return cast("BinaryIO", gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
+
+
+def _write_restored(
+    volume: Volume, outputs: dict[str, BinaryIO], progress: Progress | None
+) -> bool:
+    """Write the restored bytes; return whether their SHA-256 was there to be checked, and was right."""
+    sha256 = hashlib.sha256()
+    total = volume.geom.shape[2] * volume.geom.grid.volumes
+    for done, (part, data) in enumerate(restore(volume)):
+        outputs[part].write(data)
+        sha256.update(data)
+        if progress:
+            progress("unpacking", min(done, total), total)
+    expected = _source_digest(volume)
+    if expected is None:
+        return False
+    if expected != sha256.digest():
+        raise ChecksumError("the restored bytes are not those of the source", "MET-2")
+    return True
+
+
+def _source_digest(volume: Volume) -> bytes | None:
+    data = volume.reader.find_metadata(b"dIGE", DigestScope.SOURCE)
+    if data is None:
+        return None
+    return parse_digest(data, ordinal=DigestScope.SOURCE, offset=0).sha256
+
+
+def restored_digest(volume: Volume) -> bytes:
+    """Return the SHA-256 of the NIfTI image that `volume` restores to (scope 3)."""
+    sha256 = hashlib.sha256()
+    for _part, data in restore(volume):
+        sha256.update(data)
+    return sha256.digest()
+
+
+def verify(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Source | Volume,
+    *,
+    against: str | os.PathLike[str] | ArrayLike | VoxelSource | None = None,
+    jobs: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> tuple[VerifyReport, Comparison | None]:
+    """Check every byte of a file, decode all of it, and compare it with a source if one is given.
+
+    Raises
+    ------
+    MroiError
+        If the file cannot even be opened. Damage in chunks and metadata is in the report.
+    """
+    volume = source if isinstance(source, Volume) else open_volume(source, limits=limits)
+    kind = volume.geom.source_kind
+    is_nifti = kind in (
+        SourceKind.NIFTI1,
+        SourceKind.NIFTI2,
+        SourceKind.NIFTI1_PAIR,
+        SourceKind.NIFTI2_PAIR,
+    )
+    report = verify_volume(
+        volume,
+        source_digest=restored_digest if is_nifti else None,
+        jobs=jobs,
+        progress=progress,
+    )
+    if against is None or not report.ok:
+        return report, None
+    return report, compare(volume, open_input(against), progress)
+
+
+def packed_name(source: str | os.PathLike[str]) -> Path:
+    """Return the usual name of the packed file: ``scan.nii.gz`` becomes ``scan.mroi``."""
+    path = Path(source)
+    lower = path.name.lower()
+    for ending in sorted((*_NIFTI_ENDINGS, ".dcm"), key=len, reverse=True):
+        if lower.endswith(ending):
+            return path.with_name(path.name[: -len(ending)] + ".mroi")
+    return path.with_name(path.name + ".mroi")
+
+
+def unpacked_name(source: str | os.PathLike[str], volume: Volume) -> Path:
+    """Return the usual name of the restored image: the ending is that of the source."""
+    path = Path(source)
+    stem = path.name.removesuffix(".mroi")
+    kind = volume.geom.source_kind
+    pair = kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
+    gz = ".gz" if volume.geom.source_flags & SourceFlags.GZIPPED else ""
+    return path.with_name(f"{stem}.{'img' if pair else 'nii'}{gz}")

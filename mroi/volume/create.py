@@ -1,0 +1,132 @@
+"""Start a file from what a program knows of its volume, to be written slice by slice."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from mroi.codecs import Codec, Pipeline
+from mroi.errors import SourceError
+from mroi.format.geom import Background, Geom
+from mroi.geometry import Box, spacing_of
+from mroi.volume.chunks import codec_named
+from mroi.volume.pack import BackgroundChoice, ChunkChoice, chunk_shape
+from mroi.volume.source import array_datatype
+from mroi.volume.write import VolumeWriter
+
+__all__ = ["create_volume"]
+
+
+def create_volume(
+    target: str | os.PathLike[str] | BinaryIO,
+    shape: Sequence[int],
+    dtype: DTypeLike,
+    *,
+    affine: ArrayLike | None = None,
+    spacing: Sequence[float] | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
+    codec: str | Codec | Pipeline = "zstd",
+    background_codec: str | Codec | Pipeline = "zstd:level=9",
+    roi: Box | None = None,
+    fill: Any = None,
+    background: BackgroundChoice = "exact",
+    slice_axis: int = 2,
+    chunk: ChunkChoice = None,
+    jobs: int | None = None,
+    overwrite: bool = False,
+) -> VolumeWriter:
+    """Start a file and return what takes its slices.
+
+    Parameters
+    ----------
+    target : path or binary file
+        A path appears, whole, when the writer is left without an error. A file object that cannot
+        seek (a pipe) is written from front to end.
+    shape : sequence of int
+        1 to 7 extents, x first.
+    dtype : dtype
+        Of the stored values; slices are not converted to it.
+    affine : (4, 4) array_like, optional
+        Voxel index to position in mm, RAS+; the identity by default.
+    spacing : sequence of float, optional
+        Distance of neighbours along each axis; that of the affine by default, 0 beyond.
+    slope, inter : float
+        A stored value v means ``slope * v + inter``.
+    roi : Box, optional
+        Region of interest; the whole volume by default.
+    fill : scalar, optional
+        What all voxels outside the box are. A slice in which one differs is refused.
+    background : {"exact", "drop"}
+        Without `fill`: keep the voxels outside the box bit for bit, or replace them by zero.
+    slice_axis, chunk
+        See `mroi.volume.pack.plan_pack`.
+
+    Returns
+    -------
+    VolumeWriter
+        Use it in a ``with`` block and call `VolumeWriter.write` with each slice, in order along
+        `slice_axis`, for each volume of 4-D data in turn.
+
+    Examples
+    --------
+    >>> import io
+    >>> import mroi
+    >>> file = io.BytesIO()
+    >>> with mroi.create(file, (4, 3, 2), "int16") as writer:
+    ...     for k in range(2):
+    ...         writer.write(np.full((4, 3), k, dtype=np.int16))
+    >>> mroi.open(file).slice(1).max()
+    np.int16(1)
+    """
+    extents = tuple(int(n) for n in shape)
+    if not 1 <= len(extents) <= 7 or not all(n > 0 for n in extents):
+        raise SourceError(f"shape {extents}: expected 1 to 7 positive extents")
+    datatype = array_datatype(np.dtype(dtype))
+    matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise SourceError("the affine is no finite 4 x 4 matrix")
+    pipeline = codec_named(codec)
+    full = extents + (1,) * (3 - len(extents))
+    box = roi if roi is not None else Box.whole(full)
+    if not Box.whole(full).contains(box):
+        raise SourceError(f"box {box} lies outside the volume of shape {extents}")
+    element = bytes(datatype.itemsize)
+    policy = Background.RESIDUE_EXACT
+    if box == Box.whole(full):
+        policy = Background.FILL_VERIFIED
+    elif fill is not None:
+        policy = Background.FILL_VERIFIED
+        element = np.asarray(fill).astype(datatype.element).tobytes()
+    elif background == "drop":
+        policy = Background.FILL_LOSSY
+    distances = tuple(spacing) if spacing is not None else spacing_of(matrix)
+    geom = Geom(
+        ndim=len(extents),
+        shape=full,
+        datatype=datatype,
+        bits_stored=8 * datatype.sample.itemsize,
+        roi=box,
+        chunk_shape=chunk_shape(chunk, box, slice_axis, pipeline),
+        slice_axis=slice_axis,
+        background=policy,
+        fill=element,
+        slope=float(slope),
+        inter=float(inter),
+        affine=matrix,
+        spacing=(*distances, *[0.0] * len(full))[: len(full)],
+        xform_code=0 if affine is None else 2,
+        xyzt_units=0 if affine is None else 2,
+    )
+    return VolumeWriter(
+        target,
+        geom,
+        codec=pipeline,
+        background_codec=codec_named(background_codec) if policy.is_stored else None,
+        jobs=jobs,
+        overwrite=overwrite,
+    )

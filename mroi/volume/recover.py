@@ -1,0 +1,163 @@
+"""Save what is whole of a damaged file into a new, valid one that says what is missing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from mroi.container import (
+    Chunk,
+    ContainerBuilder,
+    ContainerWriter,
+    Salvaged,
+    Source,
+    open_source,
+    salvage,
+)
+from mroi.container.builder import Metadata
+from mroi.errors import CodecUnavailableError, FormatError, MroiError
+from mroi.format.checksum import crc32
+from mroi.format.records import ChunkState
+from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
+from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.chunks import ChunkDecoder
+from mroi.volume.model import open_volume
+from mroi.volume.pack import Progress
+from mroi.volume.verify import verify_volume
+
+__all__ = ["Recovery", "recover_volume"]
+
+_LISTED = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What was saved.
+
+    Attributes
+    ----------
+    chunks : int
+        Chunks that the file should have.
+    missing : tuple of int
+        Ordinals of those that could not be saved.
+    unchecked : bool
+        Whether a codec is not installed, so that payloads were saved by their CRC alone.
+    """
+
+    chunks: int
+    missing: tuple[int, ...]
+    unchecked: bool
+
+
+def recover_volume(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Source,
+    target: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    progress: Progress | None = None,
+) -> Recovery:
+    """Write the whole chunks of a damaged or cut file to `target`, and check what was written.
+
+    Raises
+    ------
+    FormatError
+        If the head is damaged (nothing can be saved without it), or no chunk is whole.
+    """
+    found = salvage(open_source(source), limits=limits)
+    decoder = ChunkDecoder(found.head.geom, found.head.codecs)
+    usable, unchecked = _usable(found, decoder, progress)
+    count = found.head.chunk_count
+    missing = tuple(i for i in range(count) if i not in usable)
+    if len(missing) == count:
+        raise FormatError("no chunk of the file is whole: nothing can be saved", "SAL-1")
+    with ContainerWriter(target, overwrite=overwrite) as writer:
+        builder = ContainerBuilder(
+            found.head.geom,
+            found.head.codecs,
+            rescale=_rescale(found),
+            can_seek=writer.can_seek,
+            partial=bool(missing),
+            decoded_crcs=not unchecked,
+        )
+        writer.start(builder)
+        for ordinal in range(count):
+            _write(writer, found, ordinal, usable.get(ordinal))
+        writer.finish(_metadata(found, missing))
+    with open_volume(target, limits=limits) as volume:
+        report = verify_volume(volume)
+    if problems := [p for p in report.problems if not isinstance(p, CodecUnavailableError)]:
+        raise problems[0]
+    return Recovery(count, missing, unchecked)
+
+
+def _usable(
+    found: Salvaged, decoder: ChunkDecoder, progress: Progress | None
+) -> tuple[dict[int, int], bool]:
+    """Return the decoded CRC of each chunk that can be saved, and whether some are unchecked."""
+    usable: dict[int, int] = {}
+    unchecked = False
+    for done, ordinal in enumerate(sorted(found.found), start=1):
+        chunk = found.read_chunk(ordinal)
+        try:
+            usable[ordinal] = _decoded_crc(chunk, decoder)
+        except CodecUnavailableError:
+            usable[ordinal] = 0
+            unchecked = True
+        except MroiError:
+            continue  # its own CRC is right, but it does not decode to what was written
+        if progress:
+            progress("checking", done, len(found.found))
+    return usable, unchecked
+
+
+def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
+    if chunk.state is ChunkState.MISSING:
+        raise FormatError(f"chunk {chunk.ordinal} was missing before", "CHK-10")
+    decoded = decoder.decode(chunk)
+    if chunk.decoded_crc is not None:
+        return chunk.decoded_crc
+    return crc32(memoryview(np.ascontiguousarray(decoded).reshape(-1).view(np.uint8)))
+
+
+def _write(writer: ContainerWriter, found: Salvaged, ordinal: int, crc: int | None) -> None:
+    if crc is None:
+        slot = 0 if ordinal < found.head.geom.grid.roi_chunks else _background_slot(found)
+        writer.write_chunk(ChunkState.MISSING, b"", slot=slot, decoded_crc=0)
+        return
+    chunk = found.read_chunk(ordinal)
+    writer.write_chunk(chunk.state, chunk.payload, slot=chunk.slot, decoded_crc=crc)
+
+
+def _background_slot(found: Salvaged) -> int:
+    return next(i for i, entry in enumerate(found.head.codecs) if entry.role)
+
+
+def _rescale(found: Salvaged) -> bytes | None:
+    rescale = found.head.rescale
+    return None if rescale is None else rescale.astype("<f8").tobytes()
+
+
+def _metadata(found: Salvaged, missing: tuple[int, ...]) -> list[Metadata]:
+    """Return the frames that were whole, with the provenance telling what is missing."""
+    provenance: dict[str, Any] = {}
+    frames = []
+    for frame in found.frames:
+        header = frame.header
+        if header.type == b"jSOn":
+            try:
+                content = frame.content(DEFAULT_LIMITS)
+                provenance = parse_json(content, max_size=MAX_JSON_SIZE)
+            except MroiError:
+                continue
+        else:
+            frames.append(Metadata(header.type, frame.payload, header.ordinal, header.flags))
+    if missing:
+        saved = {"missing": len(missing), "missing_chunks": list(missing[:_LISTED])}
+        provenance = {**provenance, "salvage": saved}
+    if provenance:
+        frames.append(Metadata(b"jSOn", build_json(provenance)))
+    return frames

@@ -1,0 +1,192 @@
+"""Read a file from a pipe: slices are delivered as they arrive, and nothing is kept of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.container import (
+    NEED_DATA,
+    Chunk,
+    ChunkEvent,
+    ContainerParser,
+    EndEvent,
+    HeadEvent,
+)
+from mroi.errors import ChecksumError, FormatError, TruncatedError
+from mroi.format.checksum import crc32
+from mroi.format.geom import Background, Geom
+from mroi.geometry import Box, crop_affine
+from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.chunks import ChunkDecoder
+
+__all__ = ["StreamedSlice", "VolumeStream", "open_stream"]
+
+_READ_SIZE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StreamedSlice:
+    """One slice of a stream.
+
+    Attributes
+    ----------
+    index : int
+        Number along the slice axis, in the full field of view.
+    volume : int
+        Linear index over the axes beyond the third.
+    array : (n, m) ndarray
+        Stored values; the in-plane axes in ascending order, like ``volume[:, :, k]``.
+    """
+
+    index: int
+    volume: int
+    array: NDArray[Any]
+
+
+class VolumeStream:
+    """The slices of a file that arrives through a pipe; use `mroi.stream` to get one.
+
+    Iterating gives `StreamedSlice` objects. Slices are provisional until the iteration has ended
+    without an error: the end of the file holds checks on what came before (STR-1).
+
+    Attributes
+    ----------
+    geom : Geom
+        Geometry of the volume.
+    box : Box
+        What the slices cover: the full field of view, or the ROI alone if the background is not
+        known when a slice of the ROI arrives (stored background comes last, an omitted one never).
+    affine : (4, 4) ndarray of float64
+        Affine of the slices of `box`, mm, RAS+.
+    """
+
+    def __init__(self, file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._file = file
+        self._parser = ContainerParser(limits=limits)
+        event = self._next_event()
+        assert isinstance(event, HeadEvent)
+        head = event.head
+        self.geom: Geom = head.geom
+        filled = self.geom.background in (Background.FILL_VERIFIED, Background.FILL_LOSSY)
+        self.box: Box = Box.whole(self.geom.shape) if filled else self.geom.roi
+        self.affine = crop_affine(self.geom.affine, self.box.start)
+        self._decoder = ChunkDecoder(self.geom, head.codecs)
+        self._crcs = np.zeros(head.chunk_count, dtype=np.uint32)
+        self._rescale = head.rescale
+
+    def __iter__(self) -> Iterator[StreamedSlice]:
+        """Yield the slices in order, for each volume of 4-D data in turn.
+
+        Raises
+        ------
+        MroiError
+            If the bytes break a rule, also if they end early.
+        """
+        geom, grid = self.geom, self.geom.grid
+        axis = geom.slice_axis
+        lo, hi = grid.roi.start[axis], grid.roi.stop[axis]
+        for volume in range(grid.volumes):
+            yield from self._outside(volume, range(self.box.start[axis], lo))
+            for start in range(lo, hi, grid.slab):
+                stop = min(start + grid.slab, hi)
+                slab = self._receive_slab(start, stop)
+                for k, plane in enumerate(slab, start=start):
+                    yield self._slice(plane, k, volume)
+            yield from self._outside(volume, range(hi, self.box.stop[axis]))
+        self._receive_end()
+
+    def _receive_slab(self, start: int, stop: int) -> NDArray[Any]:
+        """Receive the chunks of one slab of the ROI; return its planes in scan order."""
+        grid = self.geom.grid
+        _axis, slow, fast = grid.axes
+        slab: NDArray[Any] | None = None
+        for _ in range(grid.counts[1] * grid.counts[2]):
+            ordinal, decoded = self._receive_chunk()
+            if slab is None:
+                shape = (stop - start, grid.roi.shape[slow], grid.roi.shape[fast])
+                slab = np.empty((*shape, *decoded.shape[3:]), dtype=decoded.dtype)
+            box = grid.chunk(ordinal).box.shifted([-a for a in grid.roi.start])
+            where = (slice(None), box.slices[slow], box.slices[fast])
+            slab[where] = decoded
+        assert slab is not None
+        return slab
+
+    def _receive_chunk(self) -> tuple[int, NDArray[Any]]:
+        event = self._next_event()
+        assert isinstance(event, ChunkEvent)
+        header = event.header
+        chunk = Chunk(header.ordinal, event.state, header.codec_slot, event.payload, event.size, None)
+        decoded = self._decoder.decode(chunk)
+        self._crcs[header.ordinal] = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
+        return header.ordinal, decoded
+
+    def _receive_end(self) -> None:
+        """Receive the background, which is only checked, and the tail."""
+        for _ in range(self.geom.grid.background_chunks):
+            self._receive_chunk()
+        event = self._next_event()
+        assert isinstance(event, EndEvent)
+        expected = event.tail.index.decoded_crcs
+        if expected is not None and (wrong := np.flatnonzero(expected != self._crcs)).size:
+            raise ChecksumError(
+                f"chunk {wrong[0]} decoded to other voxels than were written", "CHK-9"
+            )
+
+    def _slice(self, plane: NDArray[Any], index: int, volume: int) -> StreamedSlice:
+        """Return a slice of the ROI, put into the field of view of `box`."""
+        geom, grid = self.geom, self.geom.grid
+        _axis, slow, fast = grid.axes
+        if self.box != grid.roi:
+            full = self._filled_plane()
+            full[grid.roi.slices[slow], grid.roi.slices[fast]] = plane
+            plane = full
+        if geom.datatype.samples > 1:
+            plane = np.ascontiguousarray(plane).view(geom.datatype.element)[..., 0]
+        else:
+            plane = plane.view(geom.datatype.element)
+        return StreamedSlice(index, volume, plane.T)
+
+    def _outside(self, volume: int, indices: range) -> Iterator[StreamedSlice]:
+        """Yield slices that lie outside the ROI: they are the fill value."""
+        for k in indices:
+            plane = self._filled_plane()
+            samples = self.geom.datatype.samples
+            element = self.geom.datatype.element
+            array = plane.view(element)[..., 0] if samples > 1 else plane.view(element)
+            yield StreamedSlice(k, volume, array.T)
+
+    def _filled_plane(self) -> NDArray[Any]:
+        geom = self.geom
+        _axis, slow, fast = geom.grid.axes
+        element = geom.fill_element()
+        samples = (len(element),) if geom.datatype.samples > 1 else ()
+        plane = np.empty((geom.shape[slow], geom.shape[fast], *samples), dtype=element.dtype)
+        plane[...] = element if samples else element[0]
+        return plane
+
+    def _next_event(self) -> HeadEvent | ChunkEvent | EndEvent:
+        while (event := self._parser.next_event()) is NEED_DATA:
+            try:
+                data = self._file.read(min(self._parser.wanted, _READ_SIZE))
+            except ValueError as exc:  # a file object that was closed meanwhile
+                raise TruncatedError(f"the stream was closed: {exc}", "STR-1") from exc
+            self._parser.receive_data(data or b"")
+        if not isinstance(event, HeadEvent | ChunkEvent | EndEvent):
+            raise FormatError("unexpected event", "STR-1")
+        return event
+
+
+def open_stream(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> VolumeStream:
+    """Read the head of a file that arrives through a pipe; see `VolumeStream`.
+
+    Parameters
+    ----------
+    file : binary file
+        Anything with ``read``; it need not be able to seek.
+    """
+    return VolumeStream(file, limits=limits)

@@ -1,0 +1,239 @@
+"""Check everything that a file says of itself, and compare it with its source."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.container import Chunk
+from mroi.errors import ChecksumError, MissingVoxelsError, MroiError
+from mroi.format.metadata import DigestScope, parse_digest
+from mroi.format.records import ChunkState
+from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
+from mroi.volume.model import Volume
+from mroi.volume.pack import Progress
+from mroi.volume.source import VoxelSource
+from mroi.volume.write import default_jobs
+
+__all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What was checked and what was found.
+
+    Attributes
+    ----------
+    chunks : int
+        Chunks of the file.
+    missing : int
+        Chunks that the file says it does not have.
+    problems : tuple of MroiError
+        Everything that is wrong, in the order in which it was found.
+    digests : tuple of str
+        Which digests were computed anew and agree: ``roi``, ``volume``, ``source``.
+    """
+
+    chunks: int
+    missing: int
+    problems: tuple[MroiError, ...]
+    digests: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+def verify_volume(
+    volume: Volume,
+    *,
+    source_digest: Callable[[Volume], bytes] | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check every frame, decode every chunk, and compute the digests anew.
+
+    Parameters
+    ----------
+    source_digest : callable, optional
+        Gives the SHA-256 of the restored source, for the digest of scope 3.
+    """
+    reader, regions = volume.reader, volume._regions  # noqa: SLF001 (the same layer)
+    problems: list[MroiError] = []
+    missing = 0
+    count = reader.head.chunk_count
+    roi_chunks = volume.geom.grid.roi_chunks
+    roi_sha256 = hashlib.sha256()
+
+    def check(ordinal: int) -> tuple[Chunk, NDArray[Any] | None]:
+        chunk = reader.read_chunk(ordinal)
+        if chunk.state is ChunkState.MISSING:
+            return chunk, None
+        return chunk, regions.decoder.decode(chunk)
+
+    with ThreadPoolExecutor(jobs or default_jobs(), "mroi-verify") as pool:
+        pending: deque[Any] = deque()
+        for ordinal in range(count + 1):
+            if ordinal < count:
+                pending.append(pool.submit(check, ordinal))
+            while pending and (len(pending) > 8 or ordinal == count):
+                done = ordinal - len(pending) + 1 if ordinal < count else count - len(pending)
+                try:
+                    chunk, decoded = pending.popleft().result()
+                    missing += decoded is None
+                    if decoded is not None and chunk.ordinal < roi_chunks:
+                        roi_sha256.update(memoryview(decoded.reshape(-1).view(np.uint8)))
+                except MroiError as exc:
+                    problems.append(exc)
+                if progress:
+                    progress("verifying", done + 1, count)
+    try:
+        frames = reader.frames
+    except MroiError as exc:
+        return VerifyReport(count, missing, (*problems, exc), ())
+    for frame in frames:
+        try:
+            content = frame.content(reader.limits)
+            if frame.header.type == b"jSOn":
+                parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
+        except MroiError as exc:
+            problems.append(exc)
+    digests: list[str] = []
+    if not problems:
+        _check_digests(volume, roi_sha256.digest(), source_digest, digests, problems)
+    return VerifyReport(count, missing, tuple(problems), tuple(digests))
+
+
+def _check_digests(
+    volume: Volume,
+    roi_digest: bytes,
+    source_digest: Callable[[Volume], bytes] | None,
+    digests: list[str],
+    problems: list[MroiError],
+) -> None:
+    """Compute the digests of the file anew (MET-2)."""
+    compute: dict[DigestScope, Callable[[], bytes]] = {
+        DigestScope.ROI: lambda: roi_digest,
+        DigestScope.VOLUME: lambda: volume_digest(volume),
+    }
+    if source_digest is not None:
+        compute[DigestScope.SOURCE] = lambda: source_digest(volume)
+    for frame in volume.reader.frames:
+        if frame.header.type != b"dIGE":
+            continue
+        digest = parse_digest(
+            frame.payload, ordinal=frame.header.ordinal, offset=frame.header.offset
+        )
+        if digest.scope not in compute:
+            continue
+        try:
+            if compute[digest.scope]() != digest.sha256:
+                message = f"SHA-256 of the {digest.scope.name.lower()} is not the one in the file"
+                raise ChecksumError(message, "MET-2", frame.header.offset)
+            digests.append(digest.scope.name.lower())
+        except MissingVoxelsError:
+            continue
+        except MroiError as exc:
+            problems.append(exc)
+
+
+def volume_digest(volume: Volume) -> bytes:
+    """Return the SHA-256 of the decoded full volume: little-endian, x fastest (scope 2)."""
+    sha256 = hashlib.sha256()
+    for plane in volume.unscaled.planes(axis=2):
+        sha256.update(memoryview(np.ascontiguousarray(plane).reshape(-1).view(np.uint8)))
+    return sha256.digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a file differs from a source, in stored values.
+
+    Attributes
+    ----------
+    voxels, different : int
+        Voxels compared, and those whose bytes differ.
+    max_error : float
+        Largest absolute difference; NaN if it has no meaning for the type.
+    same_geometry : bool
+        Whether shape, type, affine and scaling are equal.
+    same_metadata : bool
+        Whether the bytes around the voxels are equal.
+    """
+
+    voxels: int
+    different: int
+    max_error: float
+    same_geometry: bool
+    same_metadata: bool
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.different and self.same_geometry and self.same_metadata
+
+
+def compare(volume: Volume, source: VoxelSource, progress: Progress | None = None) -> Comparison:
+    """Compare every voxel, the geometry and the metadata of a file with those of a source."""
+    geom, g = volume.geom, source.geometry
+    same_shape = geom.shape == g.shape and geom.datatype == g.datatype
+    same_geometry = (
+        same_shape
+        and np.array_equal(geom.affine, g.affine)
+        and (geom.slope, geom.inter) == (g.slope, g.inter)
+    )
+    if not same_shape:
+        return Comparison(0, 0, math.nan, same_geometry=False, same_metadata=False)
+    different, max_error = 0, 0.0
+    pairs = zip(volume.unscaled.planes(geom.slice_axis), source.planes(geom.slice_axis), strict=True)
+    for done, (ours, theirs) in enumerate(pairs, start=1):
+        a = np.ascontiguousarray(ours).reshape(-1).view(np.uint8)
+        b = np.ascontiguousarray(theirs).reshape(-1).view(np.uint8)
+        if not np.array_equal(a, b):
+            size = geom.itemsize
+            unequal = (a.reshape(-1, size) != b.reshape(-1, size)).any(axis=1)
+            different += int(unequal.sum())
+            max_error = max(max_error, _max_error(ours, theirs))
+        if progress:
+            progress("comparing", done, geom.slice_count)
+    ours_around = {frame.key: frame.content(volume.reader.limits) for frame in volume.reader.frames}
+    same_metadata = True
+    for frame in source.metadata():
+        if frame.type == b"dIGE":
+            continue
+        theirs_content = _content(frame, volume)
+        same_metadata &= ours_around.get((frame.type, frame.ordinal)) == theirs_content
+    return Comparison(
+        math.prod(geom.shape),
+        different,
+        max_error,
+        same_geometry=bool(same_geometry),
+        same_metadata=same_metadata,
+    )
+
+
+def _max_error(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
+    if ours.dtype.names or ours.dtype.kind == "V":
+        return math.nan
+    wide = np.complex128 if ours.dtype.kind == "c" else np.float64
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(ours.astype(wide) - theirs.astype(wide).reshape(ours.shape))
+    return float(np.nanmax(difference, initial=0.0))
+
+
+def _content(frame: Any, volume: Volume) -> bytes:
+    """Return the payload of a frame to be written, inflated."""
+    from mroi.format.metadata import inflate_payload
+
+    if not frame.flags:
+        return bytes(frame.payload)
+    return inflate_payload(frame.payload, volume.reader.limits, offset=0)
