@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from construct import Array, Bytes, Construct, FormatField, SizeofError, Struct, Subconstruct
+from construct import (
+    Array,
+    Bytes,
+    Construct,
+    FormatField,
+    SizeofError,
+    Struct,
+    Subconstruct,
+    Switch,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec" / "mroi-1.md"
@@ -71,16 +80,20 @@ def table(name: str) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def fields(declared: Construct, value: Any, name: str = "") -> Iterator[tuple[int, str, Any]]:
+def fields(
+    declared: Construct, value: Any, name: str = "", parent: Any = None
+) -> Iterator[tuple[int, str, Any]]:
     """Yield the size, name and value of every field of a structure, in order."""
     kind = bare(declared)
     if isinstance(kind, Struct):
         for part in kind.subcons:
             if part.name:
-                yield from fields(part, value[part.name], part.name)
-    elif isinstance(kind, Array) and isinstance(bare(kind.subcon), Struct):
+                yield from fields(part, value[part.name], part.name, value)
+    elif isinstance(kind, Switch):
+        yield from fields(kind.cases[kind.keyfunc(parent)], value, name, parent)
+    elif isinstance(kind, Array) and isinstance(bare(kind.subcon), Struct | Switch):
         for item in value:
-            yield from fields(kind.subcon, item)
+            yield from fields(kind.subcon, item, name, parent)
     else:
         yield (len(value) if isinstance(value, bytes) else kind.sizeof()), name, value
 
@@ -94,6 +107,8 @@ def label(name: str, value: Any) -> str:
         return f"{name} {' '.join(f'{item:g}' for item in value)}"
     if name in {"sync", "payload_crc", "header_crc", "prefix_crc", "decoded_crc"}:
         return f"{name} {value:08x}"
+    if name in {"head_size", "index_offset", "file_size", "first", "end"}:
+        return f"{name} {value:#x}"
     return f"{name} {value:g}"
 
 

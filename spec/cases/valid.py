@@ -35,7 +35,8 @@ ZLIB_RAMP = (
 
 def minimal() -> Sample:
     """Return the file of Annex A."""
-    return Sample(voxels((4, 4, 3), 2), roi=[(1, 3)] * 3, options=TAIL)
+    values = bytes(range(48))
+    return Sample(from_bytes(values, (4, 4, 3), 2), roi=[(1, 3)] * 3, options=TAIL)
 
 
 def cases() -> Iterator[Case]:
