@@ -15,7 +15,7 @@ from mroi.errors import DecodeError
 
 __all__ = ["JpegLs"]
 
-_SOI, _EOI, _SOS = 0xFFD8, 0xFFD9, 0xFFDA
+_SOI, _SOS = 0xFFD8, 0xFFDA
 _SOF55, _LSE, _COM = 0xFFF7, 0xFFF8, 0xFFFE
 
 
@@ -88,8 +88,6 @@ class JpegLs(Codec):
 
     def _check(self, view: memoryview, spec: ChunkSpec) -> None:
         """Refuse an image whose headers are not those of one plane of `spec` in one scan."""
-        if bytes(view[-2:]) != _EOI.to_bytes(2, "big"):
-            raise DecodeError("jpegls: the end of the image is missing", "CHK-8")
         at, found = 2, False
         try:
             (marker,) = struct.unpack_from(">H", view, 0)
@@ -112,11 +110,14 @@ class JpegLs(Codec):
             raise DecodeError("jpegls: headers are cut short", "CHK-8") from exc
         if not found:
             raise DecodeError("jpegls: the frame header is missing", "CHK-8")
+        # In the scan, a byte after 0xFF is below 0x80: the first of these is the end.
+        if bytes(view).find(b"\xff\xd9", at) != len(view) - 2:
+            raise DecodeError("jpegls: the image does not end where the payload does", "CHK-8")
 
     def _check_scan(self, segment: memoryview, spec: ChunkSpec) -> None:
         """Check SOS: all components at once, and no more loss than was promised."""
         components = segment[0]
-        near, _interleave, transform = segment[1 + 2 * components : 4 + 2 * components]
+        near, _interleave, transform = struct.unpack_from("BBB", segment, 1 + 2 * components)
         if components != spec.samples or near > self.near or transform:
             raise DecodeError("jpegls: the scan is not the one of this chunk", "CHK-8")
 

@@ -1,0 +1,6 @@
+from mroi.codecs.deflate import Deflate
+from mroi.testing import CodecSuite
+
+
+class TestDeflate(CodecSuite):
+    codecs = (Deflate(), Deflate(level=0, shuffle=False), Deflate(level=9, delta=True))

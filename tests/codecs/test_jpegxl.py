@@ -1,0 +1,7 @@
+from mroi.codecs.jpegxl import JpegXl
+from mroi.testing import CodecSuite
+
+
+class TestJpegXl(CodecSuite):
+    codecs = (JpegXl(), JpegXl(effort=1), JpegXl(distance=1))
+    detects_excess = False  # the library does not tell where the stream ends

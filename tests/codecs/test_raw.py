@@ -1,0 +1,6 @@
+from mroi.codecs.raw import Raw
+from mroi.testing import CodecSuite
+
+
+class TestRaw(CodecSuite):
+    codecs = (Raw(),)
