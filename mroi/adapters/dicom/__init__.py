@@ -1,10 +1,12 @@
 """DICOM in and out: `read_series` describes a series, `write_series` puts one back.
 
 An instance without its pixels is a `Head`; `build_heads` and `parse_heads` turn heads into the
-payload of the frame ``dCMh`` and back.
+payload of the frame ``dCMh`` and back, `find_identifiers` and `clean_head` deal with what in them
+identifies a person.
 """
 
 from mroi.adapters.dicom.part10 import Head, build_heads, build_instance, parse_heads
+from mroi.adapters.dicom.privacy import Identifier, clean_head, find_identifiers
 from mroi.adapters.dicom.series import DicomSeries, Instance, read_series
 from mroi.adapters.dicom.stack import to_dcm2niix_orientation
 from mroi.adapters.dicom.writer import write_series
@@ -12,9 +14,12 @@ from mroi.adapters.dicom.writer import write_series
 __all__ = [
     "DicomSeries",
     "Head",
+    "Identifier",
     "Instance",
     "build_heads",
     "build_instance",
+    "clean_head",
+    "find_identifiers",
     "parse_heads",
     "read_series",
     "to_dcm2niix_orientation",

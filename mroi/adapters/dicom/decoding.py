@@ -43,7 +43,7 @@ def is_available(uid: str) -> bool:
 
 
 def _register(uid: str) -> None:
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     decoder = get_decoder(uid)
     if LABEL not in decoder.available_plugins:

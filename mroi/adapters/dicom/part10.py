@@ -29,10 +29,12 @@ from mroi.errors import FormatError, SourceError, TruncatedError
 __all__ = [
     "Head",
     "PixelElement",
+    "build_head",
     "build_heads",
     "build_instance",
     "byte_order",
     "join_tiles",
+    "parse_head",
     "parse_heads",
     "read_header",
     "refusing",
@@ -102,6 +104,8 @@ def refusing(name: str) -> Iterator[None]:
             yield
     except SourceError:
         raise
+    except ImportError as exc:
+        raise SourceError(f"DICOM needs {exc.name}: pip install mroi[dicom]") from exc
     except Exception as exc:
         raise SourceError(f"{name}: damaged DICOM: {exc}") from exc
 
@@ -223,7 +227,7 @@ def build_instance(part10: bytes, frames: Sequence[NDArray[Any]], name: str = "h
         If the head is damaged or does not fit the frames.
     """
     with refusing(name):
-        dataset, element = _parse(io.BytesIO(part10))
+        dataset, element = parse_head(part10)
         pixels = _assembled(dataset, frames, name)
         if element is None or element.encapsulated:
             return _rewritten(part10, element, pixels)
@@ -280,24 +284,46 @@ def join_tiles(tiles: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]) -> bytes:
     """Return the file in Explicit VR Little Endian."""
     import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian
 
     if element is not None:
         end = struct.pack("<HHI", _DELIMITER >> 16, _DELIMITER & 0xFFFF, 0)
         part10 = part10[: element.start] + end + part10[element.start :]
     dataset = pydicom.dcmread(io.BytesIO(part10))
-    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
-        if keyword in dataset:
-            delattr(dataset, keyword)
     value = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
-    keyword = element.keyword if element else "PixelData"
+    keyword = {"f4": "FloatPixelData", "f8": "DoubleFloatPixelData"}.get(
+        pixels.dtype.str[1:], "PixelData"
+    )
     setattr(dataset, keyword, value + b"\0" * (len(value) % 2))
     if keyword == "PixelData":
         dataset["PixelData"].VR = "OW" if pixels.dtype.itemsize > 1 else "OB"
         dataset["PixelData"].is_undefined_length = False
-    if pixels.ndim == 4:  # decoded to RGB, samples of a pixel side by side
-        dataset.PhotometricInterpretation = "RGB"
+    return build_head(dataset, decoded=element is not None)
+
+
+def parse_head(part10: bytes) -> tuple[Any, PixelElement | None]:
+    """Read a head: the elements before the pixels, and where those were."""
+    return _parse(io.BytesIO(part10))
+
+
+def build_head(dataset: Any, *, decoded: bool) -> bytes:
+    """Return a dataset as a file in Explicit VR Little Endian.
+
+    Parameters
+    ----------
+    dataset : pydicom.dataset.FileDataset
+        Changed.
+    decoded : bool
+        The source was compressed, and its colours are decoded to RGB.
+    """
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
+        if keyword in dataset:
+            delattr(dataset, keyword)
+    if int(dataset.get("SamplesPerPixel", 1) or 1) > 1:
         dataset.PlanarConfiguration = 0
+        if decoded:
+            dataset.PhotometricInterpretation = "RGB"
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()
     dataset.save_as(buffer, implicit_vr=False, little_endian=True)
