@@ -419,5 +419,5 @@ def synthesize_header(volume: Volume) -> bytes:
     header["xyzt_units"] = geom.xyzt_units
     header["scl_slope"], header["scl_inter"] = geom.slope, geom.inter
     header["vox_offset"] = len(header.binaryblock) + 4
-    return header.binaryblock + bytes(4)
+    return bytes(header.binaryblock) + bytes(4)
 

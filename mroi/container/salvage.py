@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from mroi.container.reader import Chunk
 from mroi.container.sections import (
     Head,
@@ -19,7 +17,6 @@ from mroi.container.source import Source
 from mroi.errors import FormatError, MroiError
 from mroi.format.index import Index, parse_index
 from mroi.format.records import (
-    ALIGNMENT,
     FRAME_HEADER_SIZE,
     ChunkState,
     FrameHeader,
@@ -128,7 +125,7 @@ def _walk(
             yield frame
             at = frame[0].stop
         else:
-            at = _find_sync(source, head.prefix.sync, at + ALIGNMENT, size)
+            at = _find_sync(source, head.prefix.sync, at + 1, size)
 
 
 def _find_frame(
@@ -154,12 +151,15 @@ def _find_frame(
 
 
 def _find_sync(source: Source, sync: int, at: int, size: int) -> int:
-    """Return the next multiple of 8 from `at` that has the sync word, or the end of the file."""
+    """Return the next offset from `at` that has the sync word, or the end of the file.
+
+    Every offset is tried, not only multiples of 8: bytes may have been lost or added.
+    """
+    word = sync.to_bytes(4, "little")
     while at + FRAME_HEADER_SIZE <= size:
-        window = source.read(at, min(_WINDOW, (size - at) & -ALIGNMENT))
-        words = np.frombuffer(window, dtype="<u4")[::2]
-        hits = np.flatnonzero(words == sync)
-        if len(hits):
-            return at + ALIGNMENT * int(hits[0])
-        at += len(window)
+        window = source.read(at, min(_WINDOW, size - at))
+        found = window.find(word)
+        if found >= 0:
+            return at + found
+        at += max(len(window) - len(word) + 1, 1)
     return size

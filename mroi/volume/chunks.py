@@ -18,7 +18,7 @@ from mroi.errors import (
     CodecUnavailableError,
     MissingVoxelsError,
 )
-from mroi.format.checksum import crc32
+from mroi.format.checksum import array_bytes, crc32
 from mroi.format.codec_table import CodecEntry, Role
 from mroi.format.geom import Geom
 from mroi.format.records import ChunkState
@@ -120,7 +120,7 @@ def encode_chunk(
     pipeline: Pipeline, chunk: NDArray[Any], spec: ChunkSpec, itemsize: int
 ) -> EncodedChunk:
     """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller."""
-    data = memoryview(chunk.reshape(-1).view(np.uint8))
+    data = array_bytes(chunk)
     crc = crc32(data)
     if not spec.size:
         return EncodedChunk(ChunkState.STORED, b"", crc, None)
@@ -132,7 +132,7 @@ def encode_chunk(
     if pipeline.fidelity is Fidelity.LOSSLESS:
         return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     decoded = pipeline.decode(payload, spec)
-    crc = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
+    crc = crc32(array_bytes(decoded))
     return EncodedChunk(ChunkState.ENCODED, payload, crc, Loss.between(chunk, decoded))
 
 
@@ -251,8 +251,7 @@ class ChunkDecoder:
         else:
             decoded = np.frombuffer(chunk.payload, dtype=spec.dtype).reshape(spec.shape)
         if chunk.decoded_crc is not None:
-            crc = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
-            if crc != chunk.decoded_crc:
+            if crc32(array_bytes(decoded)) != chunk.decoded_crc:
                 raise ChecksumError(
                     f"chunk {chunk.ordinal} decodes to other voxels than were written", "CHK-9"
                 )

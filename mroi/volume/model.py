@@ -231,7 +231,7 @@ class Volume:
         )
         return array[index]
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """Return the whole volume, x fastest in memory."""
         if copy is False:
             raise ValueError("a volume in a file cannot become an array without a copy")
@@ -289,7 +289,7 @@ class Volume:
             return stored * rescale[..., 0] + rescale[..., 1]
         scaled = stored * np.float64(self.geom.slope)
         scaled += self.geom.inter
-        return scaled  # type: ignore[no-any-return]
+        return scaled
 
     def _slice_rescale(
         self, wanted: range, volumes: Sequence[int]

@@ -215,14 +215,40 @@ def _choose_box(
                 return _Choice(whole, None, "auto")
             return _Choice(box, fill, roi)
         case "medroi":
-            from mroi.volume.medroi import volume_box
-
-            return _with_fill(source, volume_box(source), "medroi", slice_axis, progress)
+            return _with_fill(source, _medroi_box(source), "medroi", slice_axis, progress)
         case Box():
             if not whole.contains(roi):
                 raise SourceError(f"box {roi} lies outside the volume of shape {g.shape[:3]}")
             return _with_fill(source, roi, "box", slice_axis, progress)
     raise UsageError(f"ROI {roi!r}: expected 'auto', 'full', 'tight', 'medroi' or a box")
+
+
+def _medroi_box(source: VoxelSource) -> Box:
+    """Return the box of the MedROI paper: of a 2-D image, or around those of all 3-D volumes."""
+    from mroi.volume.medroi import find_image_roi, find_volume_roi
+
+    g = source.geometry
+    width, height, depth = g.shape[:3]
+    planes = source.planes(2)
+    found: Box | None = None
+    for _ in range(int(np.prod(g.shape[3:], dtype=np.int64))):
+        stack = np.stack([next(planes) for _ in range(depth)])
+        box: Box | None = None
+        if depth == 1:
+            image = find_image_roi(stack[0], g.slope, g.inter)
+            if image is not None:
+                (y0, x0), (y1, x1) = image.rect.start, image.rect.stop
+                box = Box((x0, y0, 0), (x1, y1, 1))
+        else:
+            box = find_volume_roi(stack.T, g.slope, g.inter).box
+        if box is not None:
+            found = box if found is None else found.union(box)
+    if found is None:
+        raise SourceError(
+            f"{source.name}: MedROI finds no anatomy (no intensity above its threshold) in "
+            f"{width} x {height} x {depth} voxels; choose another ROI"
+        )
+    return found
 
 
 def _scan(
@@ -327,7 +353,7 @@ def chunk_shape(
     if isinstance(chunk, tuple):
         wanted = chunk
     else:
-        thick = chunk or getattr(pipeline.codec, "default_slices", 1)
+        thick = chunk or pipeline.codec.default_slices
         full = list(box.shape)
         full[slice_axis] = thick
         wanted = (full[0], full[1], full[2])

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from mroi.container import Chunk, ContainerReader
 from mroi.errors import MissingVoxelsError
@@ -28,6 +29,7 @@ __all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
 
 Missing = Literal["error", "fill"]
 Ranges = tuple[range, range, range]
+Index = tuple[slice, slice, slice]
 
 _PARALLEL_SIZE = 1 << 20  # below this many bytes, starting threads costs more than they save
 _CACHE_SIZE = 1 << 25
@@ -93,6 +95,7 @@ class RegionReader:
         self.decoder = ChunkDecoder(self.geom, reader.head.codecs)
         self._cache = ChunkCache()
 
+    @override
     def __reduce__(self) -> tuple[Callable[..., RegionReader], tuple[Any, ...]]:
         return _rebuild, (self.reader, self.jobs, self.missing)
 
@@ -210,12 +213,12 @@ class RegionReader:
     ) -> None:
         axis = self.geom.slice_axis
         inside, target = _overlap(ranges, part.box)
-        decoded = self._decode(fetch, part.ordinal, _last(inside[axis]) + 1)
-        view = block[(part.volume, *target[::-1])]
+        decoded = self._decode(fetch, part.ordinal, _last(inside[2 - axis]) + 1)
+        view = block[part.volume][target]
         if decoded is None:
             view[...] = self._fill()
             return
-        view[...] = _to_zyx(decoded, self.geom.grid.axes)[inside[::-1]]
+        view[...] = _to_zyx(decoded, self.geom.grid.axes)[inside]
 
     def _place_background(
         self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
@@ -226,9 +229,9 @@ class RegionReader:
         slab = np.empty((*mask.shape, *block.shape[4:]), dtype=block.dtype)
         slab[mask] = self._fill() if decoded is None else decoded[0, 0]
         inside, target = _overlap(ranges, part.box)
-        where = _to_zyx(mask, grid.axes)[inside[::-1]]
-        view = block[(part.volume, *target[::-1])]
-        view[where] = _to_zyx(slab, grid.axes)[inside[::-1]][where]
+        where = _to_zyx(mask, grid.axes)[inside]
+        view = block[part.volume][target]
+        view[where] = _to_zyx(slab, grid.axes)[inside][where]
 
     def _fill(self) -> Any:
         """Return what stands for missing voxels: the fill value of the file, or zeros."""
@@ -260,14 +263,14 @@ def _first(wanted: range, bound: int) -> int:
     return min(max(-(-(bound - wanted.start) // wanted.step), 0), len(wanted))
 
 
-def _overlap(ranges: Ranges, box: Box) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Return the wanted part of a box: as indices into the box, and into the block (x, y, z)."""
+def _overlap(ranges: Ranges, box: Box) -> tuple[Index, Index]:
+    """Return the wanted part of a box: as indices (z, y, x) into the box, and into the block."""
     inside, target = [], []
     for r, lo, hi in zip(ranges, box.start, box.stop, strict=True):
         a, b = _first(r, lo), _first(r, hi)
         target.append(slice(a, b))
         inside.append(slice(r[a] - lo, r[b - 1] - lo + 1, r.step))
-    return tuple(inside), tuple(target)
+    return (inside[2], inside[1], inside[0]), (target[2], target[1], target[0])
 
 
 def _last(index: slice) -> int:

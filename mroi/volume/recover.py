@@ -6,8 +6,6 @@ import os
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from mroi.container import (
     Chunk,
     ContainerBuilder,
@@ -19,7 +17,7 @@ from mroi.container import (
 )
 from mroi.container.builder import Metadata
 from mroi.errors import CodecUnavailableError, FormatError, MroiError
-from mroi.format.checksum import crc32
+from mroi.format.checksum import array_bytes, crc32
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -120,7 +118,7 @@ def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
     decoded = decoder.decode(chunk)
     if chunk.decoded_crc is not None:
         return chunk.decoded_crc
-    return crc32(memoryview(np.ascontiguousarray(decoded).reshape(-1).view(np.uint8)))
+    return crc32(array_bytes(decoded))
 
 
 def _write(writer: ContainerWriter, found: Salvaged, ordinal: int, crc: int | None) -> None:

@@ -18,7 +18,7 @@ from mroi.container import (
     HeadEvent,
 )
 from mroi.errors import ChecksumError, FormatError, TruncatedError
-from mroi.format.checksum import crc32
+from mroi.format.checksum import array_bytes, crc32
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -122,7 +122,7 @@ class VolumeStream:
         header = event.header
         chunk = Chunk(header.ordinal, event.state, header.codec_slot, event.payload, event.size, None)
         decoded = self._decoder.decode(chunk)
-        self._crcs[header.ordinal] = crc32(memoryview(decoded.reshape(-1).view(np.uint8)))
+        self._crcs[header.ordinal] = crc32(array_bytes(decoded))
         return header.ordinal, decoded
 
     def _receive_end(self) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mroi.container import Chunk
 from mroi.errors import ChecksumError, MissingVoxelsError, MroiError
+from mroi.format.checksum import array_bytes
 from mroi.format.metadata import DigestScope, parse_digest
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
@@ -91,7 +92,7 @@ def verify_volume(
                     chunk, decoded = pending.popleft().result()
                     missing += decoded is None
                     if decoded is not None and chunk.ordinal < roi_chunks:
-                        roi_sha256.update(memoryview(decoded.reshape(-1).view(np.uint8)))
+                        roi_sha256.update(array_bytes(decoded))
                 except MroiError as exc:
                     problems.append(exc)
                 if progress:
@@ -150,7 +151,7 @@ def volume_digest(volume: Volume) -> bytes:
     """Return the SHA-256 of the decoded full volume: little-endian, x fastest (scope 2)."""
     sha256 = hashlib.sha256()
     for plane in volume.unscaled.planes(axis=2):
-        sha256.update(memoryview(np.ascontiguousarray(plane).reshape(-1).view(np.uint8)))
+        sha256.update(array_bytes(plane))
     return sha256.digest()
 
 

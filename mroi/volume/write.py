@@ -19,6 +19,7 @@ from mroi.codecs import Fidelity, Pipeline
 from mroi.container import ContainerBuilder, ContainerWriter
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError, UsageError
+from mroi.format.checksum import array_bytes
 from mroi.format.codec_table import Role
 from mroi.format.geom import Background, Geom
 from mroi.format.metadata import Digest, DigestScope, build_digest
@@ -139,7 +140,7 @@ class VolumeWriter:
             raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
         plane = _stored(plane, geom)
         if self._sha256 is not None:
-            self._sha256.update(plane.reshape(-1).view(np.uint8))
+            self._sha256.update(array_bytes(plane))
         k = self._written % geom.shape[geom.slice_axis]
         if grid.roi.shape != geom.shape[:3]:
             self._take_background(plane, k)
