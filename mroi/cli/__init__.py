@@ -1,1 +1,80 @@
-"""cli"""
+"""The command line: parse, call the library, print, return a code.
+
+Each command is a module with a function ``run``; whatever is heavy is imported inside it, so that
+``mroi --help`` is quick.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+from typing_extensions import override
+
+from mroi.cli import codecs, info, pack, preview, recover, slice, unpack, verify  # noqa: A004
+from mroi.cli.exits import ExitCode, code_of
+from mroi.errors import MroiError
+
+__all__ = ["app", "main"]
+
+
+class Shell(TyperGroup):
+    """Turns an error that concerns no single file into a message and an exit code."""
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MroiError as exc:
+            typer.echo(f"mroi: {exc}", err=True)
+            raise typer.Exit(code_of(exc, "")) from exc
+
+
+_EXITS = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {code.meaning}" for code in ExitCode)
+
+app = typer.Typer(
+    name="mroi",
+    cls=Shell,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help does not have to import rich
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=_EXITS,
+)
+for _name, _module in (
+    ("pack", pack),
+    ("unpack", unpack),
+    ("info", info),
+    ("verify", verify),
+    ("recover", recover),
+    ("slice", slice),
+    ("preview", preview),
+    ("codecs", codecs),
+):
+    _examples = f"\b\nExamples:\n{_module.EXAMPLES}"
+    app.command(_name, epilog=_examples, no_args_is_help=_name != "codecs")(_module.run)
+
+
+def _print_version(value: bool) -> None:  # noqa: FBT001
+    if value:
+        from mroi import __version__
+
+        typer.echo(f"mroi {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", is_eager=True, callback=_print_version, help="Show the version."),
+    ] = False,
+) -> None:
+    """Medical volumes in one file: region of interest, per-slice access, any codec."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

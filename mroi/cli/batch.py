@@ -1,0 +1,269 @@
+"""Many files: which inputs, which outputs, in which order, and what to make of failures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from threading import Event
+
+import typer
+
+from mroi.cli.exits import ExitCode
+from mroi.cli.options import Exists
+from mroi.cli.report import Report, Step
+from mroi.errors import MroiError
+
+__all__ = [
+    "STANDARD",
+    "Action",
+    "Task",
+    "find_inputs",
+    "plan",
+    "run",
+    "threads_for",
+]
+
+STANDARD = "-"
+"""Standard input or output, as users write it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One file, and where it lies in the folder that the user named (its name, for a file)."""
+
+    path: str
+    below: Path
+
+
+class Action(Enum):
+    """What is done about the output of a task."""
+
+    WRITE = auto()
+    OVERWRITE = auto()
+    SKIP = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One input and its output (none for commands that only look)."""
+
+    source: str
+    target: str = ""
+    action: Action = Action.WRITE
+
+    @property
+    def name(self) -> str:
+        """Name of the input without its folder."""
+        return "standard input" if self.source == STANDARD else Path(self.source).name
+
+
+# -- which files -------------------------------------------------------------------------------
+
+
+def find_inputs(arguments: Sequence[str], suffixes: Sequence[str]) -> list[Input]:
+    """Return the files that the arguments name, those of folders in the order of their names.
+
+    Files are taken whatever they are called; in folders, those with one of `suffixes` that are
+    not hidden.
+    """
+    if STANDARD in arguments and len(arguments) > 1:
+        raise typer.BadParameter("standard input (-) cannot be combined with other inputs")
+    found = []
+    for argument in arguments:
+        folder = Path(argument)
+        if argument == STANDARD or not folder.is_dir():
+            found.append(Input(argument, Path(folder.name)))
+            continue
+        inside = [
+            path.relative_to(folder)
+            for path in folder.rglob("*")
+            if path.name.lower().endswith(tuple(suffixes)) and path.is_file()
+        ]
+        shown = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
+        if not shown:
+            raise typer.BadParameter(f"no file with {' or '.join(suffixes)} in {argument}")
+        found += [Input(str(folder / path), path) for path in shown]
+    return found
+
+
+def plan(
+    arguments: Sequence[str],
+    suffixes: Sequence[str],
+    output: str | None,
+    rename: Callable[[Path], str],
+    exists: Exists,
+) -> list[Task]:
+    """Return what to make of what; refuses plans in which files get in each other's way.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Files, folders or ``-``.
+    suffixes : sequence of str
+        Of the files that are taken from folders, lower case.
+    output : str or None
+        A file, a folder, or ``-``; beside each input by default.
+    rename : callable
+        From the path of an input to the name of its output.
+    exists : Exists
+        What to do with outputs that exist.
+    """
+    inputs = find_inputs(arguments, suffixes)
+    if output is None and arguments[0] == STANDARD:
+        output = STANDARD
+    if output == STANDARD:
+        if len(inputs) > 1:
+            raise typer.BadParameter("several inputs cannot go to standard output")
+        if sys.stdout.isatty():
+            raise typer.BadParameter("standard output is a terminal: use --output FILE")
+        return [Task(inputs[0].path, STANDARD)]
+    is_folder = output is not None and _is_folder(arguments, output)
+    sources: dict[Path, str] = {}
+    for entry in inputs:
+        target = _target(entry, output, rename, is_folder=is_folder)
+        other = sources.setdefault(target, entry.path)
+        if other != entry.path:
+            raise typer.BadParameter(f"{other} and {entry.path} would both become {target}")
+        if target == Path(entry.path):
+            raise typer.BadParameter(f"{target} would be both input and output")
+    return [_task(source, target, exists, sources) for target, source in sources.items()]
+
+
+def _is_folder(arguments: Sequence[str], output: str) -> bool:
+    """Whether `output` is a folder for what the arguments name."""
+    return (
+        len(arguments) > 1
+        or Path(arguments[0]).is_dir()
+        or output.endswith(("/", "\\"))
+        or Path(output).is_dir()
+    )
+
+
+def _target(
+    entry: Input, output: str | None, rename: Callable[[Path], str], *, is_folder: bool
+) -> Path:
+    path = Path(entry.path)
+    if output is None:
+        return path.with_name(rename(path))
+    if is_folder:
+        return Path(output) / entry.below.with_name(rename(path))
+    return Path(output)
+
+
+def _task(source: str, target: Path, exists: Exists, planned: Iterable[Path]) -> Task:
+    if exists is Exists.OVERWRITE:
+        return Task(source, str(target), Action.OVERWRITE)
+    if exists is Exists.SKIP and target.exists():
+        return Task(source, str(target), Action.SKIP)
+    if exists is Exists.SUFFIX and target.exists():
+        stem, dot, rest = target.name.partition(".")
+        number, free = 0, target
+        while free.exists() or (number and free in planned):
+            number += 1
+            free = target.with_name(f"{stem}-{number}{dot}{rest}")
+        target = free
+    return Task(source, str(target))
+
+
+# -- doing it ----------------------------------------------------------------------------------
+
+
+def threads_for(jobs: int, files: int) -> tuple[int, int]:
+    """Return how many files to work on at once, and with how many threads each."""
+    from mroi.volume.write import default_jobs
+
+    jobs = jobs or default_jobs()
+    at_once = max(min(jobs, files), 1)
+    return at_once, max(jobs // at_once, 1)
+
+
+def run(
+    tasks: Sequence[Task],
+    work: Callable[[Task, Step], None],
+    report: Report,
+    *,
+    at_once: int = 1,
+    fail_fast: bool = False,
+    dry_run: bool = False,
+) -> ExitCode:
+    """Do all tasks, and return one exit code for them.
+
+    `work` does one task and reports its success itself; its errors are reported here. It calls
+    its second argument now and then, so that it can be stopped.
+    """
+    if report.json and any(task.target == STANDARD for task in tasks):
+        raise typer.BadParameter("JSON and data cannot both go to standard output")
+    stop = Event()
+    codes: list[ExitCode] = []
+    with report.progress(len(tasks)) as (advance, show):
+
+        def step(name: str, done: int, total: int) -> None:
+            if stop.is_set():
+                raise _StoppedError
+            show(name, done, total)
+
+        def attempt(task: Task) -> Exception | None:
+            try:
+                if task.action is Action.SKIP:
+                    report.skipped(task.source, task.target)
+                elif dry_run:
+                    _rehearse(task)
+                    report.planned(task.source, task.target)
+                else:
+                    if task.target not in ("", STANDARD):
+                        Path(task.target).parent.mkdir(parents=True, exist_ok=True)
+                    work(task, step)
+            except (MroiError, OSError, _StoppedError) as exc:  # anything else is a bug
+                return exc
+            return None
+
+        with _pool(at_once, stop) as pool:
+            running = {pool.submit(attempt, task): task for task in tasks}
+            while running and not stop.is_set():
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    task, error = running.pop(future), future.result()
+                    codes.append(
+                        ExitCode.OK if error is None else report.failed(task.source, error)
+                    )
+                    advance()
+                    if error is not None and fail_fast:
+                        stop.set()
+                        break
+    return _one_code(codes)
+
+
+class _StoppedError(Exception):
+    """Work on a file was given up because of the user, or of another file."""
+
+
+@contextmanager
+def _pool(threads: int, stop: Event) -> Iterator[ThreadPoolExecutor]:
+    """Give threads for files; what is left when the block ends, by Ctrl-C too, is given up."""
+    pool = ThreadPoolExecutor(threads, "mroi-file")
+    try:
+        yield pool
+    finally:
+        stop.set()
+        pool.shutdown(cancel_futures=True)
+
+
+def _rehearse(task: Task) -> None:
+    """Raise what the work would raise at once: no input, or an output that is in the way."""
+    if task.source != STANDARD:
+        Path(task.source).stat()
+    if task.action is Action.WRITE and task.target != STANDARD and Path(task.target).exists():
+        raise FileExistsError(17, "the file exists already", task.target)
+
+
+def _one_code(codes: Sequence[ExitCode]) -> ExitCode:
+    failed = {code for code in codes if code}
+    if not failed:
+        return ExitCode.OK
+    if ExitCode.OK in codes:
+        return ExitCode.SOME_FAILED
+    return failed.pop() if len(failed) == 1 else ExitCode.FAILED

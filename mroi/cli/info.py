@@ -1,0 +1,284 @@
+"""``mroi info``: what a file holds, how, and what reading it costs."""
+
+from __future__ import annotations
+
+import math
+from json import dumps
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import FailFast, Inputs, Json
+from mroi.cli.report import Report, Step, columns, size_text
+from mroi.cli.streams import open_volume
+
+if TYPE_CHECKING:
+    from mroi.format.geom import Geom
+    from mroi.volume.model import Volume
+
+EXAMPLES = """\
+  mroi info scan.mroi
+  mroi info --chunks scan.mroi            with a line for each chunk
+  mroi info --json study/ | jq .ratio     one JSON object for each file
+"""
+
+_BACKGROUND = {
+    "OMIT": "omitted: the voxels outside are not in the file",
+    "FILL_VERIFIED": "all equal to {fill}, checked: nothing lost",
+    "RESIDUE_EXACT": "stored exactly",
+    "RESIDUE_LOSSY": "stored with loss",
+    "FILL_LOSSY": "replaced by {fill}",
+}
+_XFORM = ("unknown space", "scanner", "aligned", "Talairach", "MNI", "template")
+_UNITS = {1: "m", 2: "mm", 3: "um"}
+_TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
+_FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
+_SCOPES = {1: "ROI", 2: "volume", 3: "source"}
+_SOURCES = {
+    "ARRAY": "array",
+    "NIFTI1": "NIfTI-1",
+    "NIFTI2": "NIfTI-2",
+    "NIFTI1_PAIR": "NIfTI-1 pair",
+    "NIFTI2_PAIR": "NIfTI-2 pair",
+    "DICOM": "DICOM",
+    "OTHER": "other",
+}
+
+
+def run(
+    inputs: Inputs,
+    *,
+    chunks: Annotated[bool, typer.Option("--chunks", help="List every chunk.")] = False,
+    fail_fast: FailFast = False,
+    json: Json = False,
+) -> None:
+    """Show what is in files, and what reading costs.
+
+    Geometry, ROI and what became of the background, codec, sizes, chunks, digests, provenance.
+
+    Codecs need not be installed: no voxel is decoded.
+    """
+    report = Report("info", json=json)
+    tasks = [batch.Task(entry.path) for entry in batch.find_inputs(inputs, [".mroi"])]
+
+    def work(task: batch.Task, _step: Step) -> None:
+        with open_volume(task.source) as volume:
+            record = {"source": task.source, **describe(volume)}
+            if chunks:
+                record["chunk_table"] = chunk_table(volume)
+        report.answer(record, "" if json else _text(task.name, record))
+
+    raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast))
+
+
+def describe(volume: Volume) -> dict[str, object]:
+    """Return what there is to know of a file, as JSON values."""
+    geom, reader = volume.geom, volume.reader
+    lengths = reader.index.lengths
+    return {
+        "size": reader.size,
+        "index": "front" if reader.head.index is not None else "tail",
+        "shape": list(volume.shape),
+        "datatype": geom.datatype.name,
+        "bits_stored": geom.bits_stored,
+        "spacing": list(volume.spacing),
+        "units": [_UNITS.get(geom.xyzt_units & 7), _TIME.get(geom.xyzt_units & 56)],
+        "orientation": volume.orientation,
+        "space": _XFORM[geom.xform_code],
+        "affine": geom.affine[:3].tolist(),
+        "slope": geom.slope,
+        "inter": geom.inter,
+        "rescale_per_slice": reader.head.rescale is not None,
+        "source": _source(geom),
+        "roi": {
+            "start": list(geom.roi.start),
+            "stop": list(geom.roi.stop),
+            "share": geom.roi.count / math.prod(geom.shape[:3]),
+        },
+        "background": geom.background.name,
+        "fill": geom.fill_element().tolist() if geom.fill.strip(b"\0") else [0],
+        "codecs": [
+            {
+                "name": entry.name,
+                "role": entry.role.name.lower(),
+                "fidelity": _FIDELITY[entry.fidelity],
+                **entry.parameters,
+            }
+            for entry in reader.head.codecs
+        ],
+        "lossless": volume.is_lossless,
+        "decoded_size": geom.size,
+        "ratio": geom.size / reader.size,
+        "chunks": {
+            "count": len(lengths),
+            "shape": list(geom.chunk_shape),
+            "smallest": int(lengths.min()),
+            "largest": int(lengths.max()),
+            "stored": int(lengths.sum()),
+        },
+        "slice_cost": {name: _slice_cost(volume, axis) for axis, name in enumerate("xyz")},
+        "metadata": {
+            f"{frame.header.type.decode()} {frame.header.ordinal}": frame.header.length
+            for frame in reader.frames
+        },
+        "provenance": volume.provenance,
+        "sha256": _digests(volume),
+    }
+
+
+def _source(geom: Geom) -> dict[str, object]:
+    from mroi.format.geom import SourceFlags
+
+    return {
+        "kind": _SOURCES[geom.source_kind.name],
+        "gzipped": bool(geom.source_flags & SourceFlags.GZIPPED),
+        "big_endian": bool(geom.source_flags & SourceFlags.BIG_ENDIAN),
+    }
+
+
+def _slice_cost(volume: Volume, axis: int) -> dict[str, int]:
+    """Return the chunks, and bytes of the file, that a slice in the middle of the ROI takes."""
+    from mroi.geometry import Box
+
+    grid, index = volume.geom.grid, volume.reader.index
+    middle = (grid.roi.start[axis] + grid.roi.stop[axis] - 1) // 2
+    start, stop = [0, 0, 0], list(grid.shape[:3])
+    start[axis], stop[axis] = middle, middle + 1
+    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    ordinals = [chunk.ordinal for chunk in grid.find_chunks(box, 0)]
+    ordinals += grid.find_background(box, 0)
+    taken = sum(int(index.offsets[i + 1] - index.offsets[i]) for i in ordinals)
+    return {"chunks": len(ordinals), "bytes": taken}
+
+
+def _digests(volume: Volume) -> dict[str, str]:
+    from mroi.format.metadata import parse_digest
+
+    found = {}
+    for frame in volume.reader.frames:
+        if frame.header.type == b"dIGE":
+            digest = parse_digest(
+                frame.payload, ordinal=frame.header.ordinal, offset=frame.header.offset
+            )
+            found[_SCOPES[digest.scope]] = digest.sha256.hex()
+    return found
+
+
+def chunk_table(volume: Volume) -> list[dict[str, object]]:
+    """Return a line for each chunk: where it is, what it holds, how."""
+    reader, grid = volume.reader, volume.geom.grid
+    table: list[dict[str, object]] = []
+    for ordinal in range(grid.chunks):
+        is_roi = ordinal < grid.roi_chunks
+        box = grid.chunk(ordinal).box if is_roi else grid.background_box(ordinal)
+        table.append(
+            {
+                "chunk": ordinal,
+                "offset": int(reader.index.offsets[ordinal]),
+                "size": int(reader.index.lengths[ordinal]),
+                "decoded": volume.geom.decoded_size(ordinal),
+                "state": reader.state_of(ordinal).name.lower(),
+                "box": str(box),
+                "part": "roi" if is_roi else "background",
+            }
+        )
+    return table
+
+
+def _text(name: str, record: dict[str, Any]) -> str:
+    """Return the description for people."""
+    shape = " x ".join(map(str, record["shape"]))
+    lines = [
+        ("file", f"{record['size']:,} bytes, {record['index']} index"),
+        ("volume", f"{shape} voxels, {record['datatype']}, {record['bits_stored']} bits used"),
+        ("spacing", _spacing(record)),
+        ("orientation", f"{record['orientation']} ({record['space']})"),
+        *zip(("affine", "", ""), map(_row, record["affine"]), strict=True),
+        ("scaling", _scaling(record)),
+        ("source", _source_text(record["source"])),
+        ("roi", _roi_text(record["roi"])),
+        ("background", _background_text(record)),
+        *[("codec" if entry["role"] == "roi" else "", _codec_text(entry))
+          for entry in record["codecs"]],
+        ("size", _size_line(record)),
+        ("lossless", "yes, every voxel" if record["lossless"] else "no" + _loss(record)),
+        ("chunks", _chunks_text(record["chunks"])),
+        *[(f"slice along {axis}", f"{cost['chunks']} of the chunks, {size_text(cost['bytes'])}")
+          for axis, cost in record["slice_cost"].items()],
+        *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
+        ("metadata", ", ".join(f"{key} ({size_text(n)})" for key, n in record["metadata"].items())),
+        *[("made by" if key == "tool" else key, value if isinstance(value, str) else dumps(value))
+          for key, value in record["provenance"].items()],
+    ]  # fmt: skip
+    text = f"{name}\n" + columns([("  " + key, value) for key, value in lines])
+    if table := record.get("chunk_table"):
+        head = tuple(table[0])
+        text += "\n" + columns([head, *(tuple(str(row[key]) for key in head) for row in table)])
+    return text
+
+
+def _spacing(record: dict[str, Any]) -> str:
+    space, time = (f" {unit}" if unit else "" for unit in record["units"])
+    values = [f"{value:.6g}" for value in record["spacing"]]
+    spatial = " x ".join(values[:3]) + space
+    return ", ".join(
+        [spatial, *(value + (time if i == 0 else "") for i, value in enumerate(values[3:]))]
+    )
+
+
+def _row(row: list[float]) -> str:
+    return "  ".join(f"{value:10.4f}" for value in row)
+
+
+def _scaling(record: dict[str, Any]) -> str:
+    if record["rescale_per_slice"]:
+        return "slope and intercept of each slice"
+    if (record["slope"], record["inter"]) == (1, 0):
+        return "none"
+    return f"{record['slope']:.9g} x stored + {record['inter']:.9g}"
+
+
+def _source_text(source: dict[str, Any]) -> str:
+    notes = [note for note in ("gzipped", "big_endian") if source[note]]
+    return ", ".join([source["kind"], *notes]).replace("_", " ")
+
+
+def _roi_text(roi: dict[str, Any]) -> str:
+    box = ",".join(f"{a}:{b}" for a, b in zip(roi["start"], roi["stop"], strict=True))
+    return f"{box} ({roi['share']:.1%} of the voxels)"
+
+
+def _background_text(record: dict[str, Any]) -> str:
+    if record["roi"]["share"] == 1:
+        return "none: the ROI is the whole volume"
+    fill = ", ".join(f"{value}" for value in record["fill"])
+    return _BACKGROUND[record["background"]].format(fill=fill)
+
+
+def _codec_text(entry: dict[str, Any]) -> str:
+    parts = {**entry["params"], **entry["encoder"]}
+    settings = ",".join(f"{key}={dumps(value)}" for key, value in parts.items())
+    steps = "".join(f"{step['name']} + " for step in entry["filters"])
+    role = "" if entry["role"] == "roi" else " for the background"
+    name = f"{entry['name']}:{settings}" if settings else entry["name"]
+    return f"{steps}{name}, {entry['fidelity']}{role} ({entry['impl']})"
+
+
+def _size_line(record: dict[str, Any]) -> str:
+    decoded, size = record["decoded_size"], record["size"]
+    text = (
+        f"{size_text(decoded)} of voxels in {size_text(size)}: {record['ratio']:.2f} times smaller"
+    )
+    return f"{text} ({size / decoded:.1%})"
+
+
+def _loss(record: dict[str, Any]) -> str:
+    loss = record["provenance"].get("loss")
+    return f": {dumps(loss)}" if loss else ""
+
+
+def _chunks_text(chunks: dict[str, Any]) -> str:
+    shape = " x ".join(map(str, chunks["shape"]))
+    sizes = f"{size_text(chunks['smallest'])} to {size_text(chunks['largest'])}"
+    return f"{chunks['count']} of {shape} voxels, {sizes} each"

@@ -1,0 +1,94 @@
+"""Options that several commands have, declared once."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Axis",
+    "AxisOption",
+    "Background",
+    "DryRun",
+    "Exists",
+    "ExistsOption",
+    "FailFast",
+    "Inputs",
+    "Jobs",
+    "Json",
+    "Output",
+    "Quiet",
+    "Verbose",
+    "VolumeOption",
+    "WindowOption",
+]
+
+
+class Exists(StrEnum):
+    """What to do with an output that exists."""
+
+    ERROR = "error"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+    SUFFIX = "suffix"
+
+
+class Background(StrEnum):
+    """What becomes of the voxels outside the ROI."""
+
+    EXACT = "exact"
+    DROP = "drop"
+
+
+class Axis(StrEnum):
+    """A voxel axis, as users name it."""
+
+    X = "x"
+    Y = "y"
+    Z = "z"
+
+    @property
+    def number(self) -> int:
+        """0, 1 or 2."""
+        return "xyz".index(self.value)
+
+
+Inputs = Annotated[
+    list[str], typer.Argument(metavar="INPUT...", help="Files, folders, or - (standard input).")
+]
+Output = Annotated[
+    str | None,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="PATH",
+        help="File, or folder for several inputs; - is standard output. Default: beside the input.",
+    ),
+]
+ExistsOption = Annotated[
+    Exists,
+    typer.Option("--exists", help="What to do with outputs that exist; suffix adds -1, -2, ..."),
+]
+Jobs = Annotated[
+    int,
+    typer.Option("--jobs", "-j", min=0, help="Threads; 0 takes all processors.", metavar="N"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")]
+FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+VolumeOption = Annotated[
+    int, typer.Option("--volume", min=0, metavar="N", help="Which 3-D volume of 4-D data.")
+]
+AxisOption = Annotated[Axis | None, typer.Option("--axis", "-a", help="Voxel axis to go along.")]
+WindowOption = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="LOW,HIGH",
+        help="Values drawn black and white; most of the values by default.",
+    ),
+]

@@ -1,0 +1,177 @@
+"""``mroi pack``: images into .mroi files."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import (
+    Axis,
+    Background,
+    DryRun,
+    Exists,
+    ExistsOption,
+    FailFast,
+    Inputs,
+    Jobs,
+    Json,
+    Output,
+    Quiet,
+    Verbose,
+)
+from mroi.cli.report import Report, Step, size_text
+from mroi.cli.streams import on_disk, sink
+
+if TYPE_CHECKING:
+    from mroi.geometry import Box
+    from mroi.volume.pack import RoiMethod
+    from mroi.volume.source import VoxelSource
+
+EXAMPLES = """\
+  mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
+  mroi pack study/ -o packed/ -j 8                every image below a folder, same folders
+  mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
+  mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
+  mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
+"""
+
+_SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
+_METHODS = ("auto", "full", "tight", "medroi")
+
+
+def run(
+    inputs: Inputs,
+    *,
+    output: Output = None,
+    codec: Annotated[
+        str,
+        typer.Option("--codec", "-c", metavar="NAME[:K=V,...]", help="Codec and its settings."),
+    ] = "zstd",
+    roi: Annotated[
+        str,
+        typer.Option(
+            metavar="ROI",
+            help="auto (tight where it saves bytes), full, tight (around what is not constant), "
+            "medroi, x0:x1,y0:y1,z0:z1 in voxels, or a mask: FILE.nii.gz[:label].",
+        ),
+    ] = "auto",
+    margin: Annotated[
+        str | None,
+        typer.Option(metavar="N|Xmm", help="Widen a given box or a mask by voxels, or by mm."),
+    ] = None,
+    background: Annotated[
+        Background,
+        typer.Option(help="Voxels outside the ROI: exact keeps them, drop makes them zero."),
+    ] = Background.EXACT,
+    axis: Annotated[Axis, typer.Option("--axis", "-a", help="Slices are cheap along it.")] = Axis.Z,
+    chunk: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Slices of a chunk; the codec's choice.")
+    ] = None,
+    jobs: Jobs = 0,
+    exists: ExistsOption = Exists.ERROR,
+    dry_run: DryRun = False,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    json: Json = False,
+) -> None:
+    """Pack images into .mroi files.
+
+    NIfTI: .nii, .nii.gz, .hdr/.img, any version, type and number of dimensions. Nothing is lost
+    unless a lossy codec, or --background drop, is asked for. A file appears under its name only
+    when it is complete.
+    """
+    from mroi.adapters import convert
+
+    report = Report("pack", json=json, quiet=quiet, verbose=verbose)
+    _check(codec, roi, margin)
+    tasks = batch.plan(
+        inputs, _SUFFIXES, output, lambda path: convert.packed_name(path).name, exists
+    )
+    at_once, threads = batch.threads_for(jobs, len(tasks))
+
+    def work(task: batch.Task, step: Step) -> None:
+        with on_disk(task.source, ".nii") as path:
+            source = convert.open_input(path)
+            result = convert.pack(
+                source,
+                sink(task),
+                codec=codec,
+                roi=_chosen(roi, margin, source),
+                background=background.value,
+                slice_axis=axis.number,
+                chunk=chunk,
+                jobs=threads,
+                overwrite=task.action is batch.Action.OVERWRITE,
+                progress=step,
+            )
+        for warning in result.warnings:
+            report.say(f"mroi: {task.source}: {warning}")
+        sizes = {
+            "source_size": result.source_size,
+            "voxel_size": result.voxel_size,
+            "size": result.size,
+        }
+        text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
+        report.done(
+            {"source": task.source, "target": task.target, **sizes, **result.provenance},
+            f"{task.source} -> {task.target}  {text}",
+        )
+
+    raise typer.Exit(
+        batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
+    )
+
+
+def _check(codec: str, roi: str, margin: str | None) -> None:
+    """Refuse options that no input could make right."""
+    from mroi.codecs import parse
+    from mroi.errors import CodecError, CodecUnavailableError, SourceError
+    from mroi.volume.roi import parse_margin
+
+    try:
+        problem = type(parse(codec)).probe()
+    except CodecUnavailableError:
+        raise
+    except CodecError as exc:
+        raise typer.BadParameter(exc.message) from exc
+    if problem:
+        raise CodecUnavailableError(f"codec {codec!r}: {problem}")
+    if margin is not None:
+        if roi in _METHODS:
+            raise typer.BadParameter(f"--margin widens a given box or a mask, not {roi!r}")
+        try:
+            parse_margin(margin)
+        except SourceError as exc:
+            raise typer.BadParameter(exc.message) from exc
+
+
+def _chosen(roi: str, margin: str | None, source: VoxelSource) -> Box | RoiMethod:
+    """Return the method, or the box, that the options mean for one source."""
+    from mroi.volume.roi import parse_box, parse_margin, split_label
+
+    if roi in _METHODS:
+        return cast("RoiMethod", roi)
+    g = source.geometry
+    if re.fullmatch(r"[0-9:,\s]+", roi):
+        box = parse_box(roi, g.shape)
+    else:
+        box = _box_of_mask(*split_label(roi), source)
+    return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
+
+
+def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
+    """Return the box around a mask that is on the grid of `source`."""
+    import numpy as np
+
+    from mroi.adapters.nifti import NiftiSource
+    from mroi.volume.roi import check_same_grid, mask_box
+
+    mask = NiftiSource(path)
+    g, of = mask.geometry, source.geometry
+    check_same_grid(g.shape, g.affine, of.shape, of.affine)
+    stored = np.stack(list(mask.planes(2)))  # (z, y, x)
+    return mask_box(stored.transpose() * g.slope + g.inter, label)

@@ -1,0 +1,189 @@
+"""Planes of a volume as pictures: turned to the patient's axes, in 8 bits.
+
+The patient's right is on the right, front and head are up, whichever way the voxel axes run; for
+an oblique volume the nearest axes are taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from mroi.cli.sheet import Panel
+from mroi.errors import SourceError
+from mroi.format.geom import Background
+from mroi.geometry import spacing_of
+from mroi.volume.model import Volume
+
+__all__ = ["AXES", "View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
+
+AXES = "xyz"
+_WORLD = (("L", "R"), ("P", "A"), ("I", "S"))
+_PLANES = ("sagittal", "coronal", "axial")
+_ABSENT = (26, 33, 41)  # voxels that the file says it does not have
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The values that are drawn black and white."""
+
+    low: float
+    high: float
+
+
+def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[Any]:
+    """Return the values of one plane for drawing, the two in-plane axes in ascending order.
+
+    Parameters
+    ----------
+    axis, index : int
+        Spatial axis the plane is taken across, and where.
+    number : int
+        Which 3-D volume, for data with more axes (axis 3 fastest).
+
+    Returns
+    -------
+    (n, m) ndarray of float64, or (n, m, 3) ndarray of uint8
+        Complex values as magnitudes, colours as they are.
+    """
+    outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
+    picks = [slice(None), slice(None), slice(None), *(int(i) for i in outer)]
+    picks[axis] = index
+    plane = volume[tuple(picks[: volume.ndim])]
+    shape = [n for a, n in enumerate(volume.geom.shape[:3]) if a != axis]
+    plane = plane.reshape(shape)
+    if plane.dtype.names:
+        return np.stack([plane[name] for name in plane.dtype.names[:3]], axis=2)
+    if plane.dtype.kind == "V":
+        raise SourceError(f"values of type {volume.geom.datatype.name} cannot be drawn")
+    return np.abs(plane) if plane.dtype.kind == "c" else plane.astype(np.float64)
+
+
+def find_window(planes: Sequence[NDArray[Any]], percent: float = 0.5) -> Window:
+    """Return the window that cuts off `percent` of the values at each end; zeros do not count.
+
+    Background is often zero and much of the picture; what is left says more about contrast.
+    """
+    values = np.concatenate([plane.ravel() for plane in planes])
+    values = values[np.isfinite(values)]
+    shown = values[values != 0] if np.any(values) else values
+    if not shown.size:
+        return Window(0.0, 1.0)
+    low, high = np.percentile(shown, [percent, 100 - percent]).tolist()
+    return Window(min(low, 0.0) if low >= 0 and shown.size < values.size else low, high)
+
+
+def parse_window(text: str | None) -> Window | None:
+    """Return the window that ``LOW,HIGH`` says, None for None."""
+    if text is None:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not LOW,HIGH") from None
+    if not (math.isfinite(low) and low < high < math.inf):
+        raise typer.BadParameter(f"{text!r}: LOW has to be below HIGH")
+    return Window(low, high)
+
+
+def to_pixels(values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
+    """Return 8 bits for each value (each sample of a colour, unchanged)."""
+    if values.dtype == np.uint8:
+        return values
+    width = max(window.high - window.low, np.finfo(np.float64).tiny)
+    level = np.nan_to_num((values - window.low) / width, nan=0.0, posinf=1.0, neginf=0.0)
+    return np.round(255 * np.clip(level, 0, 1)).astype(np.uint8)
+
+
+class View:
+    """How one volume is turned for display.
+
+    Parameters
+    ----------
+    volume : Volume
+        Only its geometry is used.
+    """
+
+    def __init__(self, volume: Volume) -> None:
+        self._geom = volume.geom
+        known = "?" not in volume.orientation
+        codes = volume.orientation if known else "RAS"
+        self._known = known
+        # Voxel axis of each patient axis, and whether the two run the same way.
+        self._voxel_axis = [
+            next(axis for axis, code in enumerate(codes) if code in pair) for pair in _WORLD
+        ]
+        self._same_way = [codes[self._voxel_axis[w]] == _WORLD[w][1] for w in range(3)]
+        distances = spacing_of(volume.geom.affine)
+        self._spacing = [
+            d or s or 1.0 for d, s in zip(distances, volume.geom.spacing, strict=False)
+        ]
+
+    def voxel_axis(self, plane: str) -> int:
+        """Return the voxel axis across which a plane like ``axial`` is taken."""
+        return self._voxel_axis[_PLANES.index(plane)]
+
+    def panel(self, pixels: NDArray[np.uint8], axis: int, index: int) -> Panel:
+        """Return a plane taken across voxel axis `axis`, as it is drawn on a sheet."""
+        world = self._voxel_axis.index(axis)
+        across, up = (w for w in range(3) if w != world)
+        column_axis, row_axis = self._voxel_axis[across], self._voxel_axis[up]
+        box = (
+            *self._span(across, flip=not self._same_way[across]),
+            *self._span(up, flip=self._same_way[up]),
+        )
+        shape = self._geom.shape
+        size = (
+            shape[column_axis] * self._spacing[column_axis],
+            shape[row_axis] * self._spacing[row_axis],
+        )
+        left, right = _WORLD[across]
+        bottom, top = _WORLD[up]
+        centre = [
+            (a + b - 1) / 2 for a, b in zip(self._geom.roi.start, self._geom.roi.stop, strict=True)
+        ]
+        centre[axis] = index
+        position = float((self._geom.affine @ [*centre, 1])[world])
+        where = f"{'ijk'[axis]} = {index}"
+        caption = f"{_PLANES[world]}   {where}   {AXES[world]} = {position:.1f} mm"
+        return Panel(
+            self.turned(self._marked(pixels, axis), axis),
+            size,
+            (box[0], box[2], box[1], box[3]),
+            left + right + top + bottom if self._known else "    ",
+            caption if self._known else where,
+        )
+
+    def turned(self, plane: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Turn an array with the two in-plane axes in ascending order to (rows, columns)."""
+        world = self._voxel_axis.index(axis)
+        across, up = (w for w in range(3) if w != world)
+        if self._voxel_axis[up] > self._voxel_axis[across]:
+            plane = plane.swapaxes(0, 1)
+        rows = slice(None, None, -1 if self._same_way[up] else 1)
+        columns = slice(None, None, 1 if self._same_way[across] else -1)
+        return np.ascontiguousarray(plane[rows, columns])
+
+    def _span(self, world: int, *, flip: bool) -> tuple[int, int]:
+        axis = self._voxel_axis[world]
+        start, stop = self._geom.roi.start[axis], self._geom.roi.stop[axis]
+        extent = self._geom.shape[axis]
+        return (extent - stop, extent - start) if flip else (start, stop)
+
+    def _marked(self, pixels: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+        """Give voxels that are not in the file a colour of their own."""
+        if self._geom.background is not Background.OMIT:
+            return pixels
+        inside = self._geom.roi.slices
+        kept = tuple(inside[a] for a in range(3) if a != axis)
+        colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
+        marked = np.empty_like(colours)
+        marked[:] = _ABSENT
+        marked[kept] = colours[kept]
+        return marked

@@ -1,0 +1,145 @@
+"""``mroi preview``: a picture of what is in a file."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import (
+    Axis,
+    AxisOption,
+    DryRun,
+    Exists,
+    ExistsOption,
+    FailFast,
+    Inputs,
+    Json,
+    Output,
+    Quiet,
+    VolumeOption,
+    WindowOption,
+)
+from mroi.cli.report import Report, Step, size_text
+from mroi.cli.streams import open_output, open_volume
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mroi.cli.planes import Window
+    from mroi.volume.model import Volume
+
+EXAMPLES = """\
+  mroi preview scan.mroi                        three planes through the centre of the ROI
+  mroi preview scan.mroi --axis z --count 24    slices of the ROI along one axis
+  mroi preview study/ -o pictures/              every .mroi file below a folder
+  mroi preview ct.mroi --window -160,240        contrast of one's own, in values of the volume
+"""
+
+
+def run(
+    inputs: Inputs,
+    *,
+    output: Output = None,
+    axis: AxisOption = None,
+    count: Annotated[int, typer.Option(min=1, max=400, help="How many slices, with --axis.")] = 20,
+    volume: VolumeOption = 0,
+    window: WindowOption = None,
+    width: Annotated[int, typer.Option(min=560, max=10_000, help="Pixels of the picture.")] = 1280,
+    exists: ExistsOption = Exists.ERROR,
+    dry_run: DryRun = False,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Draw a contact sheet (PNG).
+
+    Planes to scale, the ROI as a box, letters for the directions, and what the file is. The
+    patient's right is on the right, front and head are up.
+    """
+    from mroi.cli.planes import parse_window
+
+    report = Report("preview", json=json, quiet=quiet)
+    chosen = parse_window(window)
+    tasks = batch.plan(inputs, [".mroi"], output, lambda path: f"{path.stem}.png", exists)
+
+    def work(task: batch.Task, _step: Step) -> None:
+        with open_volume(task.source) as opened:
+            sheet = draw(
+                opened, task.name, axis=axis, count=count, number=volume, window=chosen, width=width
+            )
+        with open_output(task) as file:
+            sheet.save(file, "PNG")
+        report.done(
+            {"source": task.source, "target": task.target, "size": sheet.size},
+            f"{task.source} -> {task.target}  {sheet.width} x {sheet.height} pixels",
+        )
+
+    raise typer.Exit(batch.run(tasks, work, report, dry_run=dry_run, fail_fast=fail_fast))
+
+
+def draw(
+    volume: Volume,
+    name: str,
+    *,
+    axis: Axis | None,
+    count: int,
+    number: int,
+    window: Window | None,
+    width: int,
+) -> Image:
+    """Return the sheet of a volume; see the options of the command."""
+    from mroi.cli import planes
+    from mroi.cli.sheet import draw_sheet
+
+    geom = volume.geom
+    if number >= geom.grid.volumes:
+        raise typer.BadParameter(f"{name} has {geom.grid.volumes} volumes, there is no {number}")
+    view = planes.View(volume)
+    if axis is None:
+        places = [
+            (a, (geom.roi.start[a] + geom.roi.stop[a] - 1) // 2)
+            for a in (view.voxel_axis(plane) for plane in ("axial", "coronal", "sagittal"))
+        ]
+        # A single slice is seen from one side only.
+        flat = [place for place in places if geom.shape[place[0]] == 1]
+        places = flat[:1] or places
+    else:
+        start, stop = geom.roi.start[axis.number], geom.roi.stop[axis.number]
+        shown = min(count, stop - start)
+        step = (stop - start) / shown
+        places = [(axis.number, start + int((n + 0.5) * step)) for n in range(shown)]
+    values = [planes.read_values(volume, a, index, number) for a, index in places]
+    window = window or planes.find_window(values)
+    panels = [
+        view.panel(planes.to_pixels(plane, window), a, index)
+        for plane, (a, index) in zip(values, places, strict=True)
+    ]
+    columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
+    return draw_sheet(
+        panels, columns=columns, title=name, lines=_lines(volume, number), width=width
+    )
+
+
+def _columns(count: int, size: tuple[float, float]) -> int:
+    """Return how many panels in a row make a sheet about 1.5 times as wide as high."""
+    return min(count, max(1, round(math.sqrt(1.5 * count * size[1] / size[0]))))
+
+
+def _lines(volume: Volume, number: int) -> list[str]:
+    geom, reader = volume.geom, volume.reader
+    shape = " x ".join(map(str, volume.shape))
+    spacing = " x ".join(f"{d:.3g}" for d in volume.spacing[:3])
+    first = [f"{shape} voxels of {spacing}", geom.datatype.name, volume.orientation]
+    if geom.grid.volumes > 1:
+        first.append(f"volume {number} of {geom.grid.volumes}")
+    share = geom.roi.count / math.prod(geom.shape[:3])
+    ratio = geom.size / reader.size
+    second = [
+        f"ROI {geom.roi} ({share:.0%} of the voxels)",
+        reader.head.codecs[0].name,
+        f"{size_text(reader.size)}, {ratio:.1f} times smaller than its voxels",
+    ]
+    return ["   ".join(first), "   ".join(second)]

@@ -1,0 +1,65 @@
+"""``mroi recover``: what is whole of a damaged or cut file, as a valid one."""
+
+from __future__ import annotations
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import DryRun, Exists, ExistsOption, FailFast, Inputs, Json, Output, Quiet
+from mroi.cli.report import Report, Step
+from mroi.cli.streams import on_disk
+
+EXAMPLES = """\
+  mroi recover damaged.mroi                  damaged.recovered.mroi beside it
+  mroi recover cut.mroi -o whole.mroi        a file that was not copied to its end
+"""
+
+
+def run(
+    inputs: Inputs,
+    *,
+    output: Output = None,
+    exists: ExistsOption = Exists.ERROR,
+    dry_run: DryRun = False,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Save what is whole of damaged or cut files.
+
+    The new file is valid and says which chunks are missing. The head of the file has to be whole.
+    What was written is verified.
+    """
+    from mroi.volume.recover import recover_volume
+
+    report = Report("recover", json=json, quiet=quiet)
+    tasks = batch.plan(
+        inputs, [".mroi"], output, lambda path: f"{path.stem}.recovered.mroi", exists
+    )
+    if any(task.target == batch.STANDARD for task in tasks):
+        raise typer.BadParameter("recover writes to a file, so that it can verify it: use --output")
+
+    def work(task: batch.Task, step: Step) -> None:
+        with on_disk(task.source, ".mroi") as path:
+            found = recover_volume(
+                path,
+                task.target,
+                overwrite=task.action is batch.Action.OVERWRITE,
+                progress=step,
+            )
+        saved = found.chunks - len(found.missing)
+        text = f"{saved} of {found.chunks} chunks"
+        if found.unchecked:
+            text += ", by their checksums alone: a codec is not installed"
+        report.done(
+            {
+                "source": task.source,
+                "target": task.target,
+                "chunks": found.chunks,
+                "missing": list(found.missing),
+                "unchecked": found.unchecked,
+            },
+            f"{task.source} -> {task.target}  {text}",
+        )
+
+    raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast, dry_run=dry_run))

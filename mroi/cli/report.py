@@ -1,0 +1,160 @@
+"""What a command says, and where.
+
+Answers (``info``, ``verify``, JSON lines) and data go to standard output. What a command says
+about its work goes to standard error, so that it never mixes with data in a pipe.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from mroi.cli.exits import ExitCode, code_of
+from mroi.errors import MroiError
+
+__all__ = ["Report", "Step", "columns", "size_text"]
+
+Step = Callable[[str, int, int], None]
+"""Called as ``step(name, done, total)`` while a file is worked on."""
+
+
+class Report:
+    """Tells the user, or the program that reads JSON lines, how each file went.
+
+    Parameters
+    ----------
+    command : str
+        Name of the command, for JSON.
+    json : bool
+        One JSON object for each file on standard output, and nothing else there.
+    quiet, verbose : bool
+        Only errors; or also what is done in between.
+    """
+
+    def __init__(
+        self, command: str, *, json: bool = False, quiet: bool = False, verbose: bool = False
+    ) -> None:
+        self._command = command
+        self.json = json
+        self.quiet = quiet
+        self.verbose = verbose
+        self._lock = threading.Lock()
+
+    def answer(self, record: dict[str, object], text: str) -> None:
+        """Give what was asked for: a JSON line, or text."""
+        if self.json:
+            self._write_json({"status": "ok", **record})
+        else:
+            print(text, flush=True)
+
+    def done(self, record: dict[str, object], text: str) -> None:
+        """Say that a file is finished."""
+        if self.json:
+            self._write_json({"status": "ok", **record})
+        elif not self.quiet:
+            self.say(text)
+
+    def skipped(self, source: str, target: str) -> None:
+        """Say that a file was left alone because its output exists."""
+        self._about("skipped", source, target, f"{source}: {target} exists, skipped")
+
+    def planned(self, source: str, target: str) -> None:
+        """Say what would be written."""
+        self._about("planned", source, target, f"{source} -> {target} (dry run)")
+
+    def _about(self, status: str, source: str, target: str, text: str) -> None:
+        if self.json:
+            self._write_json({"status": status, "source": source, "target": target})
+        elif not self.quiet:
+            self.say(text)
+
+    def failed(self, source: str, error: Exception) -> ExitCode:
+        """Say that a file failed and return the exit code for it."""
+        code = code_of(error, source)
+        message = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            name = f"{error.filename}: " if error.filename and error.filename != source else ""
+            message = name + error.strerror
+        if self.json:
+            record = {"status": "failed", "source": source, "code": int(code), "message": message}
+            if isinstance(error, MroiError):
+                record |= {"rule": error.rule, "offset": error.offset}
+            self._write_json(record)
+        else:
+            self.say(f"mroi: {source}: {message}")
+        return code
+
+    def detail(self, text: str) -> None:
+        """Say what only a verbose user wants to know."""
+        if self.verbose:
+            self.say(text)
+
+    def say(self, text: str) -> None:
+        """Print to standard error, above a progress bar if there is one."""
+        with self._lock:
+            print(text, file=sys.stderr, flush=True)
+
+    def _write_json(self, record: dict[str, object]) -> None:
+        line = json.dumps({"command": self._command, **record}, allow_nan=False, default=str)
+        with self._lock:
+            print(line, flush=True)
+
+    @contextmanager
+    def progress(self, files: int) -> Iterator[tuple[Callable[[], None], Step]]:
+        """Show a bar on a terminal: of files, or of the slices of a single one.
+
+        Yields what to call after each file, and what to call with ``(step, done, total)``.
+        """
+        if self.quiet or self.json or not sys.stderr.isatty():
+            yield (lambda: None), (lambda _step, _done, _total: None)
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        bars = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+        # What is printed to standard error meanwhile goes above the bar.
+        with Progress(*bars, console=Console(stderr=True), transient=True) as shown:
+            bar = shown.add_task(self._command, total=files if files > 1 else None)
+
+            def advance() -> None:
+                if files > 1:
+                    shown.advance(bar)
+
+            def step(name: str, done: int, total: int) -> None:
+                if files == 1:
+                    shown.update(bar, description=name, completed=done, total=total)
+
+            yield advance, step
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned text; the last column is not padded.
+
+    Examples
+    --------
+    >>> print(columns([("a", "bb", "c"), ("aaa", "b", "cc")]))
+    a    bb  c
+    aaa  b   cc
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    widths[-1] = 0
+    lines = ["  ".join(map(str.ljust, row, widths)) for row in rows]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def size_text(size: float) -> str:
+    """Return a number of bytes for people, in powers of 1000 with three digits.
+
+    Examples
+    --------
+    >>> size_text(0), size_text(999), size_text(1234), size_text(56_789_012)
+    ('0 B', '999 B', '1.23 kB', '56.8 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 999.5:
+            return f"{size:.0f} B" if unit == "B" else f"{size:#.3g} {unit}".replace(". ", " ")
+        size /= 1000
+    return f"{size:.3g} TB"

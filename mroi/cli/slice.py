@@ -1,0 +1,128 @@
+"""``mroi slice``: one slice, as a picture or as numbers."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import (
+    AxisOption,
+    Exists,
+    ExistsOption,
+    Json,
+    Output,
+    Quiet,
+    VolumeOption,
+    WindowOption,
+)
+from mroi.cli.report import Report, Step
+from mroi.cli.streams import open_output, open_volume
+
+if TYPE_CHECKING:
+    from mroi.cli.planes import Window
+    from mroi.volume.model import Volume
+
+EXAMPLES = """\
+  mroi slice scan.mroi -o middle.png           the middle slice of the ROI
+  mroi slice scan.mroi -k 90 -a x -o s.npy     the plane i = 90, for numpy.load
+  mroi slice scan.mroi -k 90 -f npy -o - | ... to another program
+  mroi slice - -k 90 -o s.png < scan.mroi      from a pipe
+"""
+
+
+class Format(StrEnum):
+    """How a slice is written."""
+
+    PNG = "png"
+    NPY = "npy"
+
+
+def run(
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A .mroi file, or -.")],
+    *,
+    index: Annotated[
+        int | None,
+        typer.Option("--index", "-k", help="Which; -1 is the last. Default: middle of the ROI."),
+    ] = None,
+    output: Output = None,
+    axis: AxisOption = None,
+    volume: VolumeOption = 0,
+    kind: Annotated[
+        Format | None, typer.Option("--format", "-f", help="Default: by the name of the output.")
+    ] = None,
+    stored: Annotated[
+        bool, typer.Option("--stored", help="NPY: stored values, without slope and intercept.")
+    ] = False,
+    window: WindowOption = None,
+    exists: ExistsOption = Exists.ERROR,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Read one slice: numbers (NPY) or a picture (PNG).
+
+    Only the chunks that the slice lies in are read.
+    NPY holds the values, the two in-plane voxel axes in ascending order (all further axes too).
+    PNG is a picture of it, one pixel for each voxel, turned as in `mroi preview`.
+    """
+    from mroi.cli.planes import parse_window
+
+    report = Report("slice", json=json, quiet=quiet)
+    chosen = parse_window(window)
+    kind = kind or (Format.NPY if (output or "").lower().endswith(".npy") else Format.PNG)
+    suffix = f".slice.{kind}"
+    tasks = batch.plan([source], [".mroi"], output, lambda path: path.stem + suffix, exists)
+
+    def work(task: batch.Task, _step: Step) -> None:
+        with open_volume(task.source) as opened:
+            number = opened.slice_axis if axis is None else axis.number
+            at = _index(opened, number, index)
+            with open_output(task) as file:
+                if kind is Format.PNG:
+                    _write_png(file, opened, (number, at, volume), window=chosen)
+                else:
+                    _write_npy(file, opened, (number, at), stored=stored)
+        report.done(
+            {"source": task.source, "target": task.target, "axis": "xyz"[number], "index": at},
+            f"{task.source} -> {task.target}  {'ijk'[number]} = {at}",
+        )
+
+    raise typer.Exit(batch.run(tasks, work, report))
+
+
+def _index(volume: Volume, axis: int, index: int | None) -> int:
+    """Return the slice that is meant, counted from the first."""
+    geom = volume.geom
+    if index is None:
+        return (geom.roi.start[axis] + geom.roi.stop[axis] - 1) // 2
+    extent = geom.shape[axis]
+    if not -extent <= index < extent:
+        raise typer.BadParameter(f"slice {index} of {extent} along {'xyz'[axis]}")
+    return index % extent
+
+
+def _write_npy(file: BinaryIO, volume: Volume, place: tuple[int, int], *, stored: bool) -> None:
+    import numpy as np
+
+    axis, index = place
+    image = (volume.unscaled if stored else volume).slice(index, axis)
+    if image.dtype.kind == "V" and not image.dtype.names:
+        raise typer.BadParameter(f"NPY cannot hold {volume.geom.datatype.name}")
+    np.lib.format.write_array(file, image, allow_pickle=False)
+
+
+def _write_png(
+    file: BinaryIO, volume: Volume, place: tuple[int, int, int], *, window: Window | None
+) -> None:
+    from PIL import Image
+
+    from mroi.cli import planes
+
+    axis, index, number = place
+    if number >= volume.geom.grid.volumes:
+        raise typer.BadParameter(f"there are {volume.geom.grid.volumes} volumes, no {number}")
+    values = planes.read_values(volume, axis, index, number)
+    pixels = planes.to_pixels(values, window or planes.find_window([values]))
+    Image.fromarray(planes.View(volume).turned(pixels, axis)).save(file, "PNG")

@@ -1,0 +1,88 @@
+"""``mroi unpack``: the source image back out of a .mroi file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import (
+    DryRun,
+    Exists,
+    ExistsOption,
+    FailFast,
+    Inputs,
+    Jobs,
+    Json,
+    Output,
+    Quiet,
+)
+from mroi.cli.report import Report, Step
+from mroi.cli.streams import on_disk, sink
+
+EXAMPLES = """\
+  mroi unpack scan.mroi                     scan.nii.gz, .nii or .hdr/.img: as the source was
+  mroi unpack scan.mroi -o restored.nii     not compressed: the bytes of the source
+  mroi unpack packed/ -o images/            every .mroi file below a folder
+  mroi unpack - -o - < scan.mroi | sha256sum
+"""
+
+
+def run(
+    inputs: Inputs,
+    *,
+    output: Output = None,
+    jobs: Jobs = 0,
+    exists: ExistsOption = Exists.ERROR,
+    dry_run: DryRun = False,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Restore the images that .mroi files were made from.
+
+    The uncompressed bytes are those of the source: header, extensions, voxels. They are checked
+    against the SHA-256 of the source, if it is in the file, before anything appears.
+    """
+    from mroi.adapters import convert
+    from mroi.volume.model import open_volume
+
+    report = Report("unpack", json=json, quiet=quiet)
+    tasks = batch.plan(inputs, [".mroi"], output, _target_name, exists)
+    at_once, threads = batch.threads_for(jobs, len(tasks))
+
+    def work(task: batch.Task, step: Step) -> None:
+        with (
+            on_disk(task.source, ".mroi") as path,
+            open_volume(path, jobs=threads) as volume,
+        ):
+            result = convert.unpack(
+                volume,
+                sink(task),
+                overwrite=task.action is batch.Action.OVERWRITE,
+                progress=step,
+            )
+        targets = [str(path) for path in result.paths] or [task.target]
+        proof = "equal to the source (SHA-256)" if result.proven else "not proven: no digest"
+        report.done(
+            {"source": task.source, "targets": targets, "proven": result.proven},
+            f"{task.source} -> {', '.join(targets)}  {proof}",
+        )
+
+    raise typer.Exit(
+        batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
+    )
+
+
+def _target_name(path: Path) -> str:
+    """Return the usual name for what a file unpacks to; any name, if it cannot be opened."""
+    from mroi.adapters.convert import unpacked_name
+    from mroi.errors import MroiError
+    from mroi.volume.model import open_volume
+
+    try:
+        with open_volume(path) as volume:
+            return unpacked_name(path, volume).name
+    except (MroiError, OSError):
+        return f"{path.stem}.nii"  # what is wrong is said when the file's turn comes

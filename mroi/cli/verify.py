@@ -1,0 +1,96 @@
+"""``mroi verify``: whether a file is whole, and equal to its source."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import FailFast, Inputs, Jobs, Json, Quiet
+from mroi.cli.report import Report, Step
+from mroi.cli.streams import on_disk
+
+if TYPE_CHECKING:
+    from mroi.volume.verify import Comparison, VerifyReport
+
+EXAMPLES = """\
+  mroi verify scan.mroi                           every checksum, every chunk decoded
+  mroi verify scan.mroi --against scan.nii.gz     and every voxel compared with the source
+  mroi verify --json archive/ > report.jsonl      every .mroi file below a folder
+"""
+
+
+def run(
+    inputs: Inputs,
+    *,
+    against: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Compare voxels, geometry and header with this image."),
+    ] = None,
+    jobs: Jobs = 0,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Check that files are whole, or equal to a source.
+
+    Every checksum is checked, every chunk decoded, every digest computed anew.
+    """
+    from mroi.adapters import convert
+    from mroi.volume.model import open_volume
+
+    report = Report("verify", json=json, quiet=quiet)
+    tasks = [batch.Task(entry.path) for entry in batch.find_inputs(inputs, [".mroi"])]
+    if against is not None and len(tasks) > 1:
+        raise typer.BadParameter("--against compares one file with one source")
+    at_once, threads = batch.threads_for(jobs, len(tasks))
+
+    def work(task: batch.Task, step: Step) -> None:
+        with (
+            on_disk(task.source, ".mroi") as path,
+            open_volume(path, jobs=threads) as volume,
+        ):
+            checked, compared = convert.verify(volume, against=against, jobs=threads, progress=step)
+        for problem in checked.problems[:-1]:
+            report.say(f"mroi: {task.source}: {problem}")
+        if checked.problems:
+            raise checked.problems[-1]
+        if compared is not None and not compared.equal:
+            raise _difference(compared)
+        record = {
+            "source": task.source,
+            "chunks": checked.chunks,
+            "missing": checked.missing,
+            "digests": list(checked.digests),
+            "equal": None if compared is None else compared.equal,
+        }
+        if json or not quiet:
+            report.answer(record, f"{task.source}: {_text(checked, compared)}")
+
+    raise typer.Exit(batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast))
+
+
+def _difference(compared: Comparison) -> Exception:
+    from mroi.errors import ChecksumError
+
+    parts = [
+        f"{compared.different:,} of {compared.voxels:,} voxels differ, by up to "
+        f"{compared.max_error:g}"
+        if compared.different
+        else "",
+        "" if compared.same_geometry else "shape, type, affine or scaling differ",
+        "" if compared.same_metadata else "the bytes around the voxels differ",
+    ]
+    return ChecksumError("not equal to the source: " + "; ".join(filter(None, parts)))
+
+
+def _text(checked: VerifyReport, compared: Comparison | None) -> str:
+    parts = [f"ok, {checked.chunks} chunks"]
+    if checked.missing:
+        parts = [f"valid, but {checked.missing} of {checked.chunks} chunks are missing"]
+    if checked.digests:
+        parts.append(f"SHA-256 of {' and '.join(checked.digests)}")
+    if compared is not None:
+        parts.append(f"all {compared.voxels:,} voxels, geometry and header equal the source")
+    return ", ".join(parts)
