@@ -96,6 +96,11 @@ class Codec(ABC):
     version: ClassVar[int] = 1
     deterministic: ClassVar[bool] = True
     max_slices: ClassVar[int | None] = None
+
+    @property
+    def default_slices(self) -> int:
+        """Slices of a chunk where the user does not say: a trade of size for access time."""
+        return 1
     encoder_only: ClassVar[tuple[str, ...]] = ()
 
     @property
