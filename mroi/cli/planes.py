@@ -21,9 +21,8 @@ from mroi.format.geom import Background
 from mroi.geometry import spacing_of
 from mroi.volume.model import Volume
 
-__all__ = ["AXES", "View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
+__all__ = ["View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
 
-AXES = "xyz"
 _WORLD = (("L", "R"), ("P", "A"), ("I", "S"))
 _PLANES = ("sagittal", "coronal", "axial")
 _ABSENT = (26, 33, 41)  # voxels that the file says it does not have
@@ -151,7 +150,7 @@ class View:
         centre[axis] = index
         position = float((self._geom.affine @ [*centre, 1])[world])
         where = f"{'ijk'[axis]} = {index}"
-        caption = f"{_PLANES[world]}   {where}   {AXES[world]} = {position:.1f} mm"
+        caption = f"{where}   {_PLANES[world]} {position:+.1f} mm"
         return Panel(
             self.turned(self._marked(pixels, axis), axis),
             size,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,6 +118,8 @@ def draw(
         view.panel(planes.to_pixels(plane, window), a, index)
         for plane, (a, index) in zip(values, places, strict=True)
     ]
+    if axis is not None:  # many of a kind: one set of letters is enough
+        panels[1:] = [replace(panel, letters="    ") for panel in panels[1:]]
     columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
     return draw_sheet(
         panels, columns=columns, title=name, lines=_lines(volume, number), width=width
@@ -124,15 +127,25 @@ def draw(
 
 
 def _columns(count: int, size: tuple[float, float]) -> int:
-    """Return how many panels in a row make a sheet about 1.5 times as wide as high."""
-    return min(count, max(1, round(math.sqrt(1.5 * count * size[1] / size[0]))))
+    """Return how many panels in a row give a sheet about 1.6 times as wide as high, rows full."""
+    wide, high = size
+
+    def badness(columns: int) -> float:
+        rows = -(-count // columns)
+        shape = columns * wide / (rows * high)
+        empty = rows * columns - count
+        return abs(math.log(shape / 1.6)) + empty / count
+
+    return min(range(1, count + 1), key=badness)
 
 
 def _lines(volume: Volume, number: int) -> list[str]:
+    from mroi.geometry import spacing_of
+
     geom, reader = volume.geom, volume.reader
     shape = " x ".join(map(str, volume.shape))
-    spacing = " x ".join(f"{d:.3g}" for d in volume.spacing[:3])
-    first = [f"{shape} voxels of {spacing}", geom.datatype.name, volume.orientation]
+    spacing = " x ".join(f"{d:.3g}" for d in spacing_of(geom.affine)[: volume.ndim])
+    first = [f"{shape} voxels of {spacing} mm", geom.datatype.name, volume.orientation]
     if geom.grid.volumes > 1:
         first.append(f"volume {number} of {geom.grid.volumes}")
     share = geom.roi.count / math.prod(geom.shape[:3])

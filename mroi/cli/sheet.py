@@ -25,10 +25,9 @@ _QUIET = (148, 160, 172)
 _LETTER = (110, 195, 255)
 _ROI = (255, 176, 32)
 
-_GAP = 24  # around and between panels
-_CAPTION = 34  # below a panel
-_LETTERS = 20  # beside a panel
-_HEADER = 84
+_MARGIN = 24  # around the sheet
+_HEADER = 92
+_CAPTION = 30  # below a panel
 _SMALLEST = 24  # no side of a panel is drawn smaller, however thin the plane is
 
 
@@ -77,45 +76,36 @@ def draw_sheet(
     """
     from PIL import Image, ImageDraw
 
+    gap = 28 if len(panels) <= 3 else 12
     rows = [panels[at : at + columns] for at in range(0, len(panels), columns)]
-    scale = _scale(rows, width)
+    scale = _scale(rows, width, gap)
     sizes = [[_pixel_size(panel, scale) for panel in row] for row in rows]
-    widths = [max(w for w, _ in column) for column in _transposed(sizes)]
+    widths = [max(row[at][0] for row in sizes if at < len(row)) for at in range(len(rows[0]))]
     heights = [max(h for _, h in row) for row in sizes]
-    sheet_width = max(sum(widths) + len(widths) * 2 * _LETTERS + (len(widths) + 1) * _GAP, 560)
-    sheet_height = _HEADER + sum(heights) + len(heights) * (_CAPTION + 2 * _LETTERS) + _GAP
+    used = sum(widths) + (len(widths) - 1) * gap
+    sheet_width = max(used + 2 * _MARGIN, 560)
+    sheet_height = _HEADER + sum(heights) + len(rows) * (_CAPTION + gap) - gap + _MARGIN // 2
     sheet = Image.new("RGB", (sheet_width, sheet_height), _GROUND)
     draw = ImageDraw.Draw(sheet)
     _header(draw, title, lines, sheet_width)
     top = _HEADER
-    for row, height in zip(rows, heights, strict=True):
-        left = _GAP + (sheet_width - _row_width(widths)) // 2
-        for panel, column in zip(row, widths, strict=False):
-            w, h = _pixel_size(panel, scale)
-            x = left + _LETTERS + (column - w) // 2
-            y = top + _LETTERS + (height - h) // 2
-            _panel(sheet, draw, panel, (x, y, w, h))
-            _text(draw, (x + w / 2, top + 2 * _LETTERS + height + 2), panel.caption, 14, _QUIET)
-            left += column + 2 * _LETTERS + _GAP
-        top += height + _CAPTION + 2 * _LETTERS
+    for row, places, height in zip(rows, sizes, heights, strict=True):
+        left = (sheet_width - used) // 2
+        for panel, (w, h), column in zip(row, places, widths, strict=False):
+            place = (left + (column - w) // 2, top + (height - h) // 2, w, h)
+            _panel(sheet, draw, panel, place)
+            _text(draw, (left + column / 2, top + height + 7), panel.caption, 14, _QUIET)
+            left += column + gap
+        top += height + _CAPTION + gap
     return sheet
 
 
-def _row_width(widths: Sequence[int]) -> int:
-    return sum(widths) + len(widths) * 2 * _LETTERS + (len(widths) + 1) * _GAP
-
-
-def _transposed(sizes: Sequence[Sequence[tuple[int, int]]]) -> list[list[tuple[int, int]]]:
-    return [[row[at] for row in sizes if at < len(row)] for at in range(len(sizes[0]))]
-
-
-def _scale(rows: Sequence[Sequence[Panel]], width: int) -> float:
+def _scale(rows: Sequence[Sequence[Panel]], width: int, gap: int) -> float:
     """Return pixels per mm so that the rows fit the width, and the height is within bounds."""
-    columns = max(len(row) for row in rows)
     wide = max(sum(panel.size[0] for panel in row) for row in rows)
     high = sum(max(panel.size[1] for panel in row) for row in rows)
-    free = width - columns * 2 * _LETTERS - (columns + 1) * _GAP
-    tall = 1.5 * width - _HEADER - len(rows) * (_CAPTION + 2 * _LETTERS)
+    free = width - 2 * _MARGIN - (len(rows[0]) - 1) * gap
+    tall = 1.5 * width - _HEADER - len(rows) * (_CAPTION + gap)
     return max(min(free / wide, tall / high), 1e-6)
 
 
@@ -125,7 +115,7 @@ def _pixel_size(panel: Panel, scale: float) -> tuple[int, int]:
 
 
 def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, int, int]) -> None:
-    from PIL import Image
+    from PIL import Image, ImageFont
 
     x, y, w, h = place
     rows, columns = panel.pixels.shape[:2]
@@ -142,20 +132,25 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
             y + round(bottom / rows * h) - 1,
         )
         draw.rectangle(edges, outline=_ROI, width=2)
-    centre_x, centre_y = x + w / 2, y + h / 2
-    for letter, at in zip(
-        panel.letters,
-        [(x - 12, centre_y), (x + w + 12, centre_y), (centre_x, y - 12), (centre_x, y + h + 12)],
-        strict=True,
-    ):
-        _text(draw, at, letter, 15, _LETTER, anchor="mm")
+    middle = (x + w / 2, y + h / 2)
+    spots = [
+        (x + 12, middle[1]),
+        (x + w - 12, middle[1]),
+        (middle[0], y + 13),
+        (middle[0], y + h - 13),
+    ]
+    for letter, spot in zip(panel.letters, spots, strict=True):
+        font = ImageFont.load_default(16)
+        draw.text(spot, letter, _LETTER, font, "mm", stroke_width=2, stroke_fill=_GROUND)
 
 
 def _header(draw: ImageDraw, title: str, lines: Sequence[str], width: int) -> None:
-    _text(draw, (_GAP, 14), _fitted(draw, title, 22, width - 2 * _GAP), 22, _TEXT, anchor="la")
+    _text(
+        draw, (_MARGIN, 14), _fitted(draw, title, 22, width - 2 * _MARGIN), 22, _TEXT, anchor="la"
+    )
     for number, line in enumerate(lines):
-        text = _fitted(draw, line, 14, width - 2 * _GAP)
-        _text(draw, (_GAP, 44 + 19 * number), text, 14, _QUIET, anchor="la")
+        text = _fitted(draw, line, 14, width - 2 * _MARGIN)
+        _text(draw, (_MARGIN, 44 + 19 * number), text, 14, _QUIET, anchor="la")
 
 
 def _fitted(draw: ImageDraw, text: str, size: int, width: int) -> str:
