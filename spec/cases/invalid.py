@@ -747,7 +747,7 @@ def chunks() -> Iterator[Case]:
         ("encoded", "an encoded chunk of no voxels", 0, b""),
     ):
         fault = _empty_chunk(flags, data)
-        yield Case("CHK-7", name, DECODE, text, empty.build(fault))
+        yield Case("CHK-7", name, VERIFY, text, empty.build(fault))
     yield from missing_crc()
 
 

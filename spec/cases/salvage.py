@@ -75,9 +75,11 @@ def cases() -> Iterator[Case]:
     yield case("inserted", "16 bytes were put in", data[:start] + bytes(16) + data[start:])
     yield case(
         "misaligned",
-        "4 bytes were put in: frames that do not start at a multiple of 8 are not found",
+        "4 bytes were put in: later frames do not start at a multiple of 8",
         data[:start] + bytes(4) + data[start:],
-        [1, 2, 3, 4, 5, 6, 7],
+    )
+    yield case(
+        "lost-bytes", "5 bytes of chunk 1 are lost", data[: start + 40] + data[start + 45 :], [1]
     )
     first, second = place(data, b"CHNK", 0), place(data, b"CHNK", 2)
     swapped = data[: first[0]] + data[slice(*second)] + data[first[1] : second[0]]
