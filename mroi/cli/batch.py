@@ -225,7 +225,8 @@ def run(
         with _pool(at_once, stop) as pool:
             running = {pool.submit(attempt, task): task for task in tasks}
             while running and not stop.is_set():
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in [future for future in running if future in done]:
                     task, error = running.pop(future), future.result()
                     codes.append(
                         ExitCode.OK if error is None else report.failed(task.source, error)

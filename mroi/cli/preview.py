@@ -149,10 +149,9 @@ def _lines(volume: Volume, number: int) -> list[str]:
     if geom.grid.volumes > 1:
         first.append(f"volume {number} of {geom.grid.volumes}")
     share = geom.roi.count / math.prod(geom.shape[:3])
-    ratio = geom.size / reader.size
     second = [
         f"ROI {geom.roi} ({share:.0%} of the voxels)",
         reader.head.codecs[0].name,
-        f"{size_text(reader.size)}, {ratio:.1f} times smaller than its voxels",
+        f"{size_text(reader.size)} for {size_text(geom.size)} of voxels",
     ]
     return ["   ".join(first), "   ".join(second)]

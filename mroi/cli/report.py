@@ -74,7 +74,7 @@ class Report:
     def failed(self, source: str, error: Exception) -> ExitCode:
         """Say that a file failed and return the exit code for it."""
         code = code_of(error, source)
-        message = str(error)
+        message = str(error).removeprefix(f"{source}: ")
         if isinstance(error, OSError) and error.strerror:
             name = f"{error.filename}: " if error.filename and error.filename != source else ""
             message = name + error.strerror
