@@ -71,7 +71,9 @@ def available() -> list[Entry]:
     """Return every codec known here, working or not: built-in ones by id, then plug-ins by name."""
     entries = [_entry(name, "built in") for name in _BUILT_IN]
     entries.sort(key=lambda entry: entry.id)
-    return entries + [_entry(name, _provider(point)) for name, point in sorted(_plugins().items())]
+    for name, claims in sorted(_plugins().items()):
+        entries.append(_entry(name, " and ".join(map(_provider, claims))))
+    return entries
 
 
 def codec_class(name: str) -> type[Codec]:
@@ -87,8 +89,8 @@ def codec_class(name: str) -> type[Codec]:
     if path := _BUILT_IN.get(name):
         module, _, attribute = path.partition(":")
         return getattr(import_module(module), attribute)  # type: ignore[no-any-return]
-    if point := _plugins().get(name):
-        return _load(name, point)
+    if claims := _plugins().get(name):
+        return _load(name, claims)
     raise CodecUnavailableError(f"codec {name!r} is not installed; {_advice(name)}", "CDC-3")
 
 
@@ -153,21 +155,21 @@ def _settings(cls: type[Codec]) -> str:
 
 
 @cache
-def _plugins() -> Mapping[str, EntryPoint]:
-    """Return the entry points of plug-ins; built-in names and clashes are found when asked for."""
-    found: dict[str, EntryPoint] = {}
+def _plugins() -> Mapping[str, list[EntryPoint]]:
+    """Return who claims each name; one distribution may be listed twice, that is one claim."""
+    claims: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=GROUP):
-        first = found.setdefault(point.name, point)
-        if first.value != point.value:  # one distribution may be listed twice; that is no clash
-            raise CodecError(
-                f"codec {point.name!r} is claimed by {_provider(first)} ({first.value}) "
-                f"and by {_provider(point)} ({point.value}); uninstall one of them",
-                "CDC-3",
-            )
-    return found
+        others = claims.setdefault(point.name, [])
+        if point.value not in {other.value for other in others}:
+            others.append(point)
+    return claims
 
 
-def _load(name: str, point: EntryPoint) -> type[Codec]:
+def _load(name: str, claims: list[EntryPoint]) -> type[Codec]:
+    point = claims[0]
+    if len(claims) > 1:
+        who = " and ".join(f"{_provider(claim)} ({claim.value})" for claim in claims)
+        raise CodecError(f"codec {name!r} is claimed by {who}: uninstall all but one", "CDC-3")
     try:
         cls = point.load()
     except (ImportError, AttributeError) as exc:
@@ -201,6 +203,6 @@ def _advice(name: str) -> str:
     known = [*_BUILT_IN, *_plugins()]
     if near := get_close_matches(name, known, n=3):
         return f"did you mean {' or '.join(near)}?"
-    if "." in name:
+    if "." in name and _NAME.fullmatch(name):
         return "it is a third party's: install the package that provides it"
     return f"known here: {', '.join(known)}"

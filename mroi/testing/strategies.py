@@ -66,22 +66,22 @@ def chunks(draw: st.DrawFn, spec: ChunkSpec) -> NDArray[Any]:
     count = spec.size // spec.dtype.itemsize
     flat: NDArray[Any] = np.frombuffer(rng.bytes(spec.size), spec.dtype)
     if pattern != "noise" and spec.dtype.kind != "V":
-        info = _limits(spec.dtype)
-        low, high = info.min, info.max
+        low, high = _limits(spec.dtype)
         picks = {
             "ramp": lambda: (np.arange(count) % 97 + 3).astype(spec.dtype),
             "constant": lambda: np.repeat(flat[:1], count),
             "extremes": lambda: rng.choice(np.array([low, 0, 1, high], spec.dtype), count),
             "sparse": lambda: np.where(rng.random(count) < 0.01, flat, flat[0]),
         }
-        flat = picks[pattern]()
+        flat = picks[pattern]()  # type: ignore[no-untyped-call]
     if spec.dtype.kind in "iu":
         flat = flat >> (8 * spec.dtype.itemsize - spec.bits)
     return np.ascontiguousarray(flat.astype(spec.dtype, copy=False)).reshape(spec.shape)
 
 
-def _limits(dtype: np.dtype[Any]) -> Any:
-    return np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+def _limits(dtype: np.dtype[Any]) -> tuple[Any, Any]:
+    info: Any = np.iinfo(dtype) if dtype.kind in "iu" else np.finfo(dtype)
+    return info.min, info.max
 
 
 def _spec(shape: tuple[int, ...], dtype: np.dtype[Any], fewer: int) -> ChunkSpec:
