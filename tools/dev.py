@@ -179,22 +179,27 @@ def demo(source: Path | None) -> int:
     DEMO.mkdir(exist_ok=True)
     source = template() if source is None else source.resolve()
     name = source.name.removesuffix(".gz").rpartition(".")[0] or source.name
-    packed, restored = DEMO / f"{name}.mroi", DEMO / f"{name}.restored.nii"
+    ending = "img" if source.name.removesuffix(".gz").endswith((".hdr", ".img")) else "nii"
+    packed, restored = DEMO / f"{name}.mroi", DEMO / f"{name}.restored.{ending}"
     sheet, plane = DEMO / f"{name}.png", DEMO / f"{name}.slice.png"
-    print(f"\nmroi is {shown(BIN / 'mroi')}; everything is written to {shown(DEMO)}.")
+    print(f"\nmroi is {shown(BIN / 'mroi')}; everything is written to {shown(DEMO)}/.")
     overwrite = ["--exists", "overwrite"]
-    for title, arguments in [
-        ("Pack it", ["pack", source, "-o", packed, *overwrite]),
-        ("What is in it, and what reading costs", ["info", packed]),
-        ("A picture of it", ["preview", packed, "-o", sheet, *overwrite]),
-        ("One slice, without reading the rest", ["slice", packed, "-o", plane, *overwrite]),
-        ("Give the source back", ["unpack", packed, "-o", restored, *overwrite]),
-        ("Prove it: checksums, and every voxel against the source",
-         ["verify", packed, "--against", source]),
-    ]:  # fmt: skip
+    opened = f'mroi.open("{packed.relative_to(ROOT).as_posix()}")'
+    look = f"import mroi; v = {opened}; print(v); print(v.slice(0).shape)"
+    steps: list[tuple[str, list[str | Path]]] = [
+        ("Pack it", ["mroi", "pack", source, "-o", packed, *overwrite]),
+        ("What is in it, and what reading costs", ["mroi", "info", packed]),
+        ("A picture of it", ["mroi", "preview", packed, "-o", sheet, *overwrite]),
+        ("One slice, without reading the rest", ["mroi", "slice", packed, "-o", plane, *overwrite]),
+        ("The same in Python", ["python", "-c", look]),
+        ("Give the source back", ["mroi", "unpack", packed, "-o", restored, *overwrite]),
+        ("Prove it: checksums, and voxels against the source",
+         ["mroi", "verify", packed, "--against", source]),
+    ]  # fmt: skip
+    for title, (program, *arguments) in steps:
         print(f"\n# {title}")
-        say(["mroi", *arguments])
-        if code := call([BIN / "mroi", *arguments]):
+        say([program, *arguments])
+        if code := call([BIN / str(program), *map(shown, arguments)]):
             return code
     if source.name.endswith((".nii", ".nii.gz")):
         print("\n# And independently of mroi: the same bytes as the uncompressed source")

@@ -267,10 +267,8 @@ def _codec_text(entry: dict[str, Any]) -> str:
 
 def _size_line(record: dict[str, Any]) -> str:
     decoded, size = record["decoded_size"], record["size"]
-    text = (
-        f"{size_text(decoded)} of voxels in {size_text(size)}: {record['ratio']:.2f} times smaller"
-    )
-    return f"{text} ({size / decoded:.1%})"
+    text = f"{size_text(size)} for {size_text(decoded)} of voxels"
+    return f"{text}: {size / decoded:.1%}, ratio {record['ratio']:.2f}"
 
 
 def _loss(record: dict[str, Any]) -> str:
