@@ -82,8 +82,6 @@ class Codec(ABC):
         Number in ``spec/registry.md``; 0 for codecs that are not registered.
     version : int
         Version of the bitstream that this class writes and reads.
-    deterministic : bool
-        Decoding gives the same bits on every machine.
     max_slices : int or None
         Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes.
     encoder_only : tuple of str
@@ -94,19 +92,23 @@ class Codec(ABC):
     name: ClassVar[str]
     id: ClassVar[int] = 0
     version: ClassVar[int] = 1
-    deterministic: ClassVar[bool] = True
     max_slices: ClassVar[int | None] = None
+    encoder_only: ClassVar[tuple[str, ...]] = ()
 
     @property
     def default_slices(self) -> int:
         """Slices of a chunk where the user does not say: a trade of size for access time."""
         return 1
-    encoder_only: ClassVar[tuple[str, ...]] = ()
 
     @property
     def fidelity(self) -> Fidelity:
         """What these parameters promise; overridden by codecs that can lose something."""
         return Fidelity.LOSSLESS
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether decoding gives the same bits on every machine."""
+        return True
 
     @classmethod
     def probe(cls) -> str | None:

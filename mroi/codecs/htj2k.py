@@ -42,6 +42,11 @@ class Htj2k(Codec):
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.step is None else Fidelity.LOSSY
 
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
+
     @override
     @classmethod
     def probe(cls) -> str | None:

@@ -50,6 +50,11 @@ class Jpeg2000(Codec):
         lossless = self.ratio is None and self.psnr is None
         return Fidelity.LOSSLESS if lossless else Fidelity.LOSSY
 
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
+
     @override
     @classmethod
     def probe(cls) -> str | None:

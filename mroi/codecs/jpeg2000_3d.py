@@ -57,8 +57,18 @@ class Jpeg2000Volume(Codec):
 
     @property
     @override
+    def default_slices(self) -> int:
+        return 16
+
+    @property
+    @override
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.psnr is None else Fidelity.LOSSY
+
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
 
     @override
     @classmethod

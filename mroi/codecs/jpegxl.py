@@ -48,6 +48,11 @@ class JpegXl(Codec):
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSY if self.distance else Fidelity.LOSSLESS
 
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return self.fidelity is Fidelity.LOSSLESS  # what is lossy goes through floating point
+
     @override
     @classmethod
     def probe(cls) -> str | None:

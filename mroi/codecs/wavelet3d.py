@@ -35,7 +35,6 @@ class Wavelet3d(Codec):
 
     name: ClassVar[str] = "wavelet3d"
     id: ClassVar[int] = 12
-    deterministic: ClassVar[bool] = False  # binary64 sums, in whatever order a machine likes
 
     step: float = 1.0
 
@@ -44,8 +43,18 @@ class Wavelet3d(Codec):
 
     @property
     @override
+    def default_slices(self) -> int:
+        return 32
+
+    @property
+    @override
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSY
+
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return False  # sums in binary64, in whatever order a machine likes
 
     @override
     @classmethod

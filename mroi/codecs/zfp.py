@@ -38,6 +38,11 @@ class Zfp(Codec):
 
     @property
     @override
+    def default_slices(self) -> int:
+        return 4
+
+    @property
+    @override
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.tolerance is None else Fidelity.BOUNDED
 
