@@ -339,7 +339,7 @@ def frame_headers() -> Iterator[Case]:
         data = sample.build(header(kind, flags=flags))
         name = kind.decode().lower()
         yield Case("FRM-5", name, OPEN, f"{kind.decode()} with flags {flags}", data)
-    for kind, flags in ((b"jSOn", 2), (b"sLPo", 1), (b"exAm", 3), (b"nEWt", 1)):
+    for kind, flags in ((b"jSOn", 2), (b"sLPo", 1), (b"exAm", 3), (b"nEWt", 2)):
         data = base(tail=[Part(kind, bytes(72), flags=flags)]).build()
         name = kind.decode().lower()
         yield Case("FRM-5", name, VERIFY, f"{kind.decode()} with flags {flags}", data)

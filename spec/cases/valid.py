@@ -554,8 +554,8 @@ def later_versions() -> Iterator[Case]:
     public = Part(b"nEWt", b"a frame of a later version")
     yield (
         "unknown-public-frame",
-        "an ancillary frame in head and tail",
-        volume(head=[public], tail=[Part(b"nEWt", b"part 1", 1)]),
+        "an ancillary frame in head and tail, once compressed",
+        volume(head=[public], tail=[Part(b"nEWt", zstd_frame(b"part 1"), 1, flags=1)]),
     )
     private = [
         Part(b"exAm", b"plain"),

@@ -412,7 +412,7 @@ class Draft:
         prefix = {
             "prefix_size": start,
             "head_size": head_size,
-            "sync": self._sync(),
+            "sync": self.build_sync(),
             "index_offset": index_offset if is_front else 0,
             "file_size": file_size if is_front else 0,
         } | self.prefix
@@ -446,7 +446,7 @@ class Draft:
         ]
         return IndexHeader.build(header | self.index) + b"".join(map(entry.build, entries))
 
-    def _sync(self) -> int:
+    def build_sync(self) -> int:
         """PFX-9: derived from what the head says, so that equal input gives equal files."""
         digest = hashlib.sha256()
         for part in self.head:

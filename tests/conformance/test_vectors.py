@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,38 @@ def test_the_broken_rule_is_named(path: Path) -> None:
     problem = first_problem(path.read_bytes(), want["when"])
     assert problem is not None
     assert problem.rule in {want["rule"], *want["also"]}, str(problem)
+
+
+CLASSES = {
+    "truncated": mroi.TruncatedError,
+    "checksum": mroi.ChecksumError,
+    "limit": mroi.LimitError,
+    "codec": mroi.CodecError,
+    "missing voxels": mroi.MissingVoxelsError,
+}
+
+
+def error_classes(rule: str) -> set[type[mroi.MroiError]]:
+    """Return the classes that the table of section 13 gives a rule.
+
+    A rule with a remark behind it has its class for some reasons, and is a format error for others.
+    """
+    text = (VECTORS.parent / "mroi-1.md").read_text(encoding="utf-8").split("## 13 Errors")[1]
+    for name, kind in CLASSES.items():
+        row = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+        if match := re.search(rf"`{rule}`( \()?", row):
+            return {kind, mroi.FormatError} if match[1] else {kind}
+    return {mroi.FormatError}
+
+
+@pytest.mark.parametrize("path", vectors("invalid"))
+def test_errors_have_the_class_of_their_rule(path: Path) -> None:
+    problem = first_problem(path.read_bytes(), "verify")
+    assert problem is not None
+    found = next(
+        kind for kind in (*CLASSES.values(), mroi.FormatError) if isinstance(problem, kind)
+    )
+    assert found in error_classes(problem.rule)
 
 
 @pytest.mark.parametrize("path", vectors("invalid"))
