@@ -1,0 +1,19 @@
+"""The laws of mroi, and what is particular to this codec."""
+
+import numpy as np
+from mroi_lzma import Lzma
+
+from mroi.codecs import ChunkSpec
+from mroi.testing import CodecSuite
+
+
+class TestLzma(CodecSuite):
+    """Every law, for the default and for another preset."""
+
+    codecs = (Lzma(), Lzma(preset=0))
+
+
+def test_constant_chunks_all_but_vanish() -> None:
+    """A constant chunk is a few bytes."""
+    spec = ChunkSpec((1, 512, 512), np.dtype("<i2"), 16)
+    assert len(Lzma().encode(np.zeros(spec.shape, spec.dtype), spec)) < 200
