@@ -1,0 +1,306 @@
+"""Headers that ask for too much, or for something else, are refused before any decoder runs."""
+
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import zstandard
+
+from mroi.codecs import ChunkSpec, Codec, openjpeg, parse
+from mroi.errors import DecodeError
+
+SPEC = ChunkSpec((1, 20, 24), np.dtype("<u2"), 12)
+CHUNK = (np.indices(SPEC.shape).sum(axis=0) * 37 % 4000).astype("<u2")
+
+
+class Reached(Exception):
+    """A native decoder was about to see the payload."""
+
+
+@pytest.fixture
+def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing native decode."""
+    imagecodecs = pytest.importorskip("imagecodecs")
+    pillow_heif = pytest.importorskip("pillow_heif")
+
+    def reached(*_: object, **__: object) -> None:
+        raise Reached
+
+    for decoder in ("htj2k_decode", "jpegls_decode", "jpegxl_decode", "zfp_decode"):
+        monkeypatch.setattr(imagecodecs, decoder, reached)
+    monkeypatch.setattr(openjpeg, "decode", reached)
+    monkeypatch.setattr(pillow_heif, "open_heif", reached)
+
+
+def payload_of(codec: Codec) -> bytes:
+    return codec.encode(CHUNK, SPEC)
+
+
+def refused(codec: Codec, payload: bytes, spec: ChunkSpec = SPEC) -> None:
+    with pytest.raises(DecodeError) as caught:
+        codec.decode(payload, spec)
+    assert caught.value.rule == "CHK-8"
+
+
+def put(payload: bytes, at: int, layout: str, *values: int) -> bytes:
+    patched = bytearray(payload)
+    struct.pack_into(layout, patched, at, *values)
+    return bytes(patched)
+
+
+SIZ = 4  # marker segments begin after SOC and the marker; SIZ is the first
+
+CODESTREAMS: dict[str, Callable[[bytes], bytes]] = {
+    "width": lambda p: put(p, SIZ + 4, ">I", 2**31),
+    "height": lambda p: put(p, SIZ + 8, ">I", 2**31),
+    "one column less": lambda p: put(p, SIZ + 4, ">I", 23),
+    "offset": lambda p: put(p, SIZ + 12, ">I", 1),
+    "tiles of one sample": lambda p: put(p, SIZ + 20, ">II", 1, 1),
+    "tile offset": lambda p: put(p, SIZ + 28, ">I", 1),
+    "components": lambda p: put(p, SIZ + 36, ">H", 16384),
+    "38 bits": lambda p: put(p, SIZ + 38, ">B", 37),
+    "signed": lambda p: put(p, SIZ + 38, ">B", 0x8B),
+    "subsampled": lambda p: put(p, SIZ + 39, ">B", 2),
+    "precincts": lambda p: put(p, p.index(b"\xff\x52") + 4, ">B", 1),
+    "layers": lambda p: put(p, p.index(b"\xff\x52") + 6, ">H", 65535),
+    "levels": lambda p: put(p, p.index(b"\xff\x52") + 9, ">B", 33),
+    "the other block coder": lambda p: put(p, (k := p.index(b"\xff\x52") + 12), ">B", p[k] ^ 0x40),
+    "packed headers": lambda p: p.replace(b"\xff\x64", b"\xff\x60", 1),
+    "no style": lambda p: p.replace(b"\xff\x52", b"\xff\x64", 1),
+    "two styles": lambda p: p.replace(
+        p[(k := p.index(b"\xff\x52")) : k + 14], 2 * p[k : k + 14], 1
+    ),
+    "another tile": lambda p: put(p, p.index(b"\xff\x90") + 4, ">H", 1),
+    "tile-part without length": lambda p: put(p, p.index(b"\xff\x90") + 6, ">I", 0),
+    "tile-part of 4 GiB": lambda p: put(p, p.index(b"\xff\x90") + 6, ">I", 2**32 - 1),
+    "no end": lambda p: p[:-2],
+    "a JP2 file": lambda p: b"\0\0\0\x0cjP  \r\n\x87\n" + p,
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("forge", CODESTREAMS.values(), ids=CODESTREAMS)
+@pytest.mark.parametrize("name", ["jpeg2000", "htj2k"])
+def test_codestream_is_refused(name: str, forge: Callable[[bytes], bytes]) -> None:
+    codec = parse(name)
+    payload = payload_of(codec)
+    with pytest.raises(Reached):
+        codec.decode(payload, SPEC)
+    refused(codec, forge(payload))
+
+
+JPEGLS: dict[str, Callable[[bytes], bytes]] = {
+    "rows": lambda p: put(p, p.index(b"\xff\xf7") + 5, ">H", 65535),
+    "rows to come": lambda p: put(p, p.index(b"\xff\xf7") + 5, ">H", 0),
+    "columns": lambda p: put(p, p.index(b"\xff\xf7") + 7, ">H", 65535),
+    "components": lambda p: put(p, p.index(b"\xff\xf7") + 9, ">B", 3),
+    "precision": lambda p: put(p, p.index(b"\xff\xf7") + 4, ">B", 8),
+    "subsampled": lambda p: put(p, p.index(b"\xff\xf7") + 11, ">B", 0x21),
+    "more loss than promised": lambda p: put(p, p.index(b"\xff\xda") + 7, ">B", 1),
+    "point transform": lambda p: put(p, p.index(b"\xff\xda") + 9, ">B", 1),
+    "larger sizes": lambda p: p[:2] + b"\xff\xf8\0\x0c\4\3\0\0\0\x14\0\0\0\x18" + p[2:],
+    "baseline JPEG": lambda p: p.replace(b"\xff\xf7", b"\xff\xc0", 1),
+    "two frames": lambda p: p[: (k := p.index(b"\xff\xf7") + 13)] + p[k - 13 : k] + p[k:],
+    "no end": lambda p: p[:-2],
+    "two images": lambda p: p + p,
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("forge", JPEGLS.values(), ids=JPEGLS)
+def test_jpegls_is_refused(forge: Callable[[bytes], bytes]) -> None:
+    codec = parse("jpegls")
+    payload = payload_of(codec)
+    with pytest.raises(Reached):
+        codec.decode(payload, SPEC)
+    refused(codec, forge(payload))
+
+
+def jxl(*fields: tuple[int, int]) -> bytes:
+    """Return a codestream that begins with (value, bits), lowest bit first, and goes on as zeros."""
+    value = at = 0
+    for field, bits in fields:
+        value |= field << at
+        at += bits
+    return b"\xff\x0a" + value.to_bytes(at // 8 + 1, "little") + bytes(64)
+
+
+# Size 20 x 24: not small, 9 bits each, no ratio. Metadata: not default.
+SIZE = ((0, 1), (0, 2), (19, 9), (0, 3), (0, 2), (23, 9))
+DEPTH = ((0, 1), (2, 2))  # integers of 12 bits
+GRAY = ((0, 1), (0, 1), (1, 2), (1, 2), (0, 1), (1, 2), (1, 2))  # no ICC, gray, D65, sRGB, relative
+PLAIN = ((0, 1), (0, 1), *DEPTH, (1, 1), (0, 2), (0, 1), *GRAY, (0, 2), (1, 1))
+PAD = ((0, -sum(bits for _, bits in SIZE + PLAIN) % 8),)
+FRAME = ((0, 1), (0, 2), (1, 1), (0, 2), (0, 1), (0, 2), (1, 2), (0, 2))  # up to and with one pass
+
+JPEGXL: dict[str, bytes] = {
+    "size of a gigapixel": jxl((0, 1), (3, 2), (2**30 - 1, 30), (1, 3)),
+    "all default": jxl(*SIZE, (1, 1)),
+    "animation": jxl(*SIZE, (0, 1), (1, 1), (0, 5), (1, 1)),
+    "preview": jxl(*SIZE, (0, 1), (1, 1), (0, 4), (1, 1)),
+    "8 bits": jxl(*SIZE, (0, 1), (0, 1), (0, 1), (0, 2)),
+    "floats": jxl(*SIZE, (0, 1), (0, 1), (1, 1), (0, 2), (7, 4)),
+    "extra channels": jxl(*SIZE, (0, 1), (0, 1), *DEPTH, (1, 1), (1, 2)),
+    "ICC profile": jxl(*SIZE, (0, 1), (0, 1), *DEPTH, (1, 1), (0, 2), (0, 1), (0, 1), (1, 1)),
+    "RGB": jxl(*SIZE, (0, 1), (0, 1), *DEPTH, (1, 1), (0, 2), (0, 1), (1, 1), (0, 2), (1, 1)),
+    "extensions": jxl(*SIZE, *PLAIN[:-2], (3, 2)),
+    "custom transform": jxl(*SIZE, *PLAIN[:-1], (0, 1)),
+    "reference frame": jxl(*SIZE, *PLAIN, *PAD, (0, 1), (2, 2)),
+    "patches": jxl(*SIZE, *PLAIN, *PAD, (0, 1), (0, 2), (1, 1), (1, 2), (1, 4)),
+    "larger frame": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (1, 1), (0, 2), (1, 1)),
+    "blended frame": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (1, 2), (1, 1)),
+    "more frames": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (0, 2), (0, 1)),
+    "a container": b"\0\0\0\x0cJXL \r\n\x87\n",
+    "nothing": b"",
+    "cut in the headers": jxl(*SIZE)[:4],
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("payload", JPEGXL.values(), ids=JPEGXL)
+def test_jpegxl_is_refused(payload: bytes) -> None:
+    refused(parse("jpegxl"), payload)
+
+
+@pytest.mark.usefixtures("no_decoder")
+def test_a_plain_jpegxl_header_passes() -> None:
+    """The forgeries above fail for what they forge, not for what they share."""
+    for payload in (
+        jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (0, 2), (1, 1)),
+        jxl(*SIZE, *PLAIN, *PAD, (1, 1)),
+        payload_of(parse("jpegxl")),
+    ):
+        with pytest.raises(Reached):
+            parse("jpegxl").decode(payload, SPEC)
+
+
+def heif_of(shape: tuple[int, int]) -> bytes:
+    spec = ChunkSpec((1, *shape), np.dtype("<u2"), 12)
+    return parse("heif").encode(np.zeros(spec.shape, "<u2"), spec)
+
+
+HEIF: dict[str, Callable[[bytes], bytes]] = {
+    "size": lambda p: put(p, p.index(b"ispe") + 8, ">II", 2**31, 2**31),
+    "crop": lambda p: put(p, p.index(b"clap") + 4, ">I", 23),
+    "crop elsewhere": lambda p: put(p, p.index(b"clap") + 20, ">i", 0),
+    "depth": lambda p: put(p, p.index(b"pixi") + 9, ">B", 8),
+    "samples": lambda p: put(p, p.index(b"pixi") + 8, ">B", 3),
+    "another item type": lambda p: p.replace(b"hvc1", b"grid"),
+    "two extents": lambda p: put(p, p.index(b"iloc") + 22, ">H", 2),
+    "data elsewhere": lambda p: put(p, p.index(b"iloc") + 24, ">I", 8),
+    "another box": lambda p: p + b"\0\0\0\x08free",
+    "a box too large": lambda p: put(p, p.index(b"mdat") - 4, ">I", 2**31),
+    "parameters in the data": lambda p: put(p, p.index(b"mdat") + 8, ">B", 33 << 1),
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("forge", HEIF.values(), ids=HEIF)
+def test_heif_is_refused(forge: Callable[[bytes], bytes]) -> None:
+    codec = parse("heif")
+    payload = payload_of(codec)
+    with pytest.raises(Reached):
+        codec.decode(payload, SPEC)
+    refused(codec, forge(payload))
+
+
+@pytest.mark.usefixtures("no_decoder")
+def test_heif_that_codes_more_than_it_says_is_refused() -> None:
+    large = heif_of((640, 768))
+    lies = put(large, large.index(b"ispe") + 8, ">II", 128, 128)
+    refused(parse("heif"), lies, ChunkSpec((1, 128, 128), np.dtype("<u2"), 12))
+
+
+ZFP: dict[str, Callable[[bytes], bytes]] = {
+    "fixed rate": lambda p: put(p, 4, "<H", 100),
+    "expert mode": lambda p: put(p, 4, "<H", 0xFFF),
+    "more loss than promised": lambda p: put(p, 4, "<H", 3300),
+    "not zfp": lambda p: b"zfq" + p[3:],
+    "longer than any": lambda p: p + bytes(10**5),
+    "nothing": lambda _: b"",
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("forge", ZFP.values(), ids=ZFP)
+@pytest.mark.parametrize("text", ["zfp", "zfp:tolerance=0.5"])
+def test_zfp_is_refused(text: str, forge: Callable[[bytes], bytes], monkeypatch: Any) -> None:
+    codec = parse(text)
+    spec = ChunkSpec(SPEC.shape, np.dtype("<f4"), 32)
+    monkeypatch.undo()
+    payload = codec.encode(CHUNK.astype("<f4"), spec)
+    refused(codec, forge(payload), spec)
+
+
+def frame(descriptor: int, rest: bytes) -> bytes:
+    return b"\x28\xb5\x2f\xfd" + bytes([descriptor]) + rest
+
+
+SIZE_960 = struct.pack("<H", 960 - 256)  # field of two bytes: content size minus 256
+
+ZSTD: dict[str, bytes] = {
+    "no content size": zstandard.ZstdCompressor(write_content_size=False).compress(bytes(960)),
+    "another content size": zstandard.ZstdCompressor().compress(bytes(961)),
+    "checksum": zstandard.ZstdCompressor(write_checksum=True).compress(bytes(960)),
+    "window of 1 GiB": frame(0x40, bytes([20 << 3]) + SIZE_960),
+    "dictionary": frame(0x41, bytes([0, 7]) + SIZE_960),
+    "two frames": 2 * zstandard.ZstdCompressor().compress(bytes(960)),
+    "skippable frame": b"\x50\x2a\x4d\x18" + struct.pack("<I", 960) + bytes(960),
+    "content size of 2**63": frame(0xC0, bytes([0]) + struct.pack("<Q", 2**63)),
+    "less than it says": frame(0x60, SIZE_960 + b"\x01\0\0"),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("payload", ZSTD.values(), ids=ZSTD)
+def test_zstd_is_refused(payload: bytes) -> None:
+    refused(parse("zstd"), payload)
+
+
+def test_zstd_bombs_stay_small() -> None:
+    payload = zstandard.ZstdCompressor(level=19).compress(bytes(50_000_000))
+    assert len(payload) < 5000
+    refused(parse("zstd"), payload)
+
+
+DEFLATE: dict[str, bytes] = {
+    "bomb": zlib.compress(bytes(50_000_000), 9),
+    "less": zlib.compress(bytes(959)),
+    "wrong sum": zlib.compress(bytes(960))[:-1] + b"\xff",
+    "no sum": zlib.compress(bytes(960))[:-4],
+    "preset dictionary": b"\x78\xbb" + bytes(4) + zlib.compress(bytes(960))[2:],
+    "raw deflate": zlib.compress(bytes(960), wbits=-15),
+    "gzip": zlib.compress(bytes(960), wbits=31),
+    "two streams": 2 * zlib.compress(bytes(960)),
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("payload", DEFLATE.values(), ids=DEFLATE)
+def test_deflate_is_refused(payload: bytes) -> None:
+    refused(parse("deflate:shuffle=false"), payload)
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"\0", b"\3" + bytes(16), b"\0" + bytes(16), b"\0" + b"\xff" * 16, b"\0" + bytes(17)],
+    ids=range(6),
+)
+def test_jpeg2000_3d_tables_are_refused(payload: bytes) -> None:
+    refused(parse("jpeg2000-3d"), payload, ChunkSpec((4, 8, 8), np.dtype("u1"), 8))
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", bytes(4), b"\1" + bytes(9), b"\0" + b"\xff" * 40, bytes(5), bytes(10**5)],
+    ids=range(6),
+)
+def test_wavelet3d_codes_are_refused(payload: bytes) -> None:
+    refused(parse("wavelet3d"), payload, ChunkSpec((9, 20, 20), np.dtype("u1"), 8))
