@@ -12,7 +12,7 @@ from mroi.codecs.base import (
     SupportsPrefix,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window
-from mroi.codecs.pipeline import Pipeline
+from mroi.codecs.pipeline import Pipeline, Values
 from mroi.codecs.registry import Entry, available, build, codec_class, parse
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Planar",
     "SupportsLevels",
     "SupportsPrefix",
+    "Values",
     "Window",
     "available",
     "build",

@@ -6,7 +6,7 @@ sees a chunk of the right kind or an `MroiError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -22,11 +22,28 @@ from mroi.codecs.base import (
     SupportsLevels,
     SupportsPrefix,
 )
-from mroi.codecs.filters import Planar, filter_class
+from mroi.codecs.filters import Bias, Cast, Planar, Window, filter_class
 from mroi.codecs.registry import build
 from mroi.errors import CodecError, DecodeError, MroiError
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "Values"]
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What is known of all voxels of a volume.
+
+    Attributes
+    ----------
+    low, high : float
+        Least and greatest value.
+    whole : bool
+        All are integers: no fraction, no NaN, no infinity, no negative zero.
+    """
+
+    low: float
+    high: float
+    whole: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +52,33 @@ class Pipeline:
 
     codec: Codec
     filters: tuple[Filter, ...] = ()
+
+    @classmethod
+    def fitting(cls, codec: Codec, spec: ChunkSpec, values: Values | None = None) -> Self:
+        """Return the pipeline with the fewest filters through which `codec` takes a kind of chunk.
+
+        Filters are exact, unless the codec is not: a lossy codec also gets a window onto the
+        values that there are, of as many bits as it takes.
+
+        Parameters
+        ----------
+        codec : Codec
+            What shall encode.
+        spec : ChunkSpec
+            What shall be encoded.
+        values : Values or None
+            What is known of all voxels; without it, types are not narrowed.
+
+        Raises
+        ------
+        CodecError
+            If no filter helps; the message says what the codec takes.
+        """
+        for filters in _candidates(codec, spec, values):
+            pipeline = cls(codec, filters)
+            if pipeline.refuses(spec) is None:
+                return pipeline
+        raise CodecError(codec.refuses(spec) or "")
 
     @property
     def fidelity(self) -> Fidelity:
@@ -192,6 +236,29 @@ class Pipeline:
         for step, kind in zip(reversed(self.filters), reversed(before), strict=True):
             chunk = step.invert(chunk, kind)
         return np.ascontiguousarray(chunk)
+
+
+def _candidates(
+    codec: Codec, spec: ChunkSpec, values: Values | None
+) -> Iterator[tuple[Filter, ...]]:
+    """Yield the filters to try, exact and few before many, a window last."""
+    before: tuple[Filter, ...] = (Planar(),) if spec.samples > 1 else ()
+    for first in (before[:0], before):
+        yield first
+        if spec.dtype.kind == "i" and spec.bits <= 53:
+            yield (*first, Bias(1 << (spec.bits - 1)))
+    if values is None:
+        return
+    if values.whole:
+        for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"):
+            info = np.iinfo(name)
+            if info.min <= values.low and values.high <= info.max:
+                yield (*before, Cast(name))
+                if info.min:
+                    yield (*before, Cast(name), Bias(-int(info.min)))
+    if codec.fidelity is not Fidelity.LOSSLESS:
+        for bits in (16, 12, 8):
+            yield (*before, Window.covering(values.low, values.high, bits))
 
 
 def _filter(step: object) -> Filter:

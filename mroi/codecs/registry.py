@@ -33,6 +33,7 @@ _BUILT_IN = {
     "jpegls": "mroi.codecs.jpegls:JpegLs",
     "heif": "mroi.codecs.heif:Heif",
     "jpegxl": "mroi.codecs.jpegxl:JpegXl",
+    "calv": "mroi.codecs.calv:Calv",
     "pcodec": "mroi.codecs.pcodec:Pcodec",
     "jpeg2000-3d": "mroi.codecs.jpeg2000_3d:Jpeg2000Volume",
     "wavelet3d": "mroi.codecs.wavelet3d:Wavelet3d",

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mroi.codecs import Bias, Cast, ChunkSpec, Codec, Fidelity, Pipeline, Planar, Window, parse
+from mroi.codecs import (
+    Bias,
+    Cast,
+    ChunkSpec,
+    Codec,
+    Fidelity,
+    Filter,
+    Pipeline,
+    Planar,
+    Values,
+    Window,
+    parse,
+)
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError, FormatError
 from mroi.testing import chunks, specs_for
 
@@ -129,6 +141,39 @@ def test_levels_pass_filters_that_move_no_voxels() -> None:
         assert not unable.supports_levels
         with pytest.raises(CodecError, match="reduced resolution"):
             unable.decode_level(payload, rgb, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "samples", "values", "filters"),
+    [
+        ("zstd", "V16", 1, None, ()),
+        ("jpeg2000", "<i2", 1, None, ()),
+        ("jpegls", "<i2", 1, None, (Bias(32768),)),
+        ("jpegxl", "u1", 4, None, (Planar(),)),
+        ("zfp", "<i4", 1, None, ()),
+        ("jpegls", "<i4", 1, Values(0, 999, whole=True), (Cast("uint16"),)),
+        ("jpegls", "<i4", 1, Values(-9, 9, whole=True), (Cast("int8"), Bias(128))),
+        ("jpeg2000", "<f4", 1, Values(-2000, 9, whole=True), (Cast("int16"),)),
+        ("jpeg2000:psnr=60", "<f4", 1, Values(0, 65535, whole=False), (Window(1.0, 0.0, 16),)),
+        ("heif:quality=50", "<i2", 1, Values(0, 4095, whole=True), (Window(1.0, 0.0, 12),)),
+    ],
+)
+def test_the_fewest_filters_that_fit_are_found(
+    text: str, dtype: str, samples: int, values: Values | None, filters: tuple[Filter, ...]
+) -> None:
+    shape = (1, 8, 8) if samples == 1 else (1, 8, 8, samples)
+    spec = ChunkSpec(shape, np.dtype(dtype), 8 * np.dtype(dtype).itemsize)
+    assert Pipeline.fitting(parse(text), spec, values) == Pipeline(parse(text), filters)
+
+
+def test_what_no_exact_filter_lets_in_is_refused() -> None:
+    for dtype, values in (
+        ("<f4", Values(0, 1, whole=False)),
+        ("<i4", Values(0, 2**20, whole=True)),
+    ):
+        spec = ChunkSpec((1, 8, 8), np.dtype(dtype), 32)
+        with pytest.raises(CodecError, match="jpegls takes unsigned integers"):
+            Pipeline.fitting(parse("jpegls"), spec, values)
 
 
 @dataclass(frozen=True, slots=True)
