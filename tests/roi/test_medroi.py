@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
+import medroi_oracle as oracle
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -15,12 +13,6 @@ from scipy import ndimage
 from mroi.errors import SourceError
 from mroi.volume import medroi
 from mroi.volume.medroi import find_image_roi, find_volume_roi
-
-spec = importlib.util.spec_from_file_location(
-    "medroi_oracle", Path(__file__).with_name("medroi_oracle.py")
-)
-oracle = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(oracle)
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7)
 INTEGERS = st.sampled_from(["u1", "i1", "<u2", "<i2", ">i2", "<i4", ">u4", "<i8"])

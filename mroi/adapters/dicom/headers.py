@@ -14,7 +14,7 @@ from mroi.adapters.dicom.part10 import PixelElement, byte_order
 from mroi.adapters.dicom.stack import VOLUME_KEYS, Frame, Plane, Value
 from mroi.errors import SourceError
 
-__all__ = ["Pixels", "describe", "frames_of"]
+__all__ = ["Pixels", "describe", "frames_of", "is_turned_by_dcm2niix"]
 
 MAX_FRAMES = 1_000_000
 _CSA_CREATOR = "SIEMENS CSA HEADER"
@@ -146,7 +146,7 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
     for number in range(pixels.frame_count):
         sources = _Attributes(dataset, shared, groups[number] if groups else None, name)
         plane = sources.plane()
-        if offsets and plane is not None:
+        if offsets and plane is not None and pixels.frame_count > 1:
             if len(offsets) != pixels.frame_count:
                 raise SourceError(f"{name}: {len(offsets)} offsets for {pixels.frame_count} frames")
             plane = Plane(
@@ -168,6 +168,12 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
         )
 
 
+def is_turned_by_dcm2niix(dataset: Any) -> bool:
+    """Whether it is a 3-D acquisition, other than an echo-planar one."""
+    sequence = str(dataset.get("ScanningSequence") or "")
+    return str(dataset.get("MRAcquisitionType") or "").strip() == "3D" and "EP" not in sequence
+
+
 def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[Frame]:
     sources = _Attributes(dataset, None, None, name)
     plane = sources.plane()
@@ -183,7 +189,8 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
     )
     normal = plane.normal
     said = _csa(dataset).get("SliceNormalVector", ())
-    if len(said) == 3 and _vector(said, name) @ normal < 0:
+    against = len(said) == 3 and bool(_vector(said, name) @ normal < 0)
+    if against:
         normal = -normal
     distance = sources.thickness() or 1.0
     for number in range(pixels.frame_count):
@@ -196,6 +203,7 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
             thickness=distance,
             rescale=sources.rescale(),
             keys=sources.keys(),
+            against=against,
         )
 
 
@@ -262,7 +270,7 @@ class _Attributes:
             "NominalCardiacTriggerDelayTime": "CardiacSynchronizationSequence",
         }
         keys: dict[str, Value] = {}
-        for keyword in VOLUME_KEYS:
+        for keyword in VOLUME_KEYS[:-1]:  # the last, FrameNumber, is ours
             source = self._where(sequences.get(keyword, "FrameContentSequence"), keyword)
             value = None if source is None else source.get(keyword)
             if value is None or value == "" or not isinstance(value, (int, float, str)):

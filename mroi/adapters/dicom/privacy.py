@@ -55,7 +55,7 @@ _PERSONAL = _EMPTIED | {
     "MedicalRecordLocator", "MilitaryRank", "ModifiedAttributesSequence", "ModifyingSystem",
     "NamesOfIntendedRecipientsOfResults", "Occupation", "OperatorIdentificationSequence",
     "OrderCallbackPhoneNumber", "OriginalAttributesSequence", "OtherPatientIDs",
-    "OtherPatientIDsSequence", "OverlayComments", "ParticipantSequence", "PatientAddress",
+    "OtherPatientIDsSequence", "ParticipantSequence", "PatientAddress",
     "PatientInstitutionResidence", "PatientInsurancePlanCodeSequence",
     "PatientPrimaryLanguageCodeSequence", "PatientReligiousPreference", "PatientSexNeutered",
     "PatientSize", "PatientState", "PatientTelecomInformation", "PatientTelephoneNumbers",
@@ -182,6 +182,8 @@ def _walk(dataset: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def _is_personal(element: Any) -> bool:
+    if element.tag.element == 0:  # length of a group
+        return False
     keyword = element.keyword
     group = element.tag.group & 0xFF00
     if element.tag.is_private or not keyword or group == 0x5000:  # unknown elements, curves

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.adapters.dicom.decoding import iter_frames
-from mroi.adapters.dicom.headers import Pixels, describe, frames_of
+from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import Head, PixelElement, read_header, refusing, split_tiles
 from mroi.adapters.dicom.stack import Frame, Value, arrange
 from mroi.errors import SourceError
@@ -86,6 +86,8 @@ class DicomSeries:
         The attribute that tells volumes apart; empty if there is one volume.
     volume_values : tuple
         Its value for each volume.
+    turned_by_dcm2niix : bool
+        A volume of a 3-D acquisition; see `to_dcm2niix_orientation`.
     instances : tuple of Instance
         In the order of their first plane.
     warnings : tuple of str
@@ -105,6 +107,7 @@ class DicomSeries:
     rescale: NDArray[np.float64]
     volume_key: str
     volume_values: tuple[Value, ...]
+    turned_by_dcm2niix: bool
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...]
 
@@ -127,7 +130,7 @@ class DicomSeries:
         return slope, inter
 
     def planes(self) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Yield (index, plane) in stack order: slices along the normal, volume after volume.
+        """Yield (index, plane) in stack order: slice after slice, volume after volume.
 
         Planes are (rows, columns), or (rows, columns, 3), of `dtype`, C-contiguous.
 
@@ -242,6 +245,9 @@ def read_series(
         rescale=np.array([frame.rescale for frame in stack.frames]),
         volume_key=stack.volume_key,
         volume_values=stack.volume_values,
+        turned_by_dcm2niix=(
+            chosen[0].is_turned and stack.volume_count == 1 and stack.slice_count > 1
+        ),
         instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
         warnings=(*skipped, *stack.warnings),
     )
@@ -256,6 +262,7 @@ class _Header:
     uid: str
     sop_uid: str
     modality: str
+    is_turned: bool
     frames: tuple[Frame, ...]
 
 
@@ -323,6 +330,7 @@ def _read_one(path: Path, name: str) -> _Header | str:
                     uid=str(dataset.get("SeriesInstanceUID", "")),
                     sop_uid=str(dataset.get("SOPInstanceUID", "")),
                     modality=str(dataset.get("Modality", "") or "Unknown"),
+                    is_turned=is_turned_by_dcm2niix(dataset),
                     frames=frames,
                 )
     except OSError as exc:

@@ -4,14 +4,16 @@ Nothing is guessed: frames that do not make a regular grid are refused with the 
 question, unless the caller accepts irregular slices, whose positions are then kept.
 
 Slices are ordered along the normal of the image plane, which is the row direction times the column
-direction, so the axes of a stack always are right-handed.
+direction, so the axes of a stack are right-handed. The slices of a mosaic stay in the order of its
+tiles, whichever way they run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import pairwise, permutations, product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +27,11 @@ Vector = NDArray[np.float64]
 
 SAME_DIRECTION = 1e-3
 """Largest difference between direction cosines that are called equal: headers round them."""
-OFF_GRID = 0.1
-"""Largest distance of a slice from its place on a regular grid, in slice distances."""
+OFF_GRID = 0.2
+"""Largest distance of a slice from its place on a regular grid, in slice distances.
+
+Positions that a header rounds to 0.1 mm come near; a missing slice moves another by 0.5.
+"""
 NAMES_SHOWN = 6
 
 VOLUME_KEYS = (
@@ -95,6 +100,8 @@ class Frame:
         Slope and intercept.
     keys : mapping
         Those of `VOLUME_KEYS` that it has.
+    against : bool
+        Slices are counted against the normal.
     """
 
     instance: int
@@ -105,6 +112,7 @@ class Frame:
     thickness: float | None
     rescale: tuple[float, float]
     keys: Mapping[str, Value] = field(default_factory=dict)
+    against: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +122,7 @@ class Stack:
     Attributes
     ----------
     frames : tuple of Frame
-        Slices along the normal, volume after volume.
+        Slice after slice, volume after volume.
     slice_count, volume_count : int
         Their numbers.
     affine : (4, 4) ndarray of float64
@@ -169,7 +177,7 @@ def arrange(
     _same_directions(frames, planes)
 
     first = planes[0]
-    normal = first.normal
+    normal = -first.normal if frames[0].against else first.normal
     offsets = np.array([plane.position @ normal for plane in planes])
     order = np.argsort(offsets, kind="stable").tolist()
     nominal = frames[0].thickness or 1.0
@@ -202,9 +210,12 @@ def arrange(
 
 
 def to_dcm2niix_orientation(
-    array: NDArray[np.generic], affine: NDArray[np.float64]
-) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
-    """Return a stack as dcm2niix writes it: rows from bottom to top, hence left-handed axes.
+    array: NDArray[Any], affine: NDArray[np.float64], *, turned: bool = False
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return a stack as dcm2niix writes it.
+
+    Its rows run from bottom to top. Volumes of 3-D acquisitions it then turns by whole axes, so
+    that they lie close to RAS.
 
     Parameters
     ----------
@@ -212,16 +223,41 @@ def to_dcm2niix_orientation(
         Not copied: the result is a view.
     affine : (4, 4) ndarray of float64
         Of `array`.
+    turned : bool
+        `DicomSeries.turned_by_dcm2niix`.
 
     Returns
     -------
     array, affine
         Every voxel keeps its world position.
     """
-    flipped = affine.copy()
-    flipped[:3, 3] += affine[:3, 1] * (array.shape[1] - 1)
-    flipped[:3, 1] = -affine[:3, 1]
-    return array[:, ::-1], flipped
+    array, affine = _turned(array, affine, (0, 1, 2), (1, -1, 1))
+    if not turned:
+        return array, affine
+    # The corner nearest to the least x, y and z of all corners becomes the first voxel, then the
+    # axes are ordered so that x, y and z grow most, in mm, along the first, second and third.
+    edges = affine[:3, :3] * (np.array(array.shape[:3]) - 1)
+    corners = list(product((0, 1), repeat=3))
+    places = np.array([edges @ corner for corner in corners])
+    nearest = corners[int(np.argmin(np.linalg.norm(places - places.min(axis=0), axis=1)))]
+    signs = np.array([-1 if far else 1 for far in nearest])
+    growth = affine[:3, :3] * signs
+    order = max(permutations(range(3)), key=lambda o: sum(growth[w, o[w]] for w in range(3)))
+    return _turned(array, affine, order, [int(signs[axis]) for axis in order])
+
+
+def _turned(
+    array: NDArray[Any], affine: NDArray[np.float64], order: Sequence[int], signs: Sequence[int]
+) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Reorder axes, then turn those round whose sign is negative."""
+    array = np.transpose(array, (*order, *range(3, array.ndim)))
+    affine = affine[:, [*order, 3]].copy()
+    for axis, sign in enumerate(signs):
+        if sign < 0:
+            affine[:, 3] += affine[:, axis] * (array.shape[axis] - 1)
+            affine[:, axis] *= -1
+            array = np.flip(array, axis)
+    return array, affine + 0.0
 
 
 def _ras(x: Vector, y: Vector, z: Vector, origin: Vector) -> NDArray[np.float64]:
