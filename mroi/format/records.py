@@ -47,7 +47,7 @@ PREFIX_SIZE = _PREFIX.size + 4
 FRAME_HEADER_SIZE = _FRAME.size + 4
 FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
 _MAX_PREFIX_SIZE = 4096
-_COMPRESSIBLE = frozenset({b"nIFt", b"dCMh", b"jSOn"})
+_NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"pADd"})
 
 
 class Incompat(IntFlag):
@@ -77,7 +77,7 @@ class Prefix:
 
     head_size: int
     sync: int
-    incompat: Incompat = Incompat(0)
+    incompat: Incompat = Incompat(0)  # noqa: RUF009 (a value)
     index_offset: int = 0
     file_size: int = 0
     prefix_size: int = PREFIX_SIZE
@@ -219,8 +219,8 @@ def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
 def _legal_flags(kind: bytes) -> tuple[int, ...]:
     if kind == b"CHNK":
         return (0, 1, 2, 4)
-    is_private = bool(kind[0] & 0x20 and kind[1] & 0x20)
-    return (0, 1) if kind in _COMPRESSIBLE or is_private else (0,)
+    is_ancillary = bool(kind[0] & 0x20)
+    return (0, 1) if is_ancillary and kind not in _NEVER_COMPRESSED else (0,)
 
 
 def check_payload(header: FrameHeader, payload: Buffer, padding: Buffer) -> None:
