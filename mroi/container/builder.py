@@ -19,11 +19,13 @@ from mroi.format.geom import Geom, build_geom, build_roi_record, has_roi_record
 from mroi.format.index import Index, build_index, index_size
 from mroi.format.records import (
     FOOTER_SIZE,
+    FRAME_HEADER_SIZE,
     PREFIX_SIZE,
     ChunkState,
     Footer,
     Incompat,
     Prefix,
+    align,
     build_footer,
     build_frame,
     build_prefix,
@@ -74,8 +76,6 @@ class ContainerBuilder:
     ) -> None:
         self.geom = geom
         self._count = geom.grid.chunks
-        self._lengths = np.zeros(self._count, dtype=np.int64)
-        self._crcs = np.zeros(self._count, dtype=np.uint32)
         self._has_crcs = decoded_crcs
         self._next = 0
         self._incompat = (Incompat.PARTIAL if partial else Incompat(0)) | (
@@ -94,19 +94,18 @@ class ContainerBuilder:
         largest = max((2 * geom.decoded_size(i) + (1 << 20) for i in self._largest()), default=0)
         self._entry_size = 8 if largest < 1 << 32 else 16
         self._can_seek = can_seek
-        reserved = len(self._frame(self._room())) if can_seek else 0
-        self._head_size = PREFIX_SIZE + len(self._frames) + reserved
+        room = FRAME_HEADER_SIZE + index_size(self._count, self._entry_size)
+        self._head_size = PREFIX_SIZE + len(self._frames) + (align(room) if can_seek else 0)
         if self._head_size >= 1 << 32:
             raise FormatError(f"head of {self._head_size:,} bytes, at most 2^32 - 8", "PFX-8")
         self._offset = self._head_size
+        self._lengths = np.zeros(self._count, dtype=np.int64)
+        self._crcs = np.zeros(self._count, dtype=np.uint32)
 
     def _largest(self) -> list[int]:
         """Ordinals that include the largest chunk: the first of the ROI, and the background's."""
         grid = self.geom.grid
         return [0, *range(grid.roi_chunks, grid.roi_chunks + grid.background_slabs)]
-
-    def _room(self) -> Metadata:
-        return Metadata(b"pADd", bytes(index_size(self._count, self._entry_size)))
 
     def _frame(self, frame: Metadata) -> bytes:
         return build_frame(
@@ -120,7 +119,9 @@ class ContainerBuilder:
 
     def start(self) -> bytes:
         """Return prefix and head; an unfinished file with them is refused by readers."""
-        room = self._frame(self._room()) if self._can_seek else b""
+        room = b""
+        if self._can_seek:
+            room = self._frame(Metadata(b"pADd", bytes(index_size(self._count, self._entry_size))))
         return self._prefix(0, 0) + self._frames + room
 
     def chunk(self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int) -> bytes:

@@ -12,6 +12,7 @@ Each ``_read_*`` method handles one state and either
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Literal
@@ -25,9 +26,9 @@ from mroi.container.sections import (
     head_size_of,
     parse_head,
     parse_tail,
+    tail_bound,
 )
 from mroi.errors import FormatError, LimitError, MroiError, TruncatedError
-from mroi.format.index import INDEX_HEADER_SIZE
 from mroi.format.records import (
     FRAME_HEADER_SIZE,
     ChunkState,
@@ -94,7 +95,8 @@ class ContainerParser:
         self._prefix: Prefix | None = None
         self._head: Head | None = None
         self._header: FrameHeader | None = None
-        self._lengths: list[int] = []
+        self._lengths = array("q")
+        self._missing: list[int] = []
 
     def receive_data(self, data: bytes) -> None:
         """Take more bytes; empty bytes say that there are no more."""
@@ -180,28 +182,29 @@ class ContainerParser:
         payload = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + header.length]
         check_payload(header, payload, frame[FRAME_HEADER_SIZE + header.length :])
         self._lengths.append(header.length)
-        return ChunkEvent(header, ChunkState(header.flags), payload, self._decoded_size)
+        state = ChunkState(header.flags)
+        if state is ChunkState.MISSING:
+            self._missing.append(header.ordinal)
+        return ChunkEvent(header, state, payload, self._decoded_size)
 
     def _read_tail(self) -> Event | None:
         assert self._head is not None
         # The tail is metadata and an index: it is taken whole, within the limits of both.
-        bound = (
-            INDEX_HEADER_SIZE
-            + 16 * self._head.chunk_count
-            + self._limits.metadata_stored
-            + self._limits.frames * FRAME_HEADER_SIZE
-        )
+        bound = tail_bound(self._head, self._limits)
         if len(self._buffer) > bound:
             raise LimitError(f"tail of more than {bound:,} bytes", "LIM-1", self._offset)
         if not self._closed:
             return None
         base = self._offset
         tail = parse_tail(self._take(len(self._buffer)), self._head, base=base, limits=self._limits)
-        different = np.flatnonzero(tail.index.lengths != np.array(self._lengths, dtype=np.int64))
+        different = np.flatnonzero(tail.index.lengths != np.frombuffer(self._lengths, np.int64))
         if len(different):
             raise FormatError(
                 f"INDX: length of chunk {different[0]} is not that of its frame", "IDX-3"
             )
+        crcs = tail.index.decoded_crcs
+        if crcs is not None and crcs[self._missing].any():
+            raise FormatError("INDX: a missing chunk has a decoded CRC", "IDX-4")
         self._read = self._read_nothing
         return EndEvent(tail)
 

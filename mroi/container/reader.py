@@ -6,13 +6,12 @@ used after a fork if its source can.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Self
 
 import numpy as np
-from typing_extensions import Self, override
+from numpy.typing import NDArray
 
 from mroi.container.sections import (
     Head,
@@ -23,6 +22,7 @@ from mroi.container.sections import (
     head_size_of,
     parse_head,
     parse_tail,
+    tail_bound,
 )
 from mroi.container.source import Source
 from mroi.errors import FormatError, LimitError, MroiError, TruncatedError
@@ -33,6 +33,7 @@ from mroi.format.records import (
     PREFIX_SIZE,
     ChunkState,
     FrameHeader,
+    Incompat,
     Prefix,
     check_payload,
     parse_footer,
@@ -105,7 +106,6 @@ class ContainerReader:
             prefix, first[prefix.prefix_size : prefix.head_size], stop=self.size, limits=limits
         )
         self._tail: Tail | None = None
-        self._tail_lock = threading.Lock()
         if self.head.index is None:
             self.index: Index = self._read_tail().index
         else:
@@ -189,23 +189,23 @@ class ContainerReader:
         return header, payload
 
     def _read_tail(self) -> Tail:
-        """Read and check everything after the chunks, once."""
-        with self._tail_lock:
-            if self._tail is None:
-                if self.head.index is None:
-                    offset = self.size - FOOTER_SIZE
-                    _header, payload = self._read_footer(offset)
-                    start = parse_footer(payload, offset=offset + FRAME_HEADER_SIZE).index_offset
-                    if not self.head.prefix.head_size <= start < offset:
-                        raise FormatError(f"FOOT: index at {start}", "FOT-2", offset)
-                else:
-                    start = self.head.index.stop
-                bound = self.limits.metadata_stored + self.limits.head_size
-                if self.size - start > bound:
-                    raise LimitError(f"tail of {self.size - start:,} bytes", "LIM-1", start)
-                data = self.source.read(start, self.size - start)
-                self._tail = parse_tail(data, self.head, base=start, limits=self.limits)
-            return self._tail
+        """Read and check everything after the chunks, and keep it."""
+        # No lock: threads that come here at once read the same tail twice, and a process that was
+        # forked meanwhile finds no lock that nobody will open.
+        if self._tail is None:
+            if self.head.index is None:
+                offset = self.size - FOOTER_SIZE
+                _header, payload = self._read_footer(offset)
+                start = parse_footer(payload, offset=offset + FRAME_HEADER_SIZE).index_offset
+                if not self.head.prefix.head_size <= start < offset:
+                    raise FormatError(f"FOOT: index at {start}", "FOT-2", offset)
+            else:
+                start = self.head.index.stop
+            if self.size - start > tail_bound(self.head, self.limits):
+                raise LimitError(f"tail of {self.size - start:,} bytes", "LIM-1", start)
+            data = self.source.read(start, self.size - start)
+            self._tail = parse_tail(data, self.head, base=start, limits=self.limits)
+        return self._tail
 
     # -- metadata --------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class ContainerReader:
         size = check_chunk_header(header, self.head, ordinal, self.limits)
         if header.length != self.index.lengths[ordinal]:
             raise FormatError(
-                f"{header}: {header.length:,} bytes, the index says {self.index.lengths[ordinal]:,}",
+                f"{header}: {header.length:,} bytes, INDX says {self.index.lengths[ordinal]:,}",
                 "IDX-3",
                 offset,
             )
@@ -290,6 +290,14 @@ class ContainerReader:
         if state is ChunkState.MISSING and crc:
             raise FormatError(f"{header} is missing, but has a decoded CRC", "IDX-4", offset)
         return Chunk(ordinal, state, header.codec_slot, payload, size, crc)
+
+    def find_missing(self) -> list[int]:
+        """Return the ordinals of the chunks that the file says it does not have."""
+        if not self.head.prefix.incompat & Incompat.PARTIAL:
+            return []
+        # Missing chunks are empty (CHK-4): only the headers of empty ones are read.
+        empty: NDArray[np.intp] = np.flatnonzero(self.index.lengths == 0)
+        return [i for i in empty.tolist() if self.state_of(i) is ChunkState.MISSING]
 
     def state_of(self, ordinal: int) -> ChunkState:
         """Read the state of a chunk from its header alone."""
@@ -309,16 +317,6 @@ class ContainerReader:
 
     def __exit__(self, *_exc: object) -> None:
         self.close()
-
-    @override
-    def __getstate__(self) -> dict[str, Any]:
-        state = self.__dict__.copy()
-        del state["_tail_lock"]
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._tail_lock = threading.Lock()
 
 
 def _parse_prefix(first: bytes) -> Prefix:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mroi.errors import ChecksumError, FormatError, LimitError, TruncatedError
 from mroi.format.codec_table import CodecEntry, Role, parse_codec_table
 from mroi.format.geom import Background, Geom, check_roi_record, parse_geom
-from mroi.format.index import Index, parse_index
+from mroi.format.index import Index, index_size, parse_index
 from mroi.format.metadata import inflate_payload, parse_digest, parse_positions, parse_rescale
 from mroi.format.records import (
     FRAME_HEADER_SIZE,
@@ -33,12 +33,15 @@ __all__ = [
     "Head",
     "MetadataFrame",
     "Tail",
+    "add_metadata",
     "check_chunk_header",
     "check_footer",
+    "check_unique",
     "head_size_of",
     "iter_frames",
     "parse_head",
     "parse_tail",
+    "tail_bound",
 ]
 
 _CRITICAL = frozenset({b"GEOM", b"CODC", b"SLSC", b"CHNK", b"INDX", b"FOOT"})
@@ -175,7 +178,7 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
     for header, payload in frames:
         if index is not None:
             raise FormatError(f"{header} after INDX in the head", "HED-2", header.offset)
-        _check_unique(header, seen)
+        check_unique(header, seen)
         if header.type == b"SLSC":
             rescale = parse_rescale(payload, geom, offset=header.offset)
         elif header.type == b"INDX":
@@ -189,7 +192,7 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
                 offset=header.offset + FRAME_HEADER_SIZE,
             )
         else:
-            _add_metadata(MetadataFrame(header, payload), geom, metadata)
+            add_metadata(MetadataFrame(header, payload), geom, metadata)
     if prefix.index_offset and index is None:
         raise FormatError("no INDX where the prefix says", "PFX-10", prefix.index_offset)
     digest = hashlib.sha256(data).digest()[:8]
@@ -208,7 +211,7 @@ def parse_tail(data: bytes, head: Head, *, base: int, limits: Limits) -> Tail:
     ):
         if footer is not None:
             raise FormatError(f"{header} after FOOT", "LAY-1", header.offset)
-        _check_unique(header, seen)
+        check_unique(header, seen)
         if header.type == b"INDX":
             if index is not None:
                 raise FormatError("second INDX", "LAY-2", header.offset)
@@ -228,7 +231,7 @@ def parse_tail(data: bytes, head: Head, *, base: int, limits: Limits) -> Tail:
                 footer, head, index_offset=index_offset, size=header.stop, offset=header.offset
             )
         else:
-            _add_metadata(MetadataFrame(header, payload), head.geom, metadata)
+            add_metadata(MetadataFrame(header, payload), head.geom, metadata)
     if footer is None:
         raise TruncatedError("the file ends before its footer", "LAY-4", size)
     if index is None:
@@ -310,7 +313,7 @@ def _expect(header: FrameHeader, kind: bytes) -> None:
         raise FormatError(f"{header}: ordinal is not 0", "FRM-10", header.offset)
 
 
-def _check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
+def check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
     """Check that a frame may stand after CODC, and that it is the only one of its kind."""
     if header.type == b"rOIB":
         raise FormatError("rOIB is not the first frame", "HED-1", header.offset)
@@ -326,7 +329,8 @@ def _check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
     seen.add(key)
 
 
-def _add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) -> None:
+def add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) -> None:
+    """Check an ancillary frame and add it to those that were found."""
     kind, offset = frame.header.type, frame.header.offset
     if frame.header.is_critical:
         raise FormatError(f"{frame.header} is not known here", "FRM-9", offset)
@@ -366,6 +370,11 @@ def _check_flags(prefix: Prefix, geom: Geom, codecs: tuple[CodecEntry, ...]) -> 
     lossy = [e.name for e in codecs if e.role is Role.BACKGROUND and e.fidelity != 1]
     if geom.background is Background.RESIDUE_EXACT and lossy:
         raise FormatError(f"exact background with lossy codec {lossy}", "BKG-2")
+
+
+def tail_bound(head: Head, limits: Limits) -> int:
+    """Return how many bytes of a tail a reader takes: an index and as much metadata as a head."""
+    return index_size(head.chunk_count, 16) + limits.metadata_stored + limits.head_size
 
 
 def head_size_of(prefix: Prefix, limits: Limits) -> int:

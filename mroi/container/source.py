@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, Self, cast
 
-from typing_extensions import Self, override
+from typing_extensions import override
 
 from mroi.errors import TruncatedError, UsageError
 
 __all__ = ["FileObjectSource", "FileSource", "MemorySource", "Source", "open_source"]
+
+
+_MAX_READ = 1 << 30  # some systems refuse 2^31 bytes and more at once
 
 
 class Source(Protocol):
@@ -52,6 +56,16 @@ def _whole(data: bytes, name: str, offset: int, size: int) -> bytes:
     return data
 
 
+def _read_parts(read: Callable[[int, int], bytes | None], size: int) -> bytes:
+    """Return up to `size` bytes of ``read(done, left)``, which may give fewer than asked for."""
+    parts: list[bytes] = []
+    done = 0
+    while done < size and (data := read(done, min(size - done, _MAX_READ))):
+        parts.append(data)
+        done += len(data)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
 class FileSource:
     """A file on disk."""
 
@@ -82,17 +96,11 @@ class FileSource:
         """Return exactly `size` bytes."""
         file = self._file if self._file is not None else self._open()
         if hasattr(os, "pread"):
-            data = os.pread(file, size, offset)
-            while 0 < len(data) < size and (
-                more := os.pread(file, size - len(data), offset + len(data))
-            ):
-                data += more
+            data = _read_parts(lambda done, left: os.pread(file, left, offset + done), size)
         else:  # Windows
             with self._lock:
                 os.lseek(file, offset, os.SEEK_SET)
-                data = os.read(file, size)
-                while 0 < len(data) < size and (more := os.read(file, size - len(data))):
-                    data += more
+                data = _read_parts(lambda _done, left: os.read(file, left), size)
         return _whole(data, self.name, offset, size)
 
     def close(self) -> None:
@@ -114,7 +122,7 @@ class FileSource:
 
     @override
     def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return type(self), (self.path,)
+        return type(self), (self.path.absolute(),)  # the other process may work in another folder
 
 
 class MemorySource:
@@ -124,7 +132,7 @@ class MemorySource:
     name = "memory"
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
-        self._data = memoryview(data)
+        self._data = memoryview(data).cast("B")
 
     def size(self) -> int:
         """Return the number of bytes."""
@@ -168,9 +176,7 @@ class FileObjectSource:
         """Return exactly `size` bytes."""
         with self._lock:
             self._file.seek(offset)
-            data = self._file.read(size)
-            while 0 < len(data) < size and (more := self._file.read(size - len(data))):
-                data += more
+            data = _read_parts(lambda _done, left: self._file.read(left), size)
         return _whole(data, self.name, offset, size)
 
     def close(self) -> None:

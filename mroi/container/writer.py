@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import secrets
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, Self, cast
 
-from typing_extensions import Buffer, Self
+from typing_extensions import Buffer
 
 from mroi.container.builder import ContainerBuilder, Metadata
 from mroi.errors import UsageError
@@ -41,7 +42,7 @@ class AtomicFile:
             self.file: BinaryIO = cast("BinaryIO", self.path.open("wb"))
             return
         self._temporary = self.path.with_name(
-            f".{self.path.name[:200]}.{secrets.token_hex(4)}.part"
+            f".{self.path.name[:40]}.{secrets.token_hex(4)}.part"  # 40: at most 160 bytes
         )
         self.file = cast("BinaryIO", self._temporary.open("x+b"))
 
@@ -129,7 +130,7 @@ class ContainerWriter:
         self._write(tail)
         if head:
             self._file.seek(self._start)
-            self._file.write(head)
+            _write_whole(self._file, head)
             self._file.seek(self._start + self.size)
         self._file.flush()
         if self._atomic is not None:
@@ -141,10 +142,7 @@ class ContainerWriter:
             self._atomic.abort()
 
     def _write(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:  # raw pipes may take a part
-            written = self._file.write(view)
-            view = view[written:]
+        _write_whole(self._file, data)
         self.size += len(data)
 
     def __enter__(self) -> Self:
@@ -155,8 +153,29 @@ class ContainerWriter:
             self.abort()
 
 
+def _write_whole(file: BinaryIO, data: bytes) -> None:
+    view = memoryview(data)
+    while view:  # raw files may take a part
+        written = file.write(view)
+        if written is None:
+            if isinstance(file, io.RawIOBase):
+                raise BlockingIOError(errno.EAGAIN, "the sink does not wait until it can take more")
+            return  # a sink of one's own that does not count
+        view = view[written:]
+
+
 def _can_seek(file: BinaryIO) -> bool:
     try:
-        return file.seekable() and file.tell() >= 0
+        return file.seekable() and file.tell() >= 0 and not _appends(file)
     except (AttributeError, OSError, io.UnsupportedOperation):
         return False
+
+
+def _appends(file: BinaryIO) -> bool:
+    """Whether all that is written goes to the end, like after ``>>`` in a shell."""
+    try:
+        import fcntl
+
+        return bool(fcntl.fcntl(file.fileno(), fcntl.F_GETFL) & os.O_APPEND)
+    except (ImportError, AttributeError, OSError):  # no such system, or no file of its own
+        return "a" in str(getattr(file, "mode", ""))

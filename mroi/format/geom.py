@@ -100,7 +100,8 @@ class Geom:
     affine : (4, 4) ndarray of float64
         Voxel index to world position of the voxel centre, mm, RAS+.
     spacing : tuple of float
-        Distance of neighbours along each axis of `shape`, in the units of the source; 0 if not known.
+        Distance of neighbours along each axis of `shape`, in the units of the source; 0 if not
+        known.
     xform_code : int
         NIfTI code of the space that the affine leads to.
     xyzt_units : int
@@ -123,7 +124,7 @@ class Geom:
     xform_code: int = 0
     xyzt_units: int = 0
     source_kind: SourceKind = SourceKind.ARRAY
-    source_flags: SourceFlags = SourceFlags(0)
+    source_flags: SourceFlags = SourceFlags(0)  # noqa: RUF009 (a value)
 
     @cached_property
     def grid(self) -> ChunkGrid:
@@ -156,7 +157,7 @@ class Geom:
         return np.frombuffer(self.fill, dtype=self.datatype.sample)
 
 
-def parse_geom(data: bytes, *, offset: int) -> Geom:
+def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a branch a rule)
     """Parse the payload of GEOM, which stands at `offset`."""
     if len(data) < GEOM_SIZE or int.from_bytes(data[:2], "little") != len(data):
         raise FormatError(f"GEOM of {len(data)} bytes", "GEO-1", offset)

@@ -15,11 +15,13 @@ MAX_PARAMS_SIZE = 1 << 16
 MAX_JSON_SIZE = 1 << 20
 _MAX_DEPTH = 8
 _MAX_INT = (1 << 53) - 1
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# A string, or what is left of the text if it is not closed: each byte is looked at once, so that
+# a text of many quotes costs no more than any other.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[{\]}]")
 
 
-class _Refusal(ValueError):
+class _RefusedError(ValueError):
     """What the hooks of the parser raise; the second argument is the rule."""
 
 
@@ -27,7 +29,7 @@ def parse_json(data: bytes, *, max_size: int, offset: int | None = None) -> dict
     """Parse one object; raises `FormatError` with the broken rule."""
     try:
         return _parse(data, max_size)
-    except _Refusal as exc:
+    except _RefusedError as exc:
         message, rule = exc.args
         raise FormatError(f"JSON: {message}", rule, offset) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as exc:
@@ -36,11 +38,11 @@ def parse_json(data: bytes, *, max_size: int, offset: int | None = None) -> dict
 
 def _parse(data: bytes, max_size: int) -> dict[str, object]:
     if len(data) > max_size:
-        raise _Refusal(f"{len(data)} bytes, at most {max_size}", "JSN-4")
+        raise _RefusedError(f"{len(data)} bytes, at most {max_size}", "JSN-4")
     if data.startswith(b"\xef\xbb\xbf"):
-        raise _Refusal("starts with a byte order mark", "JSN-1")
+        raise _RefusedError("starts with a byte order mark", "JSN-1")
     if _depth(data) > _MAX_DEPTH:  # before the recursive parser sees it
-        raise _Refusal(f"nested deeper than {_MAX_DEPTH}", "JSN-4")
+        raise _RefusedError(f"nested deeper than {_MAX_DEPTH}", "JSN-4")
     value = json.loads(
         data.decode("utf-8"),
         object_pairs_hook=_members,
@@ -49,11 +51,11 @@ def _parse(data: bytes, max_size: int) -> dict[str, object]:
         parse_constant=_constant,
     )
     if not isinstance(value, dict):
-        raise _Refusal("the top level is not an object", "JSN-1")
+        raise _RefusedError("the top level is not an object", "JSN-1")
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise _Refusal("unpaired surrogate", "JSN-2") from None
+        raise _RefusedError("unpaired surrogate", "JSN-2") from None
     return value
 
 
@@ -68,26 +70,26 @@ def _depth(data: bytes) -> int:
 def _members(items: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(items)
     if len(found) != len(items):
-        raise _Refusal("two members of the same name", "JSN-2")
+        raise _RefusedError("two members of the same name", "JSN-2")
     return found
 
 
 def _integer(text: str) -> int:
     # The length is checked first: int() of a long text is slow.
     if len(text) > 17 or abs(int(text)) > _MAX_INT:
-        raise _Refusal(f"integer {text[:20]} is beyond 2^53 - 1", "JSN-3")
+        raise _RefusedError(f"integer {text[:20]} is beyond 2^53 - 1", "JSN-3")
     return int(text)
 
 
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise _Refusal(f"number {text[:20]} is not finite", "JSN-3")
+        raise _RefusedError(f"number {text[:20]} is not finite", "JSN-3")
     return value
 
 
 def _constant(text: str) -> NoReturn:
-    raise _Refusal(f"{text} is not JSON", "JSN-3")
+    raise _RefusedError(f"{text} is not JSON", "JSN-3")
 
 
 def build_json(value: dict[str, object]) -> bytes:
