@@ -3,7 +3,7 @@
     python tools/spec_rules.py            # list the rules, with the number of their vectors
     python tools/spec_rules.py --check    # fail if
 
-* an id is used twice, or the numbers of a section have a hole;
+* an id is used twice, or the numbers of a section have a hole (codec pages and registry included);
 * a rule has neither an invalid vector nor a test named in `BY_TEST`, or such a test is not there;
 * the library names a rule that the specification does not have.
 """
@@ -21,8 +21,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 
-_DEFINED = re.compile(r"^\* \*\*`([A-Z]{3})-(\d+)`\*\*", re.MULTILINE)
-_ID = re.compile(r"[A-Z]{3}-\d+")
+_DEFINED = re.compile(r"^\* \*\*`([A-Z][A-Z0-9]{2})-(\d+)`\*\*", re.MULTILINE)
+_ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d+")
 _NOT_RULES = {"CRC-32", "SHA-256", "UTF-8"}
 _FOLDER = "tests/conformance"
 
@@ -79,12 +79,13 @@ def has_test(target: str) -> bool:
 
 def problems() -> Iterator[str]:
     """Yield what does not fit."""
-    defined = rules(SPEC / "mroi-1.md")
-    known = {f"{prefix}-{number}" for prefix, number in defined}
-    for prefix in dict.fromkeys(prefix for prefix, _ in defined):
-        numbers = [number for p, number in defined if p == prefix]
+    pages = [*sorted(SPEC.glob("*.md")), *sorted((SPEC / "codecs").glob("*.md"))]
+    everywhere = [rule for page in pages for rule in rules(page)]
+    for prefix in dict.fromkeys(prefix for prefix, _ in everywhere):
+        numbers = [number for p, number in everywhere if p == prefix]
         if numbers != list(range(1, len(numbers) + 1)):
             yield f"{prefix}: the rules are numbered {numbers}"
+    known = {f"{prefix}-{number}" for prefix, number in rules(SPEC / "mroi-1.md")}
     counts = vectors()
     for rule in sorted(known):
         if rule not in counts and rule not in BY_TEST:
@@ -96,10 +97,8 @@ def problems() -> Iterator[str]:
     for rule, target in BY_TEST.items():
         if not has_test(target):
             yield f"{rule}: {target} is not there"
-    pages = [*SPEC.glob("*.md"), *(SPEC / "codecs").glob("*.md")]
-    anywhere = {f"{prefix}-{number}" for page in pages for prefix, number in rules(page)}
     for path, rule in named():
-        if rule not in anywhere:
+        if rule not in {f"{prefix}-{number}" for prefix, number in everywhere}:
             yield f"{path}: names {rule}, which is no rule"
 
 

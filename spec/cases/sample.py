@@ -29,6 +29,7 @@ SWAPS = {32: 4, 128: 1, 1792: 8, 2048: 16, 2304: 1}  # bytes reversed together, 
 
 STATES = {"encoded": 0, "const": 1, "stored": 2, "missing": 4}
 CORE = {"raw", "zstd", "deflate"}  # what every reader decodes
+FILTERS = {"bias", "cast", "planar", "window"}
 POLICIES = ("OMIT", "FILL_VERIFIED", "RESIDUE_EXACT", "RESIDUE_LOSSY", "FILL_LOSSY")
 
 
@@ -78,6 +79,11 @@ class Slot:
     role: int = 0
     fidelity: int = 1
     fields: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether every reader can decode it."""
+        return self.name in CORE and {step["name"] for step in self.filters} <= FILTERS
 
 
 RAW = Slot("raw", 1)
@@ -313,7 +319,7 @@ class Sample:
             "geometry": geometry,
             "background": POLICIES[self.background],
             "codecs": [slot.name for slot in self.codecs],
-            "decodable": all(slot.name in CORE and not slot.filters for slot in needed),
+            "decodable": all(slot.is_known for slot in needed),
             "frames": frames,
             "chunks": chunks,
             "missing": missing,

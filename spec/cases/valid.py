@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from cases.nifti import EXTENSION, with_nifti
-from cases.payloads import deflate, recorded, zstd, zstd_frame
+from cases.payloads import deflate, recorded, zlib_stream, zstd, zstd_frame
 from cases.sample import RAW, RAW_BACKGROUND, Sample, Slot, from_bytes, ramp, voxels
 from reference.layout import DicomRecords, Part, SlicePositions, SliceRescale, json_bytes
 
@@ -48,6 +49,7 @@ def cases() -> Iterator[Case]:
     yield from backgrounds()
     yield from states()
     yield from codecs()
+    yield from filters()
     yield from dimensions()
     yield from nifti()
     yield from metadata()
@@ -337,6 +339,64 @@ def _delta_rgba(data: bytes, _size: int) -> bytes:
             for a, b in zip(now, then, strict=True)
         )
     )
+
+
+def filters() -> Iterator[Case]:
+    """Yield the filters of the registry, before the codec `raw`."""
+
+    def filtered(
+        name: str, encode: Callable[[bytes], bytes], *, fidelity: int = 1, **params: object
+    ) -> Slot:
+        steps = [{"name": name, "params": params}]
+        return Slot("raw", 1, lambda data, _: encode(data), filters=steps, fidelity=fidelity)
+
+    def converted(source: str, target: str, change: Callable[[Any], int]) -> Callable[..., bytes]:
+        def encode(data: bytes) -> bytes:
+            values = struct.unpack(f"<{len(data) // struct.calcsize(source)}{source}", data)
+            return struct.pack(f"<{len(values)}{target}", *map(change, values))
+
+        return encode
+
+    bias = converted("h", "H", lambda value: (value + 2048) % 65536)
+    yield (
+        "filter-bias",
+        "bias: int16 to uint16, modulo 2^16",
+        Sample(voxels((3, 2, 2), 4), 4, codecs=(filtered("bias", bias, offset=2048),)),
+    )
+    floats = from_bytes(struct.pack("<8f", *range(-3, 5)), (4, 2, 1), 16)
+    yield (
+        "filter-cast",
+        "cast: float32 that are integers to int8",
+        Sample(floats, 16, codecs=(filtered("cast", converted("f", "b", int), dtype="int8"),)),
+    )
+    planes = filtered("planar", lambda data: data[0::3] + data[1::3] + data[2::3])
+    yield (
+        "filter-planar",
+        "planar: the rows of red, green and blue below one another",
+        Sample(voxels((4, 2, 2), 128), 128, codecs=(planes,)),
+    )
+    # What the codes 0 to 7 decode to: half a unit is rounded to the even integer.
+    levels = from_bytes(struct.pack("<8h", -10, -8, -5, -2, 0, 2, 5, 8), (4, 2, 1), 4)
+    window = converted("h", "B", lambda value: round((value + 10) / 2.5))
+    params = {"scale": 2.5, "offset": -10, "bits": 3, "clip": False}
+    yield (
+        "filter-window",
+        "window: int16 to 3 bits",
+        Sample(levels, 4, codecs=(filtered("window", window, fidelity=2, **params),)),
+    )
+    narrow = converted("i", "h", int)
+    both = Slot(
+        "deflate",
+        3,
+        lambda data, _: zlib_stream(bias(narrow(data))),
+        {"delta": False, "shuffle": False},
+        filters=[
+            {"name": "cast", "params": {"dtype": "int16"}},
+            {"name": "bias", "params": {"offset": 2048}},
+        ],
+    )
+    wide = ramp((4, 3, 1), 8)
+    yield "filter-two", "cast, then bias, then deflate", Sample(wide, 8, codecs=(both,))
 
 
 def dimensions() -> Iterator[Case]:

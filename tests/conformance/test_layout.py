@@ -249,7 +249,7 @@ def depth(value: Any) -> int:
 
 
 PARAMS = st.dictionaries(TEXT, JSON, max_size=2).filter(lambda params: depth(params) <= 7)
-SLOTS = st.tuples(NAMES, st.sampled_from([0, 40000, 65535]), PARAMS)
+SLOTS = st.tuples(NAMES, st.sampled_from([0, 9999, 16383]), PARAMS)
 
 
 @given(st.lists(SLOTS, min_size=1, max_size=4))
