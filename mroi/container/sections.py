@@ -183,7 +183,8 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
             rescale = parse_rescale(payload, geom, offset=header.offset)
         elif header.type == b"INDX":
             if header.offset != prefix.index_offset:
-                raise FormatError("INDX is not where the prefix says", "PFX-10", header.offset)
+                rule = "PFX-10" if prefix.index_offset else "LAY-2"
+                raise FormatError("INDX is not where the prefix says", rule, header.offset)
             index = parse_index(
                 payload,
                 count=geom.grid.chunks,
