@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
@@ -222,19 +221,13 @@ def run(
                 return exc
             return None
 
-        with _pool(at_once, stop) as pool:
-            running = {pool.submit(attempt, task): task for task in tasks}
-            while running and not stop.is_set():
-                done = wait(running, return_when=FIRST_COMPLETED).done
-                for future in [future for future in running if future in done]:
-                    task, error = running.pop(future), future.result()
-                    codes.append(
-                        ExitCode.OK if error is None else report.failed(task.source, error)
-                    )
-                    advance()
-                    if error is not None and fail_fast:
-                        stop.set()
-                        break
+        results = _results(tasks, attempt, at_once, stop)
+        for task, error in results:
+            codes.append(ExitCode.OK if error is None else report.failed(task.source, error))
+            advance()
+            if error is not None and fail_fast:
+                results.close()
+                break
     return _one_code(codes)
 
 
@@ -242,12 +235,24 @@ class _StoppedError(Exception):
     """Work on a file was given up because of the user, or of another file."""
 
 
-@contextmanager
-def _pool(threads: int, stop: Event) -> Iterator[ThreadPoolExecutor]:
-    """Give threads for files; what is left when the block ends, by Ctrl-C too, is given up."""
-    pool = ThreadPoolExecutor(threads, "mroi-file")
+def _results(
+    tasks: Sequence[Task],
+    attempt: Callable[[Task], Exception | None],
+    at_once: int,
+    stop: Event,
+) -> Generator[tuple[Task, Exception | None]]:
+    """Yield each task with its error, as they finish; when the caller ends, work is given up."""
+    if at_once == 1:
+        for task in tasks:
+            yield task, attempt(task)
+        return
+    pool = ThreadPoolExecutor(at_once, "mroi-file")
     try:
-        yield pool
+        running = {pool.submit(attempt, task): task for task in tasks}
+        while running:
+            done = wait(running, return_when=FIRST_COMPLETED).done
+            for future in [future for future in running if future in done]:
+                yield running.pop(future), future.result()
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)

@@ -95,9 +95,11 @@ def to_pixels(values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
     """Return 8 bits for each value (each sample of a colour, unchanged)."""
     if values.dtype == np.uint8:
         return values
-    width = max(window.high - window.low, np.finfo(np.float64).tiny)
-    level = np.nan_to_num((values - window.low) / width, nan=0.0, posinf=1.0, neginf=0.0)
-    return np.round(255 * np.clip(level, 0, 1)).astype(np.uint8)
+    middle, half = window.low / 2 + window.high / 2, window.high / 2 - window.low / 2
+    shown = np.clip(np.nan_to_num(values, nan=window.low), window.low, window.high)
+    level = (shown - middle) / half if half else np.zeros_like(shown)  # -1 to 1
+    pixels: NDArray[np.uint8] = np.round(127.5 * (level + 1)).astype(np.uint8)
+    return pixels
 
 
 class View:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from PIL.Image import Image
     from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 __all__ = ["Panel", "draw_sheet"]
 
@@ -101,12 +103,13 @@ def draw_sheet(
 
 
 def _scale(rows: Sequence[Sequence[Panel]], width: int, gap: int) -> float:
-    """Return pixels per mm so that the rows fit the width, and the height is within bounds."""
-    wide = max(sum(panel.size[0] for panel in row) for row in rows)
+    """Return pixels per mm so that the columns fit the width, and the height is within bounds."""
+    columns = [[row[at] for row in rows if at < len(row)] for at in range(len(rows[0]))]
+    wide = sum(max(panel.size[0] for panel in column) for column in columns)
     high = sum(max(panel.size[1] for panel in row) for row in rows)
-    free = width - 2 * _MARGIN - (len(rows[0]) - 1) * gap
+    free = width - 2 * _MARGIN - (len(columns) - 1) * gap
     tall = 1.5 * width - _HEADER - len(rows) * (_CAPTION + gap)
-    return max(min(free / wide, tall / high), 1e-6)
+    return max(min(free / wide, tall / high), 0)
 
 
 def _pixel_size(panel: Panel, scale: float) -> tuple[int, int]:
@@ -115,7 +118,7 @@ def _pixel_size(panel: Panel, scale: float) -> tuple[int, int]:
 
 
 def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, int, int]) -> None:
-    from PIL import Image, ImageFont
+    from PIL import Image
 
     x, y, w, h = place
     rows, columns = panel.pixels.shape[:2]
@@ -140,8 +143,7 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
         (middle[0], y + h - 13),
     ]
     for letter, spot in zip(panel.letters, spots, strict=True):
-        font = ImageFont.load_default(16)
-        draw.text(spot, letter, _LETTER, font, "mm", stroke_width=2, stroke_fill=_GROUND)
+        draw.text(spot, letter, _LETTER, _font(16), "mm", stroke_width=2, stroke_fill=_GROUND)
 
 
 def _header(draw: ImageDraw, title: str, lines: Sequence[str], width: int) -> None:
@@ -154,16 +156,12 @@ def _header(draw: ImageDraw, title: str, lines: Sequence[str], width: int) -> No
 
 
 def _fitted(draw: ImageDraw, text: str, size: int, width: int) -> str:
-    """Cut text in the middle until it fits."""
-    from PIL import ImageFont
-
-    font = ImageFont.load_default(size)
-    kept = text
-    while draw.textlength(kept, font) > width and len(text) > 8:
-        middle = len(text) // 2
-        text = text[: middle - 1] + text[middle + 1 :]
-        kept = f"{text[: middle - 1]}...{text[middle - 1 :]}"
-    return kept
+    """Leave out the middle of a text that is too long."""
+    shown, kept = text, len(text)
+    while (length := draw.textlength(shown, _font(size))) > width and kept > 4:
+        kept = min(kept - 1, int(kept * width / length))
+        shown = f"{text[: kept // 2]}...{text[len(text) - kept // 2 :]}"
+    return shown
 
 
 def _text(
@@ -175,6 +173,12 @@ def _text(
     *,
     anchor: str = "ma",
 ) -> None:
+    draw.text(at, text, fill=colour, font=_font(size), anchor=anchor)
+
+
+@cache
+def _font(size: int) -> FreeTypeFont | ImageFont:
+    """Return the font that comes with Pillow."""
     from PIL import ImageFont
 
-    draw.text(at, text, fill=colour, font=ImageFont.load_default(size), anchor=anchor)
+    return ImageFont.load_default(size)

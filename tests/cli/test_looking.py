@@ -1,0 +1,160 @@
+"""``info``, ``verify``, ``recover``, ``codecs``: what is said of files, and whether it is true."""
+
+import gzip
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mroi as library
+from mroi.cli.exits import ExitCode
+from mroi.codecs import available
+from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
+
+
+def test_info_is_what_the_library_and_the_source_say(mroi: Mroi, scan: Path, packed: Path) -> None:
+    (info,) = mroi("info", packed, "--json").records
+    assert info["shape"] == list(SHAPE)
+    assert np.allclose(info["affine"], AFFINE[:3], atol=1e-6)
+    assert (info["datatype"], info["slope"], info["inter"]) == ("int16", 0.5, -3.0)
+    assert (info["orientation"], info["units"]) == ("LAS", ["mm", "s"])
+    assert info["source"] == {"kind": "NIfTI-1", "gzipped": True, "big_endian": False}
+    assert info["size"] == packed.stat().st_size
+    assert info["ratio"] == pytest.approx(phantom().nbytes / packed.stat().st_size)
+    roi = info["roi"]
+    extents = [b - a for a, b in zip(roi["start"], roi["stop"], strict=True)]
+    assert roi["share"] == pytest.approx(math.prod(extents) / math.prod(SHAPE))
+
+
+@pytest.mark.parametrize("options", [[], ["--roi", "3:9,4:12,2:8"], ["--chunk", "4", "-a", "y"]])
+def test_the_cost_of_a_slice_is_what_reading_it_takes(
+    mroi: Mroi, scan: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mroi("pack", scan, *options)
+    (info,) = mroi("info", "scan.mroi", "--json").records
+    for axis, name in enumerate("xyz"):
+        with library.open("scan.mroi") as volume:
+            taken = []
+            source = volume.reader.source
+            read = source.read
+            monkeypatch.setattr(
+                source, "read", lambda o, n, read=read, taken=taken: taken.append(n) or read(o, n)
+            )
+            middle = (volume.roi.start[axis] + volume.roi.stop[axis] - 1) // 2
+            volume.slice(middle, axis)
+        assert info["slice_cost"][name] == {"chunks": len(taken), "bytes": sum(taken)}
+
+
+def test_info_for_people_has_what_json_has(mroi: Mroi, packed: Path) -> None:
+    text = mroi("info", packed).out
+    (info,) = mroi("info", packed, "--json").records
+    for expected in ("12 x 15 x 10", "LAS", "0.5 x stored + -3", "zstd", "lossless"):
+        assert expected in text
+    for digest in info["sha256"].values():
+        assert digest in text
+
+
+def test_the_chunk_table_has_a_line_for_each_chunk(mroi: Mroi, packed: Path) -> None:
+    (info,) = mroi("info", packed, "--json", "--chunks").records
+    table = info["chunk_table"]
+    assert len(table) == info["chunks"]["count"]
+    assert sum(row["size"] for row in table) == info["chunks"]["stored"]
+    assert sum(row["decoded"] for row in table) == round(info["roi"]["share"] * phantom().nbytes)
+    assert len(mroi("info", packed, "--chunks").out.splitlines()) > len(table)
+
+
+def test_info_needs_no_codec(mroi: Mroi, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mroi.codecs.registry._BUILT_IN", {})
+    assert mroi("info", packed).code == 0
+    assert mroi("verify", packed).code == ExitCode.NO_CODEC
+    assert mroi("slice", packed).code == ExitCode.NO_CODEC
+
+
+# -- verify ------------------------------------------------------------------------------------
+
+
+def test_verify_proves_equality(mroi: Mroi, scan: Path, packed: Path) -> None:
+    (record,) = mroi("verify", packed, "--against", scan, "--json").records
+    assert (record["status"], record["equal"], record["missing"]) == ("ok", True, 0)
+    assert {"source", "volume"} <= set(record["digests"])
+
+
+def test_verify_finds_one_changed_voxel_and_one_changed_header_byte(
+    mroi: Mroi, scan: Path, packed: Path
+) -> None:
+    source = gzip.decompress(scan.read_bytes())
+    for offset, said in ((len(source) // 2, "1 of 1,800 voxels"), (150, "around the voxels")):
+        changed = bytearray(source)
+        changed[offset] ^= 1
+        Path("changed.nii").write_bytes(changed)
+        done = mroi("verify", packed, "--against", "changed.nii")
+        assert done.code == ExitCode.DAMAGED
+        assert said in done.err
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.7, 0.9, 0.99])
+def test_verify_refuses_any_change(mroi: Mroi, packed: Path, share: float) -> None:
+    data = bytearray(packed.read_bytes())
+    data[int(share * len(data))] ^= 0x10
+    Path("changed.mroi").write_bytes(data)
+    done = mroi("verify", "changed.mroi", packed, "--json")
+    assert done.code == ExitCode.SOME_FAILED
+    assert sorted(record["status"] for record in done.records) == ["failed", "ok"]
+
+
+# -- recover -----------------------------------------------------------------------------------
+
+
+def test_recover_saves_what_is_whole_and_names_what_is_not(
+    mroi: Mroi, scan: Path, packed: Path
+) -> None:
+    (info,) = mroi("info", packed, "--json", "--chunks").records
+    bad = info["chunk_table"][3]
+    data = bytearray(packed.read_bytes())
+    data[bad["offset"] + 40] ^= 1
+    packed.write_bytes(data)
+    assert mroi("verify", packed).code == ExitCode.DAMAGED
+    (record,) = mroi("recover", packed, "--json").records
+    assert record["missing"] == [3]
+    assert record["target"] == str(packed.with_name("scan.recovered.mroi"))
+    done = mroi("verify", record["target"])
+    assert done.code == 0
+    assert "1 of 7 chunks are missing" in done.out
+    with library.open(record["target"]) as volume:
+        k = int(str(bad["box"]).rpartition(",")[2].partition(":")[0])
+        with pytest.raises(library.MissingVoxelsError):
+            volume.slice(k)
+        expected = phantom()[:, :, k + 1] * 0.5 - 3
+        assert np.array_equal(volume.slice(k + 1), expected)
+
+
+def test_recover_says_when_nothing_can_be_saved(mroi: Mroi) -> None:
+    Path("junk.mroi").write_bytes(bytes(1000))
+    assert mroi("recover", "junk.mroi").code == ExitCode.DAMAGED
+    assert not Path("junk.recovered.mroi").exists()
+
+
+# -- codecs ------------------------------------------------------------------------------------
+
+
+def test_codecs_lists_all_of_them(mroi: Mroi) -> None:
+    names = [entry.name for entry in available()]
+    assert [record["name"] for record in mroi("codecs", "--json").records] == names
+    lines = mroi("codecs").out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == names
+    assert "level=3" in mroi("codecs", "-v").out
+
+
+def test_a_codec_that_lists_a_type_packs_it(mroi: Mroi, tmp_path: Path) -> None:
+    import nibabel as nib
+
+    for record in mroi("codecs", "--json").records:
+        if not record["works"] or not record["takes"][0].startswith(("everything", "uint8")):
+            continue
+        image = nib.Nifti1Image(phantom().astype(np.uint8), np.eye(4))
+        nib.save(image, tmp_path / "u8.nii")
+        done = mroi("pack", "u8.nii", "-c", record["name"], "--exists", "overwrite")
+        assert done.code == 0, (record["name"], done.err)
+        if record["fidelity"] == "lossless":
+            assert mroi("verify", "u8.mroi", "--against", "u8.nii").code == 0

@@ -1,0 +1,106 @@
+"""The command line as a whole: help, version, usage, exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import mroi as library
+from mroi.cli.exits import ExitCode
+from tests.cli.runner import Mroi
+
+COMMANDS = ("pack", "unpack", "info", "verify", "recover", "slice", "preview", "codecs")
+PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]
+
+
+def test_help_lists_every_command_and_every_exit_code(mroi: Mroi) -> None:
+    done = mroi("--help")
+    assert done.code == 0
+    assert [name for name in COMMANDS if f"\n  {name} " not in done.out] == []
+    assert [code for code in ExitCode if f"\n    {code:<4} {code.meaning}" not in done.out] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_shows_examples_that_start_with_its_name(mroi: Mroi, command: str) -> None:
+    for option in ("--help", "-h"):
+        done = mroi(command, option)
+        assert done.code == 0
+        examples = done.out.partition("Examples:\n")[2]
+        assert examples.strip().startswith(f"mroi {command}")
+
+
+def test_version(mroi: Mroi) -> None:
+    assert mroi("--version").out == f"mroi {library.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["pac"],
+        ["pack", "--no-such-option"],
+        ["pack", "-", "other.nii"],
+        ["pack", "x.nii", "--codec", "zstd:level=99"],
+        ["pack", "x.nii", "--codec", "zstd:lvl=9"],
+        ["pack", "x.nii", "--margin", "3"],
+        ["pack", "x.nii", "--roi", "0:1,0:1,0:1", "--margin", "three"],
+        ["pack", "x.nii", "--axis", "t"],
+        ["pack", "a/x.nii", "b/x.nii", "-o", "out"],
+        ["pack", "a/x.nii", "b/x.nii", "-o", "-"],
+        ["pack", "x.nii", "-o", "-", "--json"],
+        ["verify", "a.mroi", "b.mroi", "--against", "c.nii"],
+        ["recover", "a.mroi", "-o", "-"],
+        ["preview", "a.mroi", "--window", "5"],
+        ["preview", "a.mroi", "--window", "5,5"],
+        ["slice", "a.mroi", "--window", "nan,5"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_are_told_apart_from_failures(mroi: Mroi, arguments: list[str]) -> None:
+    done = mroi(*arguments)
+    assert (done.code, done.out) == (ExitCode.USAGE, "")
+    assert "Error: " in done.err
+
+
+def test_completion_knows_the_commands() -> None:
+    environment = {
+        **os.environ,
+        "_MROI_COMPLETE": "complete_bash",
+        "COMP_WORDS": "mroi p",
+        "COMP_CWORD": "1",
+    }
+    code = "from mroi.cli import app; app(prog_name='mroi')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["pack", "preview"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=["interrupted", "killed"],
+)
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_stopping_leaves_no_file_under_the_final_name(
+    tmp_path: Path, number: int, code: int, jobs: str
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (256, 256, 160), dtype=np.uint8)
+    for name in ("a.nii", "b.nii"):
+        nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / name)
+    arguments = ["pack", str(tmp_path), "-j", jobs, "--roi", "full", "-c", "zstd:level=22"]
+    program = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    program.send_signal(number)
+    _out, err = program.communicate(timeout=60)
+    assert program.returncode == code, err
+    assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.nii", "b.nii"]
+    assert bool(list(tmp_path.glob(".*.part"))) is (number == signal.SIGKILL)
