@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cases.invalid import change, flip
-from cases.payloads import zstd
+from cases.payloads import deflate
 from cases.sample import RAW_BACKGROUND, Sample, voxels
 from reference import layout
-from reference.layout import FRAME_HEADER_SIZE, Part
+from reference.layout import FRAME_HEADER_SIZE, Part, SliceRescale
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def damaged(index: str = "tail") -> Sample:
         4,
         [(1, 4), (0, 2), (0, 4)],
         background=2,
-        codecs=(zstd(shuffle=True), RAW_BACKGROUND),
+        codecs=(deflate(shuffle=True), RAW_BACKGROUND),
         states={2: "stored"},
         tail=[Part(b"jSOn", b'{"tool":"spec"}')],
         digests=(2,),
@@ -50,8 +50,15 @@ def place(data: bytes, kind: bytes, ordinal: int = 0) -> tuple[int, int]:
 
 def cases() -> Iterator[Case]:
     """Yield all damaged files."""
-    tail, head = damaged(), damaged("head")
-    data, front = tail.build(), head.build()
+    yield from index_at_the_tail()
+    yield from index_in_the_head()
+    yield from nothing_to_save()
+
+
+def index_at_the_tail() -> Iterator[Case]:
+    """Yield damage to chunks and to the tail."""
+    tail = damaged()
+    data = tail.build()
     start, stop = place(data, b"CHNK", 1)
 
     def case(name: str, text: str, new: bytes, missing: Sequence[int] = ()) -> Case:
@@ -92,6 +99,18 @@ def cases() -> Iterator[Case]:
     yield case("other-file", "frames of another file follow", data + other.build()[64:])
     beyond = tail.build(lambda d: d.chunks.append(Part(b"CHNK", b"12", 8)))
     yield case("beyond", "a chunk with an ordinal that the grid does not have", beyond)
+    wrong = tail.build(lambda d: d.entries.update({1: {"decoded_crc": 7}}))
+    yield case("decoded-crc", "the decoded CRC of chunk 1 is another", wrong, [1])
+    partial = damaged()
+    partial.states = {1: "missing", 5: "missing"}
+    text = "a file that was salvaged before, damaged again"
+    yield Case("again", text, flip(partial.build(), b"CHNK", 33, 3), partial, [1, 3, 5])
+
+
+def index_in_the_head() -> Iterator[Case]:
+    """Yield damage to files with their index in the head."""
+    head = damaged("head")
+    front = head.build()
     yield Case("front", "chunk 3, index in the head", flip(front, b"CHNK", 33, 3), head, [3])
     yield Case(
         "front-cut", "cut, index in the head", front[: place(front, b"CHNK", 4)[1]], head, [5, 6, 7]
@@ -110,12 +129,23 @@ def cases() -> Iterator[Case]:
         head,
         [],
     )
-    wrong = tail.build(lambda d: d.entries.update({1: {"decoded_crc": 7}}))
-    yield case("decoded-crc", "the decoded CRC of chunk 1 is another", wrong, [1])
-    partial = damaged()
-    partial.states = {1: "missing", 5: "missing"}
-    text = "a file that was salvaged before, damaged again"
-    yield Case("again", text, flip(partial.build(), b"CHNK", 33, 3), partial, [1, 3, 5])
+    note = Part(b"jSOn", b'{"tool":"spec"}')
+    noted = damaged("head")
+    noted.tail, noted.head = (), (note,)
+    text = "jSOn in the head is damaged"
+    yield Case("front-metadata", text, flip(noted.build(), b"jSOn", 33), noted, [])
+
+
+def nothing_to_save() -> Iterator[Case]:
+    """Yield damage to what gives the voxels their meaning."""
+    tail = damaged()
+    data = tail.build()
+    scale = Part(b"SLSC", SliceRescale.build([{"slope": 0.5 + z, "inter": 1.0} for z in range(4)]))
+    scaled = damaged("head")
+    scaled.head = (scale,)
+    text = "SLSC is damaged: the values of the voxels are not known"
+    broken = flip(scaled.build(), b"SLSC", 40)
+    yield Case("rescale", text, broken, scaled, range(8), "FRM-6")
     for name, text, offset, rule in (
         ("prefix", "the prefix is damaged: nothing can be saved", 20, "PFX-4"),
         ("geom", "GEOM is damaged: nothing can be saved", 64 + 88 + 100, "FRM-6"),
