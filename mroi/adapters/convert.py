@@ -54,7 +54,9 @@ class UnpackResult:
     proven: bool
 
 
-def open_input(source: str | os.PathLike[str] | ArrayLike | VoxelSource, **options: Any) -> VoxelSource:
+def open_input(
+    source: str | os.PathLike[str] | ArrayLike | VoxelSource, **options: Any
+) -> VoxelSource:
     """Return what can be packed of `source`: a NIfTI image, an array, or a source as it is.
 
     Raises
@@ -77,7 +79,7 @@ def pack(
     target: str | os.PathLike[str] | BinaryIO,
     *,
     affine: ArrayLike | None = None,
-    codec: str | Codec | Pipeline = "zstd",
+    codec: str | Codec | Pipeline = "auto",
     roi: RoiMethod | Box = "auto",
     slice_axis: int = 2,
     chunk: ChunkChoice = None,
@@ -184,11 +186,17 @@ def _open_targets(
         raise UsageError(f"{path}: expected a name that ends in .nii, .nii.gz, .hdr or .img")
     is_pair = volume.geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
     if is_pair != (".nii" not in ending):
-        kind = "a pair: give a name that ends in .hdr or .img" if is_pair else "a single file (.nii)"
+        kind = (
+            "a pair: give a name that ends in .hdr or .img" if is_pair else "a single file (.nii)"
+        )
         raise UsageError(f"{path}: the source was {kind}")
     gz = ".gz" if ending.endswith(".gz") else ""
     stem = path.name[: len(path.name) - len(ending)]
-    parts = {"header": f"{stem}.hdr{gz}", "image": f"{stem}.img{gz}"} if is_pair else {"image": path.name}
+    parts = (
+        {"header": f"{stem}.hdr{gz}", "image": f"{stem}.img{gz}"}
+        if is_pair
+        else {"image": path.name}
+    )
     outputs: dict[str, BinaryIO] = {}
     for part, file_name in parts.items():
         raw = stack.enter_context(AtomicFile(path.with_name(file_name), overwrite=overwrite))

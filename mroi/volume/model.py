@@ -11,6 +11,8 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
+from itertools import chain
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -20,7 +22,7 @@ from typing_extensions import override
 from mroi.container import ContainerReader, Source, open_source
 from mroi.errors import UsageError
 from mroi.format.geom import Background, Geom
-from mroi.format.records import ChunkState, Incompat
+from mroi.format.records import Incompat
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
 from mroi.geometry import Box, axis_codes, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -85,10 +87,10 @@ class Volume:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of the values that indexing gives: float64 (complex128) if they are scaled."""
+        """Type of the values that indexing gives: float64 if they are scaled, or what is wider."""
         if not self._is_scaled:
             return self.stored_dtype
-        return np.dtype(np.complex128 if self.stored_dtype.kind == "c" else np.float64)
+        return np.result_type(self.stored_dtype, np.float64)
 
     @property
     def stored_dtype(self) -> np.dtype[Any]:
@@ -97,9 +99,7 @@ class Volume:
 
     @property
     def _is_scaled(self) -> bool:
-        if not self._scaled or self.geom.datatype.sample.kind not in "iufc":
-            return False
-        if self.geom.datatype.samples > 1:
+        if not self._scaled or self.stored_dtype.kind not in "iufc":
             return False
         return self._rescale is not None or (self.geom.slope, self.geom.inter) != (1.0, 0.0)
 
@@ -185,7 +185,7 @@ class Volume:
         """Yield slices of stored values, each an array (in-plane slow, in-plane fast).
 
         Reads follow the borders of chunks, so that none is decoded twice; memory is bounded by a
-        few slabs.
+        few slabs along the slice axis, and by chunks of all slices along another one.
 
         Parameters
         ----------
@@ -198,12 +198,12 @@ class Volume:
         lo, hi = self._box.start[axis], self._box.stop[axis]
         thick = grid.chunk_shape[axis]
         step = thick * max(1, 2 * self._regions.jobs // thick)
-        first = lo + (grid.roi.start[axis] - lo) % step
-        edges = sorted({lo, hi, *range(first, hi, step)})
+        first = lo + ((grid.roi.start[axis] - lo) % step or step)
         ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
         for volume in range(grid.volumes):
-            for start, stop in zip(edges, edges[1:], strict=False):
-                ranges[axis] = range(start, stop)
+            start = lo
+            for edge in chain(range(first, hi, step), (hi,)):
+                ranges[axis], start = range(start, edge), edge
                 block = self._regions.read((ranges[0], ranges[1], ranges[2]), [volume])[0]
                 rest = range(3, block.ndim)
                 planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
@@ -231,7 +231,7 @@ class Volume:
         )
         return array[index]
 
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001
         """Return the whole volume, x fastest in memory."""
         if copy is False:
             raise ValueError("a volume in a file cannot become an array without a copy")
@@ -253,10 +253,8 @@ class Volume:
         if geom.background is Background.OMIT:
             mask[:] = True
             mask[(slice(None), *grid.roi.slices[::-1])] = False
-        if self.reader.head.prefix.incompat & Incompat.PARTIAL:
-            for ordinal in range(grid.chunks):
-                if self.reader.state_of(ordinal) is ChunkState.MISSING:
-                    self._regions.mark(mask, ordinal)
+        for ordinal in self.reader.find_missing():
+            self._regions.mark(mask, ordinal)
         mask = mask[(slice(None), *self._box.slices[::-1])]
         return mask.reshape(*geom.shape[:2:-1], *mask.shape[1:]).T.reshape(self.shape)
 
@@ -279,21 +277,18 @@ class Volume:
             return block.view(datatype.element)
         return np.ascontiguousarray(block).view(datatype.element)[..., 0]
 
-    def _to_units(
-        self, stored: NDArray[Any], rescale: NDArray[np.float64] | None
-    ) -> NDArray[Any]:
+    def _to_units(self, stored: NDArray[Any], rescale: NDArray[np.float64] | None) -> NDArray[Any]:
         """Apply slope and intercept, as float64; `rescale` has them in its last axis, per slice."""
         if not self._is_scaled:
             return stored
         if rescale is not None:
             return stored * rescale[..., 0] + rescale[..., 1]
-        scaled = stored * np.float64(self.geom.slope)
+        scaled: NDArray[Any] = stored.astype(self.dtype)
+        scaled *= self.geom.slope
         scaled += self.geom.inter
         return scaled
 
-    def _slice_rescale(
-        self, wanted: range, volumes: Sequence[int]
-    ) -> NDArray[np.float64] | None:
+    def _slice_rescale(self, wanted: range, volumes: Sequence[int]) -> NDArray[np.float64] | None:
         """Return slope and inter of the wanted slices, (volumes, slices, 2), or None."""
         if self._rescale is None:
             return None
@@ -382,6 +377,12 @@ def open_volume(
     """
     if missing not in ("error", "fill"):
         raise UsageError(f"missing is {missing!r}, expected 'error' or 'fill'")
-    reader = ContainerReader(open_source(target), limits=limits)
+    source = open_source(target)
+    try:
+        reader = ContainerReader(source, limits=limits)
+    except BaseException:
+        if source is not target:
+            source.close()
+        raise
     regions = RegionReader(reader, jobs=jobs or default_jobs(), missing=missing)
     return Volume(regions, box=Box.whole(regions.geom.shape))

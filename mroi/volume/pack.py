@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from typing import BinaryIO, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mroi.codecs import Codec, Fidelity, Pipeline
+from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
+from mroi.volume.choose import Trial, auto_mode, box_pays, fit_codec, is_auto, try_codecs
 from mroi.volume.chunks import codec_named
-from mroi.volume.roi import TightBox
 from mroi.volume.source import VoxelSource
+from mroi.volume.survey import Progress, Survey, survey_source
 from mroi.volume.write import VolumeWriter
 
 __all__ = ["PackPlan", "PackResult", "Progress", "chunk_shape", "pack_source", "plan_pack"]
@@ -24,11 +23,6 @@ __all__ = ["PackPlan", "PackResult", "Progress", "chunk_shape", "pack_source", "
 RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
 ChunkChoice = int | tuple[int, int, int] | None
-
-Progress = Callable[[str, int, int], object]
-"""Called as ``progress(step, done, total)`` with slices done, in the thread of the caller."""
-
-_SAMPLED_SLICES = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +35,14 @@ class PackPlan:
         Geometry, ROI, chunks and background policy.
     codec, background_codec : Pipeline
         For the ROI; for the background, if the policy stores it.
-    roi : dict
-        How the ROI was found, for the provenance.
+    provenance : dict
+        How ROI and codec were chosen.
     """
 
     geom: Geom
     codec: Pipeline
     background_codec: Pipeline | None
-    roi: dict[str, object]
+    provenance: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +69,7 @@ class PackResult:
 def plan_pack(
     source: VoxelSource,
     *,
-    codec: str | Codec | Pipeline = "zstd",
+    codec: str | Codec | Pipeline = "auto",
     background_codec: str | Codec | Pipeline = "zstd:level=9",
     roi: RoiMethod | Box = "auto",
     slice_axis: int = 2,
@@ -83,10 +77,13 @@ def plan_pack(
     background: BackgroundChoice = "exact",
     progress: Progress | None = None,
 ) -> PackPlan:
-    """Decide how `source` will be packed; reads it once unless `roi` is ``"full"``.
+    """Decide how `source` will be packed; reads it once, unless all is given.
 
     Parameters
     ----------
+    codec : str, Codec or Pipeline
+        Name and settings, or ``"auto"``, ``"auto:fast"``, ``"auto:small"``: by trial on the data.
+        A name gets the exact filters that its codec needs for this kind of voxel.
     roi : Box or method
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
         ``"auto"``: the tight box where a trial on a few slices shows that it saves bytes, else the
@@ -104,7 +101,6 @@ def plan_pack(
     SourceError
         If the box lies outside the volume, or the codec does not take this kind of voxel.
     """
-    pipeline = codec_named(codec)
     behind = codec_named(background_codec)
     if slice_axis not in (0, 1, 2):
         raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
@@ -114,11 +110,32 @@ def plan_pack(
         raise UsageError("an exact background needs a lossless codec")
     g = source.geometry
     whole = Box.whole(g.shape)
-    choice = _choose_box(source, pipeline, roi, slice_axis, chunk, progress)
+    box = _given_box(source, roi)
+    automatic = is_auto(codec)
+    pipeline = None if automatic else fit_codec(codec, g, None)
+    survey = Survey(whole, None)
+    if box != whole or pipeline is None:
+        survey = survey_source(
+            source,
+            slice_axis,
+            box=box,
+            want_values=pipeline is None,
+            want_samples=automatic or roi == "auto",
+            progress=progress,
+        )
+    trial: Trial | None = None
+    if automatic:
+        trial = try_codecs(auto_mode(str(codec)), g, survey, slice_axis)
+        pipeline = trial.pipeline
+    elif pipeline is None:
+        pipeline = fit_codec(codec, g, survey.values or Values(0.0, 0.0, whole=False))
+    assert pipeline is not None
+    if roi == "auto" and not box_pays(pipeline, g, survey, slice_axis):
+        survey = Survey(whole, None)
     policy, fill = Background.FILL_VERIFIED, bytes(g.datatype.itemsize)
-    if choice.box != whole:
-        if choice.fill is not None:
-            fill = choice.fill
+    if survey.box != whole:
+        if survey.fill is not None:
+            fill = survey.fill
         elif background == "drop":
             policy = Background.FILL_LOSSY
         else:
@@ -128,8 +145,8 @@ def plan_pack(
         shape=g.shape,
         datatype=g.datatype,
         bits_stored=g.bits_stored,
-        roi=choice.box,
-        chunk_shape=chunk_shape(chunk, choice.box, slice_axis, pipeline),
+        roi=survey.box,
+        chunk_shape=chunk_shape(chunk, survey.box, slice_axis, pipeline),
         slice_axis=slice_axis,
         background=policy,
         fill=fill,
@@ -142,8 +159,10 @@ def plan_pack(
         source_kind=g.kind,
         source_flags=g.flags,
     )
-    stored = policy.is_stored
-    return PackPlan(geom, pipeline, behind if stored else None, {"method": choice.method})
+    provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
+    if trial is not None:
+        provenance["codec"] = trial.to_json()
+    return PackPlan(geom, pipeline, behind if policy.is_stored else None, provenance)
 
 
 def pack_source(
@@ -164,7 +183,7 @@ def pack_source(
         codec=plan.codec,
         background_codec=plan.background_codec,
         rescale=source.rescale,
-        provenance={"tool": tool, "roi": plan.roi},
+        provenance={"tool": tool, **plan.provenance},
         jobs=jobs,
         overwrite=overwrite,
     )
@@ -185,41 +204,21 @@ def pack_source(
 # -- the box ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """A box, the element that all voxels outside have (None if they differ), and a name for it."""
-
-    box: Box
-    fill: bytes | None
-    method: str
-
-
-def _choose_box(
-    source: VoxelSource,
-    pipeline: Pipeline,
-    roi: RoiMethod | Box,
-    slice_axis: int,
-    chunk: ChunkChoice,
-    progress: Progress | None,
-) -> _Choice:
-    g = source.geometry
-    whole = Box.whole(g.shape)
+def _given_box(source: VoxelSource, roi: RoiMethod | Box) -> Box | None:
+    """Return the box that `roi` means; None for the smallest box with a constant outside."""
+    whole = Box.whole(source.geometry.shape)
     match roi:
         case "full":
-            return _Choice(whole, None, "full")
+            return whole
         case "auto" | "tight":
-            tight = TightBox(g.shape, slice_axis)
-            sampled = _scan(source, slice_axis, tight.update, progress)
-            box, fill = tight.result()
-            if roi == "auto" and (box == whole or not _pays(pipeline, source, sampled, box, slice_axis)):
-                return _Choice(whole, None, "auto")
-            return _Choice(box, fill, roi)
+            return None
         case "medroi":
-            return _with_fill(source, _medroi_box(source), "medroi", slice_axis, progress)
+            return _medroi_box(source)
         case Box():
             if not whole.contains(roi):
-                raise SourceError(f"box {roi} lies outside the volume of shape {g.shape[:3]}")
-            return _with_fill(source, roi, "box", slice_axis, progress)
+                shape = source.geometry.shape[:3]
+                raise SourceError(f"box {roi} lies outside the volume of shape {shape}")
+            return roi
     raise UsageError(f"ROI {roi!r}: expected 'auto', 'full', 'tight', 'medroi' or a box")
 
 
@@ -251,100 +250,6 @@ def _medroi_box(source: VoxelSource) -> Box:
     return found
 
 
-def _scan(
-    source: VoxelSource,
-    slice_axis: int,
-    update: Callable[[int, NDArray[Any]], object],
-    progress: Progress | None,
-) -> list[tuple[int, NDArray[Any]]]:
-    """Go through all planes once; return a few of them, evenly spread."""
-    g = source.geometry
-    extent = g.shape[slice_axis]
-    total = extent * int(np.prod(g.shape[3:], dtype=np.int64))
-    picked = {total * (2 * i + 1) // (2 * _SAMPLED_SLICES) for i in range(_SAMPLED_SLICES)}
-    sampled = []
-    for number, plane in enumerate(source.planes(slice_axis)):
-        update(number % extent, plane)
-        if number in picked:
-            sampled.append((number % extent, plane))
-        if progress:
-            progress("finding the box", number + 1, total)
-    return sampled
-
-
-def _pays(
-    pipeline: Pipeline,
-    source: VoxelSource,
-    sampled: Sequence[tuple[int, NDArray[Any]]],
-    box: Box,
-    slice_axis: int,
-) -> bool:
-    """Whether the sampled slices take no more bytes cropped than whole."""
-    from mroi.codecs import ChunkSpec
-    from mroi.volume.chunks import encode_chunk
-
-    g = source.geometry
-    fast, slow = (axis for axis in range(3) if axis != slice_axis)
-    inside = (slice(box.start[slow], box.stop[slow]), slice(box.start[fast], box.stop[fast]))
-    whole_size = cropped_size = 0
-    for index, plane in sampled:
-        spans = [plane]
-        if box.start[slice_axis] <= index < box.stop[slice_axis]:
-            spans.append(plane[inside])
-        sizes = []
-        for span in spans:
-            part = np.ascontiguousarray(span[None])
-            spec = ChunkSpec(part.shape, g.datatype.sample, g.bits_stored)
-            if reason := pipeline.refuses(spec):
-                raise SourceError(f"{reason} ({g.datatype.name})")
-            sizes.append(len(encode_chunk(pipeline, part, spec, g.datatype.itemsize).payload))
-        whole_size += sizes[0]
-        cropped_size += sizes[1] if len(sizes) > 1 else 0
-    return cropped_size <= whole_size
-
-
-def _with_fill(
-    source: VoxelSource,
-    box: Box,
-    method: str,
-    slice_axis: int,
-    progress: Progress | None,
-) -> _Choice:
-    """Find out whether all voxels outside a given box are one element, bit for bit."""
-    g = source.geometry
-    if box == Box.whole(g.shape):
-        return _Choice(box, None, method)
-    outside = _Outside(box, g.shape, slice_axis, g.datatype.itemsize)
-    _scan(source, slice_axis, outside.update, progress)
-    return _Choice(box, outside.element, method)
-
-
-class _Outside:
-    """The one element that all voxels outside a box have, if they do."""
-
-    def __init__(self, box: Box, shape: Sequence[int], slice_axis: int, itemsize: int) -> None:
-        fast, slow = (axis for axis in range(3) if axis != slice_axis)
-        self._slices = range(box.start[slice_axis], box.stop[slice_axis])
-        self._ring = np.ones((shape[slow], shape[fast]), dtype=np.bool_)
-        self._ring[box.start[slow] : box.stop[slow], box.start[fast] : box.stop[fast]] = False
-        self._itemsize = itemsize
-        self._differ = False
-        self.element: bytes | None = None
-
-    def update(self, index: int, plane: NDArray[Any]) -> None:
-        """Look at one plane."""
-        if self._differ:
-            return
-        outside = plane[self._ring] if index in self._slices else plane
-        data = np.ascontiguousarray(outside).reshape(-1).view(np.uint8).reshape(-1, self._itemsize)
-        if not len(data):
-            return
-        if self.element is None:
-            self.element = data[0].tobytes()
-        if not (data == np.frombuffer(self.element, np.uint8)).all():
-            self._differ, self.element = True, None
-
-
 def chunk_shape(
     chunk: ChunkChoice, box: Box, slice_axis: int, pipeline: Pipeline
 ) -> tuple[int, int, int]:
@@ -360,6 +265,8 @@ def chunk_shape(
     if any(n < 1 for n in wanted):
         raise UsageError(f"chunks of {wanted} voxels")
     if limit is not None and wanted[slice_axis] > limit:
-        raise UsageError(f"{pipeline.codec.name} takes chunks of {limit} slice, not {wanted[slice_axis]}")
+        raise UsageError(
+            f"{pipeline.codec.name} takes chunks of {limit} slice, not {wanted[slice_axis]}"
+        )
     x, y, z = (min(n, extent) for n, extent in zip(wanted, box.shape, strict=True))
     return x, y, z

@@ -7,12 +7,14 @@ so x is fastest in memory.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,10 +38,18 @@ _CACHE_SIZE = 1 << 25
 
 
 class ChunkCache:
-    """Decoded chunks that were used last, up to a number of bytes; safe between threads."""
+    """Decoded chunks that were used last, up to a number of bytes; safe between threads.
+
+    A forked process starts with an empty one: another thread may have been changing it.
+    """
 
     def __init__(self, size: int = _CACHE_SIZE) -> None:
         self._size = size
+        self.clear()
+        _caches.add(self)
+
+    def clear(self) -> None:
+        """Forget all chunks, and the lock with them."""
         self._used = 0
         self._chunks: OrderedDict[int, NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
@@ -63,6 +73,18 @@ class ChunkCache:
             while self._used > self._size:
                 _ordinal, old = self._chunks.popitem(last=False)
                 self._used -= old.nbytes
+
+
+_caches: WeakSet[ChunkCache] = WeakSet()
+
+
+def _clear_caches() -> None:
+    for cache in _caches:
+        cache.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_clear_caches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +137,10 @@ class RegionReader:
         if 0 in shape:
             return np.empty(shape, dtype=geom.datatype.sample)
         bounds = _bounding_box(ranges)
-        block = self._empty_block(shape, bounds, ranges)
-        parts = [part for place, v in enumerate(volumes) for part in self._plan(bounds, ranges, place, v)]
+        block = self._empty_block(shape, bounds)
+        parts = [
+            part for place, v in enumerate(volumes) for part in self._plan(bounds, ranges, place, v)
+        ]
         parts.sort(key=lambda part: part.ordinal)
 
         def place(part: _Part, fetch: Callable[[], Chunk]) -> None:
@@ -175,7 +199,7 @@ class RegionReader:
             if _meets(ranges, box):
                 yield _Part(ordinal, place, box)
 
-    def _empty_block(self, shape: tuple[int, ...], bounds: Box, ranges: Ranges) -> NDArray[Any]:
+    def _empty_block(self, shape: tuple[int, ...], bounds: Box) -> NDArray[Any]:
         """Return the block to fill, with the fill value where no chunk will land."""
         geom = self.geom
         dtype = geom.datatype.sample
@@ -253,8 +277,7 @@ def _bounding_box(ranges: Ranges) -> Box:
 def _meets(ranges: Ranges, box: Box) -> bool:
     """Whether any wanted voxel lies in the box: steps may jump over it."""
     return all(
-        _first(r, lo) < _first(r, hi)
-        for r, lo, hi in zip(ranges, box.start, box.stop, strict=True)
+        _first(r, lo) < _first(r, hi) for r, lo, hi in zip(ranges, box.start, box.stop, strict=True)
     )
 
 

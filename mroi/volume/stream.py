@@ -120,7 +120,9 @@ class VolumeStream:
         event = self._next_event()
         assert isinstance(event, ChunkEvent)
         header = event.header
-        chunk = Chunk(header.ordinal, event.state, header.codec_slot, event.payload, event.size, None)
+        chunk = Chunk(
+            header.ordinal, event.state, header.codec_slot, event.payload, event.size, None
+        )
         decoded = self._decoder.decode(chunk)
         self._crcs[header.ordinal] = crc32(array_bytes(decoded))
         return header.ordinal, decoded

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,9 @@ from mroi.volume.source import VoxelSource
 from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
+
+Checked = tuple[Chunk, NDArray[Any] | None]
+"""A chunk and its voxels, None for a chunk that the file says it does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +78,22 @@ def verify_volume(
     roi_chunks = volume.geom.grid.roi_chunks
     roi_sha256 = hashlib.sha256()
 
-    def check(ordinal: int) -> tuple[Chunk, NDArray[Any] | None]:
+    def check(ordinal: int) -> Checked:
         chunk = reader.read_chunk(ordinal)
         if chunk.state is ChunkState.MISSING:
             return chunk, None
         return chunk, regions.decoder.decode(chunk)
 
-    with ThreadPoolExecutor(jobs or default_jobs(), "mroi-verify") as pool:
-        pending: deque[Any] = deque()
-        for ordinal in range(count + 1):
-            if ordinal < count:
-                pending.append(pool.submit(check, ordinal))
-            while pending and (len(pending) > 8 or ordinal == count):
-                done = ordinal - len(pending) + 1 if ordinal < count else count - len(pending)
-                try:
-                    chunk, decoded = pending.popleft().result()
-                    missing += decoded is None
-                    if decoded is not None and chunk.ordinal < roi_chunks:
-                        roi_sha256.update(array_bytes(decoded))
-                except MroiError as exc:
-                    problems.append(exc)
-                if progress:
-                    progress("verifying", done + 1, count)
+    for done, result in enumerate(_in_threads(check, count, jobs or default_jobs()), start=1):
+        if isinstance(result, MroiError):
+            problems.append(result)
+        else:
+            chunk, decoded = result
+            missing += decoded is None
+            if decoded is not None and chunk.ordinal < roi_chunks:
+                roi_sha256.update(array_bytes(decoded))
+        if progress:
+            progress("verifying", done, count)
     try:
         frames = reader.frames
     except MroiError as exc:
@@ -112,6 +109,27 @@ def verify_volume(
     if not problems:
         _check_digests(volume, roi_sha256.digest(), source_digest, digests, problems)
     return VerifyReport(count, missing, tuple(problems), tuple(digests))
+
+
+def _in_threads(
+    check: Callable[[int], Checked], count: int, jobs: int
+) -> Iterator[Checked | MroiError]:
+    """Yield the result of each check in order, or its error; a bounded number runs ahead."""
+    with ThreadPoolExecutor(jobs, "mroi-verify") as pool:
+        pending: deque[Future[Checked]] = deque()
+        for ordinal in range(count):
+            pending.append(pool.submit(check, ordinal))
+            if len(pending) > 4 * jobs:
+                yield _outcome(pending.popleft())
+        while pending:
+            yield _outcome(pending.popleft())
+
+
+def _outcome(future: Future[Checked]) -> Checked | MroiError:
+    try:
+        return future.result()
+    except MroiError as exc:
+        return exc
 
 
 def _check_digests(
@@ -195,7 +213,9 @@ def compare(volume: Volume, source: VoxelSource, progress: Progress | None = Non
     if not same_shape:
         return Comparison(0, 0, math.nan, same_geometry=False, same_metadata=False)
     different, max_error = 0, 0.0
-    pairs = zip(volume.unscaled.planes(geom.slice_axis), source.planes(geom.slice_axis), strict=True)
+    pairs = zip(
+        volume.unscaled.planes(geom.slice_axis), source.planes(geom.slice_axis), strict=True
+    )
     for done, (ours, theirs) in enumerate(pairs, start=1):
         a = np.ascontiguousarray(ours).reshape(-1).view(np.uint8)
         b = np.ascontiguousarray(theirs).reshape(-1).view(np.uint8)

@@ -9,11 +9,10 @@ import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Self
 
 from mroi.codecs import Fidelity, Pipeline
 from mroi.container import ContainerBuilder, ContainerWriter
@@ -280,9 +279,8 @@ class VolumeWriter:
     def _lost(self) -> dict[str, object]:
         loss: dict[str, object] = {}
         if self._loss is not None:
-            for name, value in (("max_error", self._loss.max_error), ("psnr", self._loss.psnr)):
-                if math.isfinite(value):
-                    loss[name] = value
+            figures = {"max_error": self._loss.max_error, "psnr": self._loss.psnr}
+            loss |= {name: value for name, value in figures.items() if math.isfinite(value)}
             loss.setdefault("max_error", None)
         if self._dropped.voxels:
             loss["background"] = self._dropped.to_json()

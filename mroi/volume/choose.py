@@ -1,0 +1,130 @@
+"""Choose codec, filters and box by trial on samples of the volume at hand.
+
+What is chosen depends on the voxels alone, never on how fast this machine is: the candidates of a
+mode have the speed that its name says, and the smallest wins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.codecs import ChunkSpec, Codec, Pipeline, Values, parse
+from mroi.errors import CodecError, SourceError, UsageError
+from mroi.geometry import Box
+from mroi.volume.chunks import encode_chunk
+from mroi.volume.source import SourceGeometry
+from mroi.volume.survey import Survey
+
+__all__ = ["AUTO_MODES", "Trial", "box_pays", "fit_codec", "is_auto", "try_codecs"]
+
+AUTO_MODES: dict[str, tuple[str, ...]] = {
+    "fast": ("zstd", "zstd:delta=true"),
+    "balanced": ("zstd:level=9", "zstd:level=9,delta=true"),
+    "small": ("zstd:level=19", "zstd:level=19,delta=true"),
+}
+"""Candidates of each mode of automatic choice: a plain installation reads all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What was chosen, and the bytes that each candidate took on the samples."""
+
+    pipeline: Pipeline
+    mode: str
+    sizes: dict[str, int]
+
+    def to_json(self) -> dict[str, object]:
+        """Return the record for the provenance."""
+        return {"choice": self.mode, "tried": dict(self.sizes)}
+
+
+def is_auto(codec: str | Codec | Pipeline) -> bool:
+    """Whether the codec is to be chosen by trial; raises `UsageError` for an unknown mode."""
+    if not isinstance(codec, str) or codec.partition(":")[0] != "auto":
+        return False
+    if auto_mode(codec) not in AUTO_MODES:
+        modes = ", ".join(f"auto:{mode}" for mode in AUTO_MODES)
+        raise UsageError(f"codec {codec!r}: expected auto, {modes}")
+    return True
+
+
+def auto_mode(codec: str) -> str:
+    """Return the mode that ``auto[:mode]`` names."""
+    return codec.partition(":")[2] or "balanced"
+
+
+def fit_codec(
+    codec: str | Codec | Pipeline, g: SourceGeometry, values: Values | None
+) -> Pipeline | None:
+    """Return the pipeline through which a codec takes the voxels of a source.
+
+    None if that needs `values`, which are not given.
+
+    Raises
+    ------
+    SourceError
+        If the codec does not take such voxels; the message says which it takes.
+    """
+    if isinstance(codec, Pipeline):
+        return codec
+    built = parse(codec) if isinstance(codec, str) else codec
+    spec = _plane_spec(g)
+    try:
+        return Pipeline.fitting(built, spec, values)
+    except CodecError as exc:
+        if values is None and g.datatype.samples == 1 and g.datatype.sample.kind in "iuf":
+            return None
+        raise SourceError(f"{exc.message} (the volume has {g.datatype.name})") from exc
+
+
+def _plane_spec(g: SourceGeometry) -> ChunkSpec:
+    samples = (g.datatype.samples,) if g.datatype.samples > 1 else ()
+    return ChunkSpec((1, *g.shape[1::-1], *samples), g.datatype.sample, g.bits_stored)
+
+
+def try_codecs(mode: str, g: SourceGeometry, survey: Survey, slice_axis: int) -> Trial:
+    """Encode the samples with every candidate of a mode; return the one with the fewest bytes."""
+    sizes: dict[str, int] = {}
+    pipelines: dict[str, Pipeline] = {}
+    for candidate in AUTO_MODES[mode]:
+        try:
+            pipeline = fit_codec(candidate, g, survey.values)
+        except SourceError:
+            continue  # it does not take this type
+        if pipeline is not None:
+            pipelines[candidate] = pipeline
+            sizes[candidate] = sample_size(pipeline, g, survey, survey.box, slice_axis)
+    best = min(sizes, key=lambda name: sizes[name])
+    return Trial(pipelines[best], mode, sizes)
+
+
+def box_pays(pipeline: Pipeline, g: SourceGeometry, survey: Survey, slice_axis: int) -> bool:
+    """Whether the samples take no more bytes cropped to the box than whole."""
+    cropped = sample_size(pipeline, g, survey, survey.box, slice_axis)
+    return cropped <= sample_size(pipeline, g, survey, Box.whole(g.shape), slice_axis)
+
+
+def sample_size(
+    pipeline: Pipeline, g: SourceGeometry, survey: Survey, box: Box, slice_axis: int
+) -> int:
+    """Return the bytes that the samples take inside a box, in chunks as thick as the codec's."""
+    thick = pipeline.codec.default_slices
+    total = 0
+    for sample in survey.samples:
+        part = sample.cropped(box, slice_axis)
+        total += sum(_sizes(pipeline, g, [part[i : i + thick] for i in range(0, len(part), thick)]))
+    return total
+
+
+def _sizes(pipeline: Pipeline, g: SourceGeometry, chunks: Sequence[NDArray[Any]]) -> list[int]:
+    sizes = []
+    for chunk in chunks:
+        spec = ChunkSpec(chunk.shape, g.datatype.sample, g.bits_stored)
+        data = np.ascontiguousarray(chunk)
+        sizes.append(len(encode_chunk(pipeline, data, spec, g.datatype.itemsize).payload))
+    return sizes

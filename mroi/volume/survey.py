@@ -1,0 +1,196 @@
+"""One pass over a source before it is packed: its tight box, its values, and a few samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.codecs import Values
+from mroi.geometry import Box
+from mroi.volume.roi import TightBox
+from mroi.volume.source import SourceGeometry, VoxelSource
+
+__all__ = ["Progress", "Sample", "Survey", "survey_source"]
+
+Progress = Callable[[str, int, int], object]
+"""Called as ``progress(step, done, total)`` with slices done, in the thread of the caller."""
+
+_RUNS = 3
+_RUN_SLICES = 8
+_RUN_SIZE = 1 << 23
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sample:
+    """A run of neighbouring slices: number of the first, and (slices, slow, fast[, samples])."""
+
+    start: int
+    planes: NDArray[Any]
+
+    def cropped(self, box: Box, slice_axis: int) -> NDArray[Any]:
+        """Return the part inside a box, which may be empty."""
+        fast, slow = (axis for axis in range(3) if axis != slice_axis)
+        lo = max(box.start[slice_axis] - self.start, 0)
+        hi = max(box.stop[slice_axis] - self.start, 0)
+        inside = self.planes[lo:hi, box.slices[slow], box.slices[fast]]
+        return np.ascontiguousarray(inside)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Survey:
+    """What one pass found.
+
+    Attributes
+    ----------
+    box : Box
+        The tight box, or the one that was given.
+    fill : bytes or None
+        The element that all voxels outside the box have; None if they differ.
+    values : Values or None
+        Of all voxels; None for types without an order, and if nobody asked.
+    samples : tuple of Sample
+        Empty if nobody asked.
+    """
+
+    box: Box
+    fill: bytes | None
+    values: Values | None = None
+    samples: tuple[Sample, ...] = ()
+
+
+def survey_source(
+    source: VoxelSource,
+    slice_axis: int,
+    *,
+    box: Box | None,
+    want_values: bool,
+    want_samples: bool,
+    progress: Progress | None = None,
+) -> Survey:
+    """Go through all planes once, with bounded memory.
+
+    Parameters
+    ----------
+    box : Box or None
+        Look at what is outside this box; without one, find the smallest with a constant outside.
+    """
+    g = source.geometry
+    extent = g.shape[slice_axis]
+    total = extent * math.prod(g.shape[3:])
+    tight = TightBox(g.shape, slice_axis)
+    outside = None if box is None else _Outside(box, g, slice_axis)
+    values = _ValueRange() if want_values and _is_ordered(g) else None
+    sampler = _Sampler(g, slice_axis, total) if want_samples else None
+    for number, plane in enumerate(source.planes(slice_axis)):
+        index = number % extent
+        if outside is not None:
+            outside.update(index, plane)
+        else:
+            tight.update(index, plane)
+        if values is not None:
+            values.update(plane)
+        if sampler is not None:
+            sampler.update(number, plane)
+        if progress:
+            progress("looking", number + 1, total)
+    if box is None:
+        box, fill = tight.result()
+    else:
+        assert outside is not None
+        fill = outside.element
+    return Survey(
+        box,
+        fill,
+        None if values is None else values.result(),
+        () if sampler is None else sampler.result(),
+    )
+
+
+def _is_ordered(g: SourceGeometry) -> bool:
+    return g.datatype.samples == 1 and g.datatype.sample.kind in "iuf"
+
+
+class _ValueRange:
+    """Range of the finite values, and whether all values are integers."""
+
+    def __init__(self) -> None:
+        self._low = math.inf
+        self._high = -math.inf
+        self._whole = True
+
+    def update(self, plane: NDArray[Any]) -> None:
+        if plane.dtype.kind == "f":
+            finite = np.isfinite(plane)
+            self._whole = self._whole and bool(
+                finite.all() and (np.rint(plane) == plane).all() and not _has_negative_zero(plane)
+            )
+            plane = plane[finite]
+        if plane.size:
+            self._low = min(self._low, plane.min().item())
+            self._high = max(self._high, plane.max().item())
+
+    def result(self) -> Values | None:
+        if self._low > self._high:  # nothing is finite
+            return None
+        return Values(self._low, self._high, self._whole)
+
+
+def _has_negative_zero(plane: NDArray[Any]) -> bool:
+    return bool((np.signbit(plane) & (plane == 0)).any())
+
+
+class _Outside:
+    """The one element that all voxels outside a box have, if they do."""
+
+    def __init__(self, box: Box, g: SourceGeometry, slice_axis: int) -> None:
+        fast, slow = (axis for axis in range(3) if axis != slice_axis)
+        self._slices = range(box.start[slice_axis], box.stop[slice_axis])
+        self._ring = np.ones((g.shape[slow], g.shape[fast]), dtype=np.bool_)
+        self._ring[box.slices[slow], box.slices[fast]] = False
+        self._itemsize = g.datatype.itemsize
+        self._differ = False
+        self.element: bytes | None = None
+
+    def update(self, index: int, plane: NDArray[Any]) -> None:
+        if self._differ:
+            return
+        outside = plane[self._ring] if index in self._slices else plane
+        data = np.ascontiguousarray(outside).reshape(-1).view(np.uint8).reshape(-1, self._itemsize)
+        if not len(data):
+            return
+        if self.element is None:
+            self.element = data[0].tobytes()
+        if not (data == np.frombuffer(self.element, np.uint8)).all():
+            self._differ, self.element = True, None
+
+
+class _Sampler:
+    """Keeps runs of neighbouring slices, evenly spread over the volume."""
+
+    def __init__(self, g: SourceGeometry, slice_axis: int, total: int) -> None:
+        plane_size = math.prod(g.shape[:3]) // g.shape[slice_axis] * g.datatype.itemsize
+        length = min(max(_RUN_SIZE // max(plane_size, 1), 1), _RUN_SLICES, g.shape[slice_axis])
+        self._runs: list[tuple[range, list[NDArray[Any]]]] = []
+        extent = g.shape[slice_axis]
+        for i in range(_RUNS):
+            middle = total * (2 * i + 1) // (2 * _RUNS)
+            volume, k = divmod(middle, extent)
+            first = volume * extent + min(max(k - length // 2, 0), extent - length)
+            if not self._runs or first >= self._runs[-1][0].stop:
+                self._runs.append((range(first, first + length), []))
+        self._extent = extent
+
+    def update(self, number: int, plane: NDArray[Any]) -> None:
+        for run, planes in self._runs:
+            if number in run:
+                planes.append(plane)
+
+    def result(self) -> tuple[Sample, ...]:
+        return tuple(
+            Sample(run.start % self._extent, np.stack(planes)) for run, planes in self._runs
+        )
