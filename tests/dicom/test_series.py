@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import warnings
+from pathlib import Path
 
 import dicom_phantoms as phantoms
 import numpy as np
@@ -256,6 +258,32 @@ def test_compressed_colours_become_rgb(tmp_path):
     after = pydicom.dcmread(out)
     assert after.PhotometricInterpretation == "RGB"
     assert np.array_equal(after.pixel_array, plane)
+
+
+def test_every_readable_file_that_pydicom_ships_has_its_pixels():
+    """Same pixels as pydicom reads, and heads that can be listed, cleaned and filled again."""
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    count = 0
+    for path in sorted(folder.glob("*.dcm")):
+        try:
+            series = read_series(path, all_bits=True)
+            planes = dict(series.planes())
+        except SourceError:
+            continue
+        (head,) = series.heads()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            expected = pydicom.dcmread(path).pixel_array
+        found = np.stack([planes[number] for number in head.slices])
+        assert np.array_equal(found.reshape(expected.shape), expected), path.name
+        find_identifiers(head.part10)
+        cleaned = clean_head(head.part10, b"salt")
+        again = phantoms.reread(build_instance(cleaned, list(found)))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert np.array_equal(again.pixel_array, expected), path.name
+        count += 1
+    assert count > 30
 
 
 def test_codestream_larger_than_its_header_is_refused(tmp_path):

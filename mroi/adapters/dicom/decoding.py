@@ -7,7 +7,7 @@ module is such a plug-in for pydicom: `is_available`, `DECODER_DEPENDENCIES` and
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -104,14 +104,12 @@ def decode_frame(src: bytes, runner: Any) -> bytearray:
         image = imagecodecs.jpeg2k_decode(src)
     elif uid in _JPEG_LS:
         image = imagecodecs.jpegls_decode(src)
-    elif uid in _JPEG_LOSSLESS:
-        image = (
-            imagecodecs.ljpeg_decode(src)
-            if runner.samples_per_pixel == 1
-            else imagecodecs.jpeg_decode(src)
-        )
+    elif uid in _JPEG_LOSSLESS and runner.samples_per_pixel == 1:
+        image = imagecodecs.ljpeg_decode(src)
     else:
-        image = imagecodecs.jpeg_decode(src)
+        # Without Adobe's marker a decoder takes three components for YCbCr; the header knows.
+        as_is = runner.photometric_interpretation == "RGB" and not _has_adobe_marker(src)
+        image = imagecodecs.jpeg8_decode(src, colorspace="RGB" if as_is else None)
     if image.ndim == 3:
         runner.set_option("planar_configuration", 0)
         if uid in _JPEG or uid in _JPEG_2000:
@@ -119,6 +117,19 @@ def decode_frame(src: bytes, runner: Any) -> bytearray:
     bits = image.dtype.itemsize * 8
     runner.set_option("bits_allocated", bits)
     return bytearray(np.ascontiguousarray(image, image.dtype.newbyteorder("<")).data.cast("B"))
+
+
+def _has_adobe_marker(src: bytes) -> bool:
+    return any(marker == 0xEE and src[at + 4 : at + 9] == b"Adobe" for marker, at in _markers(src))
+
+
+def _markers(src: bytes) -> Iterator[tuple[int, int]]:
+    """Yield the markers of a JPEG or JPEG-LS codestream and their offsets, up to its frame."""
+    offset = 2
+    while offset + 9 <= len(src) and src[offset] == 0xFF:
+        yield src[offset + 1], offset
+        length = int.from_bytes(src[offset + 2 : offset + 4], "big")
+        offset += 1 if src[offset + 1] == 0xFF else 2 + length
 
 
 def _size(src: bytes) -> tuple[int, int] | None:
@@ -130,11 +141,8 @@ def _size(src: bytes) -> tuple[int, int] | None:
             return None
         x1, y1, x0, y0 = struct.unpack(">4I", fields)
         return x1 - x0, y1 - y0
-    offset = 2
-    while offset + 9 <= len(src) and src[offset] == 0xFF:
-        marker = src[offset + 1]
+    for marker, offset in _markers(src):
         if marker in {0xC0, 0xC1, 0xC2, 0xC3, 0xF7}:
             rows, columns = struct.unpack_from(">2H", src, offset + 5)
             return columns, rows
-        offset += 1 if marker == 0xFF else 2 + int.from_bytes(src[offset + 2 : offset + 4], "big")
     return None

@@ -282,14 +282,15 @@ def join_tiles(tiles: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
 
 
 def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]) -> bytes:
-    """Return the file in Explicit VR Little Endian."""
+    """Return the file, written anew."""
     import pydicom
 
     if element is not None:
         end = struct.pack("<HHI", _DELIMITER >> 16, _DELIMITER & 0xFFFF, 0)
         part10 = part10[: element.start] + end + part10[element.start :]
     dataset = pydicom.dcmread(io.BytesIO(part10))
-    value = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    order = byte_order(dataset)
+    value = pixels.astype(pixels.dtype.newbyteorder(order), copy=False).tobytes()
     keyword = {"f4": "FloatPixelData", "f8": "DoubleFloatPixelData"}.get(
         pixels.dtype.str[1:], "PixelData"
     )
@@ -306,17 +307,18 @@ def parse_head(part10: bytes) -> tuple[Any, PixelElement | None]:
 
 
 def build_head(dataset: Any, *, decoded: bool) -> bytes:
-    """Return a dataset as a file in Explicit VR Little Endian.
+    """Return a dataset as a file, in its own transfer syntax if that leaves pixels as they are.
 
     Parameters
     ----------
     dataset : pydicom.dataset.FileDataset
         Changed.
     decoded : bool
-        The source was compressed, and its colours are decoded to RGB.
+        The source was compressed: the file is in Explicit VR Little Endian, colours are RGB.
     """
     from pydicom.uid import ExplicitVRLittleEndian
 
+    implicit, little = dataset.original_encoding
     for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths"):
         if keyword in dataset:
             delattr(dataset, keyword)
@@ -324,9 +326,11 @@ def build_head(dataset: Any, *, decoded: bool) -> bytes:
         dataset.PlanarConfiguration = 0
         if decoded:
             dataset.PhotometricInterpretation = "RGB"
-    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    if decoded:
+        implicit, little = False, True
+        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()
-    dataset.save_as(buffer, implicit_vr=False, little_endian=True)
+    dataset.save_as(buffer, implicit_vr=implicit, little_endian=little)
     return buffer.getvalue()
 
 

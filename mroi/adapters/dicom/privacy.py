@@ -136,7 +136,7 @@ def clean_head(part10: bytes, salt: bytes) -> bytes:
     Returns
     -------
     bytes
-        A head in Explicit VR Little Endian. A file built from it is not the source any more.
+        A head; a file built from it is not the source any more.
 
     Raises
     ------
