@@ -159,6 +159,7 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
     header, payload = _next(frames, prefix)
     roi_record: bytes | None = None
     if header.type == b"rOIB":
+        _expect(header, b"rOIB")
         roi_record, roi_offset = payload, header.offset + FRAME_HEADER_SIZE
         header, payload = _next(frames, prefix)
     else:

@@ -156,7 +156,7 @@ class ContainerWriter:
 def _write_whole(file: BinaryIO, data: bytes) -> None:
     view = memoryview(data)
     while view:  # raw files may take a part
-        written = file.write(view)
+        written = cast("int | None", file.write(view))
         if written is None:
             if isinstance(file, io.RawIOBase):
                 raise BlockingIOError(errno.EAGAIN, "the sink does not wait until it can take more")

@@ -26,7 +26,6 @@ __all__ = [
 
 _DIGEST = struct.Struct("<BB6s32s")
 _MAX_RATIO = 200
-_RATIO_FLOOR = 1 << 20
 
 
 class DigestScope(IntEnum):
@@ -95,7 +94,9 @@ def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
     size = frame.content_size
     if size == zstandard.CONTENTSIZE_UNKNOWN or frame.dict_id:
         raise FormatError("metadata frame without content size", "FRM-11", offset)
-    if size > limits.metadata_size or size > max(_RATIO_FLOOR, len(data) * _MAX_RATIO):
+    # What could be stored as it is may be compressed however well: headers end in long zeros.
+    likely = max(limits.metadata_stored, len(data) * _MAX_RATIO)
+    if size > min(limits.metadata_size, likely):
         raise LimitError(f"metadata inflates to {size:,} bytes", "LIM-1", offset)
     try:
         content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mroi.codecs import Codec, Pipeline
-from mroi.errors import SourceError
+from mroi.errors import SourceError, UsageError
+from mroi.format.datatypes import Datatype
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
 from mroi.volume.chunks import codec_named
 from mroi.volume.pack import BackgroundChoice, ChunkChoice, chunk_shape
-from mroi.volume.source import array_datatype
+from mroi.volume.source import array_datatype, check_affine
 from mroi.volume.write import VolumeWriter
 
 __all__ = ["create_volume"]
@@ -59,7 +60,7 @@ def create_volume(
         A stored value v means ``slope * v + inter``.
     roi : Box, optional
         Region of interest; the whole volume by default.
-    fill : scalar, optional
+    fill : scalar, or sequence of samples for RGB, optional
         What all voxels outside the box are. A slice in which one differs is refused.
     background : {"exact", "drop"}
         Without `fill`: keep the voxels outside the box bit for bit, or replace them by zero.
@@ -87,9 +88,11 @@ def create_volume(
     if not 1 <= len(extents) <= 7 or not all(n > 0 for n in extents):
         raise SourceError(f"shape {extents}: expected 1 to 7 positive extents")
     datatype = array_datatype(np.dtype(dtype))
-    matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
-    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise SourceError("the affine is no finite 4 x 4 matrix")
+    matrix = check_affine(affine)
+    if slice_axis not in (0, 1, 2):
+        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
+    if background not in ("exact", "drop"):
+        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
     pipeline = codec_named(codec)
     full = extents + (1,) * (3 - len(extents))
     box = roi if roi is not None else Box.whole(full)
@@ -101,7 +104,7 @@ def create_volume(
         policy = Background.FILL_VERIFIED
     elif fill is not None:
         policy = Background.FILL_VERIFIED
-        element = np.asarray(fill).astype(datatype.element).tobytes()
+        element = _element(fill, datatype)
     elif background == "drop":
         policy = Background.FILL_LOSSY
     distances = tuple(spacing) if spacing is not None else spacing_of(matrix)
@@ -130,3 +133,16 @@ def create_volume(
         jobs=jobs,
         overwrite=overwrite,
     )
+
+
+def _element(fill: Any, datatype: Datatype) -> bytes:
+    """Return one element of the value `fill`, which the type must be able to hold."""
+    value = fill if datatype.samples == 1 else tuple(fill)
+    try:
+        element = np.array(value, dtype=datatype.element)
+    except (OverflowError, TypeError, ValueError) as exc:
+        raise UsageError(f"fill {fill!r} is no {datatype.name}: {exc}") from exc
+    same = element.tolist() == value or (value != value and element != element)  # noqa: PLR0124
+    if element.shape or not same:
+        raise UsageError(f"fill {fill!r} is no {datatype.name}")
+    return element.tobytes()

@@ -11,7 +11,6 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import pairwise
 from itertools import chain
 from typing import Any, BinaryIO, Self
 

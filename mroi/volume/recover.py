@@ -17,11 +17,10 @@ from mroi.container import (
 )
 from mroi.container.builder import Metadata
 from mroi.errors import CodecUnavailableError, FormatError, MroiError
-from mroi.format.checksum import array_bytes, crc32
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
-from mroi.volume.chunks import ChunkDecoder
+from mroi.volume.chunks import ChunkDecoder, decoded_crc
 from mroi.volume.model import open_volume
 from mroi.volume.pack import Progress
 from mroi.volume.verify import verify_volume
@@ -116,9 +115,7 @@ def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
     if chunk.state is ChunkState.MISSING:
         raise FormatError(f"chunk {chunk.ordinal} was missing before", "CHK-10")
     decoded = decoder.decode(chunk)
-    if chunk.decoded_crc is not None:
-        return chunk.decoded_crc
-    return crc32(array_bytes(decoded))
+    return decoded_crc(chunk, decoded) if chunk.decoded_crc is None else chunk.decoded_crc
 
 
 def _write(writer: ContainerWriter, found: Salvaged, ordinal: int, crc: int | None) -> None:

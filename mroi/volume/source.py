@@ -15,7 +15,15 @@ from mroi.format.datatypes import Datatype, datatype_of
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.geometry import spacing_of
 
-__all__ = ["ArraySource", "SourceGeometry", "VoxelSource"]
+__all__ = [
+    "ArraySource",
+    "SourceGeometry",
+    "VoxelSource",
+    "array_datatype",
+    "check_affine",
+    "find_datatype",
+    "to_samples",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +118,7 @@ class ArraySource:
         datatype = array_datatype(data.dtype)
         if not 1 <= data.ndim <= 7:
             raise SourceError(f"an array of {data.ndim} axes: 1 to 7 can be packed")
-        matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise SourceError("the affine is no finite 4 x 4 matrix")
+        matrix = check_affine(affine)
         self._array = data.reshape(data.shape + (1,) * (3 - data.ndim))
         self._datatype = datatype
         shape = self._array.shape
@@ -146,20 +152,26 @@ class ArraySource:
 
 def array_datatype(dtype: np.dtype[Any]) -> Datatype:
     """Return the type that holds elements of `dtype`, in any byte order."""
-    if dtype == np.bool_:
-        dtype = np.dtype("u1")
-    if dtype.names and all(dtype[name] == np.uint8 for name in dtype.names):
-        found = datatype_of(np.dtype("u1"), len(dtype.names))
-    elif dtype.kind in "fc" and dtype.itemsize in (16, 32) and dtype.itemsize == _long_size(dtype):
-        found = datatype_of(np.dtype(f"V{dtype.itemsize}"))
-    else:
-        found = datatype_of(dtype)
+    found = find_datatype(dtype)
     if found is None:
         raise SourceError(
             f"elements of {dtype} cannot be packed; integers and floats of 1 to 8 bytes (not "
-            "float16), complex numbers, RGB and RGBA can"
+            "float16), complex numbers, structures of R, G, B (and A) can"
         )
     return found
+
+
+def find_datatype(dtype: np.dtype[Any]) -> Datatype | None:
+    """Return the type that holds elements of `dtype`, in any byte order, or None."""
+    if dtype == np.bool_:
+        return datatype_of(np.dtype("u1"))
+    if dtype.names:
+        is_color = "".join(dtype.names).upper() in ("RGB", "RGBA")
+        is_bytes = all(dtype[name] == np.uint8 for name in dtype.names)
+        return datatype_of(np.dtype("u1"), len(dtype.names)) if is_color and is_bytes else None
+    if dtype.kind in "fc" and dtype.itemsize in (16, 32) and dtype.itemsize == _long_size(dtype):
+        return datatype_of(np.dtype(f"V{dtype.itemsize}"))
+    return datatype_of(dtype)
 
 
 def _long_size(dtype: np.dtype[Any]) -> int:
@@ -169,7 +181,24 @@ def _long_size(dtype: np.dtype[Any]) -> int:
 def to_samples(plane: NDArray[Any], datatype: Datatype) -> NDArray[Any]:
     """Return a plane of elements as C-contiguous little-endian samples."""
     if datatype.samples > 1:
-        return np.ascontiguousarray(plane).view(np.uint8).reshape(*plane.shape, datatype.samples)
+        if plane.dtype == datatype.element:
+            flat = np.ascontiguousarray(plane).view(np.uint8)
+            return flat.reshape(*plane.shape, datatype.samples)
+        # Fields may be apart, or in another order in memory.
+        return np.stack([plane[name] for name in plane.dtype.names or ()], axis=-1)
     if datatype.sample.kind == "V":
-        return np.ascontiguousarray(plane).view(datatype.sample)
+        little = plane.astype(plane.dtype.newbyteorder("<"), copy=False)
+        return np.ascontiguousarray(little).view(datatype.sample)
     return np.ascontiguousarray(plane.astype(datatype.sample, copy=False))
+
+
+def check_affine(affine: ArrayLike | None) -> NDArray[np.float64]:
+    """Return an affine that a caller gave as an array of its own; the identity for None."""
+    if affine is None:
+        return np.eye(4)
+    matrix = np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise SourceError("the affine is no finite 4 x 4 matrix")
+    if matrix[3].tolist() != [0, 0, 0, 1]:
+        raise SourceError(f"the last row of the affine is {matrix[3].tolist()}, not 0, 0, 0, 1")
+    return matrix

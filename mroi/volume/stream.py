@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -17,12 +18,11 @@ from mroi.container import (
     EndEvent,
     HeadEvent,
 )
-from mroi.errors import ChecksumError, FormatError, TruncatedError
-from mroi.format.checksum import array_bytes, crc32
+from mroi.errors import ChecksumError, FormatError, TruncatedError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
-from mroi.volume.chunks import ChunkDecoder
+from mroi.volume.chunks import ChunkDecoder, decoded_crc
 
 __all__ = ["StreamedSlice", "VolumeStream", "open_stream"]
 
@@ -66,7 +66,8 @@ class VolumeStream:
     """
 
     def __init__(self, file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> None:
-        self._file = file
+        # read1 gives what has arrived; read would wait for the next slices to fill its buffer.
+        self._receive: Callable[[int], bytes | None] = getattr(file, "read1", file.read)
         self._parser = ContainerParser(limits=limits)
         event = self._next_event()
         assert isinstance(event, HeadEvent)
@@ -77,7 +78,6 @@ class VolumeStream:
         self.affine = crop_affine(self.geom.affine, self.box.start)
         self._decoder = ChunkDecoder(self.geom, head.codecs)
         self._crcs = np.zeros(head.chunk_count, dtype=np.uint32)
-        self._rescale = head.rescale
 
     def __iter__(self) -> Iterator[StreamedSlice]:
         """Yield the slices in order, for each volume of 4-D data in turn.
@@ -124,7 +124,7 @@ class VolumeStream:
             header.ordinal, event.state, header.codec_slot, event.payload, event.size, None
         )
         decoded = self._decoder.decode(chunk)
-        self._crcs[header.ordinal] = crc32(array_bytes(decoded))
+        self._crcs[header.ordinal] = decoded_crc(chunk, decoded)
         return header.ordinal, decoded
 
     def _receive_end(self) -> None:
@@ -174,10 +174,12 @@ class VolumeStream:
     def _next_event(self) -> HeadEvent | ChunkEvent | EndEvent:
         while (event := self._parser.next_event()) is NEED_DATA:
             try:
-                data = self._file.read(min(self._parser.wanted, _READ_SIZE))
+                data = self._receive(min(self._parser.wanted, _READ_SIZE))
             except ValueError as exc:  # a file object that was closed meanwhile
                 raise TruncatedError(f"the stream was closed: {exc}", "STR-1") from exc
-            self._parser.receive_data(data or b"")
+            if data is None:
+                raise BlockingIOError(errno.EAGAIN, "the stream does not wait for bytes to come")
+            self._parser.receive_data(data)
         if not isinstance(event, HeadEvent | ChunkEvent | EndEvent):
             raise FormatError("unexpected event", "STR-1")
         return event
@@ -190,5 +192,12 @@ def open_stream(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> VolumeStr
     ----------
     file : binary file
         Anything with ``read``; it need not be able to seek.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are not the head of a file.
     """
+    if not hasattr(file, "read"):
+        raise UsageError(f"cannot stream from {type(file).__name__}: give an open binary file")
     return VolumeStream(file, limits=limits)

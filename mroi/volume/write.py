@@ -24,6 +24,7 @@ from mroi.format.geom import Background, Geom
 from mroi.format.metadata import Digest, DigestScope, build_digest
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
+from mroi.volume.source import find_datatype, to_samples
 
 __all__ = ["VolumeWriter", "default_jobs"]
 
@@ -95,6 +96,7 @@ class VolumeWriter:
         self._roi_planes: list[NDArray[Any]] = []
         self._background: list[NDArray[Any]] = []
         self._masks: dict[bool, NDArray[np.bool_]] = {}
+        self._is_closed = False
         self._written = 0  # slices taken
         self._next_roi = 0
         self._next_background = 0
@@ -122,14 +124,28 @@ class VolumeWriter:
         Parameters
         ----------
         image : (n, m) ndarray, or (n, m, samples) for RGB and RGBA
-            The two in-plane axes in ascending order, like ``volume[:, :, k]``; stored values.
+            The two in-plane axes in ascending order, like ``volume[:, :, k]``; stored values. RGB
+            may also be structures of R, G, B, as reading gives them.
+
+        Raises
+        ------
+        UsageError
+            If shape or type are not those of a slice, or all slices were taken.
+        SourceError
+            If a voxel outside the box differs from the fill value.
         """
         image = np.asarray(image)
+        if image.dtype.names and find_datatype(image.dtype) == self.geom.datatype:
+            image = to_samples(image, self.geom.datatype)
+        if image.ndim < 2:
+            raise UsageError(f"slice of shape {image.shape}: it needs two axes")
         self.write_plane(np.swapaxes(image, 0, 1))
 
     def write_plane(self, plane: NDArray[Any]) -> None:
         """Take the next slice in scan order: (slow, fast[, samples])."""
         geom, grid = self.geom, self._grid
+        if self._is_closed:
+            raise UsageError("the writer is closed")
         if self._written == geom.slice_count:
             raise UsageError(f"the volume has {geom.slice_count} slices, this is one more")
         _axis, slow, fast = grid.axes
@@ -138,11 +154,11 @@ class VolumeWriter:
         if plane.shape != expected:
             raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
         plane = _stored(plane, geom)
-        if self._sha256 is not None:
-            self._sha256.update(array_bytes(plane))
         k = self._written % geom.shape[geom.slice_axis]
         if grid.roi.shape != geom.shape[:3]:
             self._take_background(plane, k)
+        if self._sha256 is not None:
+            self._sha256.update(array_bytes(plane))
         lo, hi = grid.roi.start[geom.slice_axis], grid.roi.stop[geom.slice_axis]
         if lo <= k < hi:
             inside = tuple(slice(grid.roi.start[a], grid.roi.stop[a]) for a in (slow, fast))
@@ -251,6 +267,8 @@ class VolumeWriter:
 
     def finish(self) -> None:
         """Write what is left, the metadata and the index; a path appears under its name."""
+        if self._is_closed:
+            raise UsageError("the writer is closed")
         if self._written != self.geom.slice_count:
             raise UsageError(f"{self._written} of {self.geom.slice_count} slices were written")
         while self._pending:
@@ -294,6 +312,7 @@ class VolumeWriter:
         self._writer.abort()
 
     def _release(self) -> None:
+        self._is_closed = True
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._pending.clear()
         if self._spool is not None:
@@ -356,12 +375,12 @@ def _all_equal(values: NDArray[Any], element: bytes) -> bool:
 
 def _stored(plane: NDArray[Any], geom: Geom) -> NDArray[Any]:
     """Return a plane as C-contiguous little-endian stored values, without rounding any."""
-    wanted = geom.datatype.sample
-    if plane.dtype == wanted:
+    wanted = geom.datatype
+    if plane.dtype == wanted.sample:
         return np.ascontiguousarray(plane)
-    if plane.dtype.newbyteorder("<") == wanted:
-        return np.ascontiguousarray(plane.astype(wanted))
-    raise UsageError(f"slice of {plane.dtype}, the volume has {wanted}; convert it first")
+    if wanted.samples == 1 and find_datatype(plane.dtype) == wanted:
+        return to_samples(plane, wanted)
+    raise UsageError(f"slice of {plane.dtype}, the volume has {wanted.name}; convert it first")
 
 
 def _refuse_early(codec: Pipeline, background_codec: Pipeline | None, geom: Geom) -> None:
