@@ -5,7 +5,7 @@ python3 tools/dev.py demo [FILE]    pack, look at, restore and prove a volume (y
 python3 tools/dev.py test           everything that CI checks
 python3 tools/dev.py check          the same without the tests: lint, types, layers, specification
 python3 tools/dev.py fuzz SECONDS   so long with each target in fuzz/
-python3 tools/dev.py bench          the measurements in benchmarks/
+python3 tools/dev.py bench [NAME]   a measurement of benchmarks/, with its own arguments after it
 
 Each command first makes the virtual environment .venv, or brings it up to date if pyproject.toml
 has changed. That needs a network; the rest does not.
@@ -48,17 +48,18 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in ("test", "check", "bench"):
+    for name in ("test", "check"):
         commands.add_parser(name)
     commands.add_parser("demo").add_argument("file", nargs="?", type=Path)
     commands.add_parser("fuzz").add_argument("seconds", type=int)
+    commands.add_parser("bench").add_argument("arguments", nargs=argparse.REMAINDER)
     args = parser.parse_args()
     if args.command == "demo":
         return demo(args.file)
     if args.command == "fuzz":
         return fuzz(args.seconds)
     if args.command == "bench":
-        return bench()
+        return bench(args.arguments)
     set_up("dev")
     return run_all([*checks(), *tests()] if args.command == "test" else checks())
 
@@ -163,11 +164,13 @@ def fuzz(seconds: int) -> int:
     return run_all(steps)
 
 
-def bench() -> int:
-    """Run the measurements."""
+def bench(arguments: Sequence[str]) -> int:
+    """Run the measurement that the first argument names; by default, NIfTI on the demo's volume."""
     set_up("dev", "bench")
-    paths = sorted((ROOT / "benchmarks").glob("bench_*.py"))
-    return run_all([Step(path.stem, [PYTHON, path]) for path in paths])
+    if not arguments:
+        arguments = ["nifti", str(template().parent)]
+    name, *options = arguments
+    return run_all([Step(name, [PYTHON, ROOT / "benchmarks" / f"{name}.py", *options])])
 
 
 # -- the main job ------------------------------------------------------------------------------
@@ -176,9 +179,9 @@ def bench() -> int:
 def demo(source: Path | None) -> int:
     """Pack, look at, restore and prove one volume, with the commands a user would type."""
     set_up("dev")
-    DEMO.mkdir(exist_ok=True)
     source = template() if source is None else source.resolve()
     name = source.name.removesuffix(".gz").rpartition(".")[0] or source.name
+    DEMO.mkdir(exist_ok=True)
     ending = "img" if source.name.removesuffix(".gz").endswith((".hdr", ".img")) else "nii"
     packed, restored = DEMO / f"{name}.mroi", DEMO / f"{name}.restored.{ending}"
     sheet, plane = DEMO / f"{name}.png", DEMO / f"{name}.slice.png"
@@ -218,6 +221,7 @@ def template() -> Path:
     find = "import nilearn, pathlib; print(pathlib.Path(nilearn.__file__).parent / 'datasets/data')"
     found = subprocess.run([PYTHON, "-c", find], check=True, capture_output=True, text=True)
     folder = Path(found.stdout.strip())
+    DEMO.mkdir(exist_ok=True)
     copy = DEMO / "mni152_t1.nii.gz"
     shutil.copyfile(folder / "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz", copy)
     return copy
