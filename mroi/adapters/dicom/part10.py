@@ -249,6 +249,8 @@ def _assembled(dataset: Any, frames: Sequence[NDArray[Any]], name: str) -> NDArr
     rows, columns = int(dataset.Rows), int(dataset.Columns)
     count = int(dataset.get("NumberOfFrames", 1) or 1)
     pixels = np.stack([*frames])
+    if pixels.dtype.fields:  # colours as structures of R, G and B
+        pixels = pixels.view(np.uint8).reshape(*pixels.shape, -1)
     if count == 1 and len(frames) > 1:
         pixels = join_tiles(pixels, rows, columns)[np.newaxis]
     bits = int(dataset.BitsAllocated)

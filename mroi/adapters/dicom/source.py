@@ -1,0 +1,142 @@
+"""A DICOM series as something that can be packed, and what it needs to come back."""
+
+from __future__ import annotations
+
+import math
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.adapters.dicom.headers import is_turned_by_dcm2niix
+from mroi.adapters.dicom.part10 import Head, build_heads, parse_head, parse_heads, refusing
+from mroi.adapters.dicom.privacy import clean_head
+from mroi.adapters.dicom.series import DicomSeries
+from mroi.adapters.dicom.writer import write_series
+from mroi.container.builder import Metadata
+from mroi.errors import SourceError
+from mroi.format.datatypes import datatype_of
+from mroi.format.geom import SourceKind
+from mroi.format.metadata import deflate_payload
+from mroi.volume.model import Volume
+from mroi.volume.source import SourceGeometry
+
+__all__ = ["DicomSource", "HeadPolicy", "is_turned", "read_heads", "restore_series"]
+
+HeadPolicy = Literal["keep", "clean", "strip"]
+"""What becomes of all attributes but the pixels: kept, without what identifies, or left out."""
+
+_SCANNER = 1
+_MM, _SECONDS = 2, 8
+
+
+class DicomSource:
+    """A `VoxelSource` of a series; slices are those of the series, so its slice axis is 2.
+
+    Parameters
+    ----------
+    series : DicomSeries
+        As `read_series` found it.
+    metadata : str
+        See `HeadPolicy`. With ``"clean"`` or ``"strip"`` the source cannot be restored as it was.
+    """
+
+    def __init__(self, series: DicomSeries, metadata: HeadPolicy = "keep") -> None:
+        datatype = datatype_of(series.dtype, series.samples)
+        if datatype is None:
+            raise SourceError(f"{series.samples} samples of {series.dtype} cannot be packed")
+        self.series = series
+        self._policy = metadata
+        slope, inter = series.uniform_rescale or (1.0, 0.0)
+        paths = [instance.path for instance in series.instances]
+        self.name = str(paths[0] if len(paths) == 1 else paths[0].parent)
+        self.stored_size = sum(path.stat().st_size for path in paths)
+        self.warnings: Sequence[str] = series.warnings
+        self.rescale: bytes | None = None
+        if series.uniform_rescale is None:
+            self.rescale = series.rescale.astype("<f8").tobytes()
+        volumes = len(series.shape) - 3
+        self.geometry = SourceGeometry(
+            ndim=len(series.shape),
+            shape=series.shape,
+            datatype=datatype,
+            affine=series.affine,
+            spacing=(*series.spacing, *[0.0] * volumes),
+            bits_stored=series.bits_stored,
+            slope=slope,
+            inter=inter,
+            xform_code=_SCANNER if series.has_position else 0,
+            xyzt_units=_MM + _SECONDS * volumes,
+            kind=SourceKind.DICOM,
+        )
+
+    def planes(self, axis: int) -> Iterator[NDArray[Any]]:
+        """Yield the slices; see `VoxelSource`. Raises `SourceError` unless `axis` is 2."""
+        if axis != 2:
+            raise SourceError("DICOM is packed slice by slice: the slice axis has to be z")
+        for _, plane in self.series.planes():
+            yield plane
+
+    def metadata(self) -> list[Metadata]:
+        """Return the frames that give the source back."""
+        frames = []
+        series = self.series
+        if self._policy != "strip":
+            salt = secrets.token_bytes(16)
+            heads = list(series.heads())
+            if self._policy == "clean":
+                heads = [Head(h.slices, clean_head(h.part10, salt)) for h in heads]
+            frames.append(Metadata(b"dCMh", deflate_payload(build_heads(heads)), flags=1))
+        if series.positions is not None and not _is_regular(series):
+            volumes = series.plane_count // len(series.positions)
+            positions = np.tile(series.positions, (volumes, 1)).astype("<f8")
+            frames.append(Metadata(b"sLPo", positions.tobytes()))
+        return frames
+
+
+def _is_regular(series: DicomSeries) -> bool:
+    """Whether the affine says where slices are, to a hundredth of their distance."""
+    assert series.positions is not None
+    steps = np.arange(len(series.positions))[:, np.newaxis] * series.affine[:3, 2]
+    apart = series.positions * [-1, -1, 1] - steps - series.affine[:3, 3]
+    return bool(np.linalg.norm(apart, axis=1).max() <= series.spacing[2] / 100)
+
+
+def restore_series(volume: Volume, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write the series that a volume was packed from; see `write_series`.
+
+    Raises
+    ------
+    SourceError
+        If the file does not hold the attributes of a series, or the folder exists.
+    FormatError
+        If what it holds is damaged.
+    """
+    return write_series(folder, read_heads(volume), enumerate(volume.unscaled.planes()))
+
+
+def read_heads(volume: Volume) -> list[Head]:
+    """Return the instances, without their pixels, that a volume was packed from.
+
+    Raises
+    ------
+    SourceError
+        If the file does not hold them.
+    FormatError
+        If they are damaged.
+    """
+    payload = volume.reader.find_metadata(b"dCMh")
+    if payload is None:
+        raise SourceError("the file does not hold the attributes of a DICOM series")
+    return parse_heads(payload, math.prod(volume.geom.shape[2:]))
+
+
+def is_turned(head: Head, shape: Sequence[int]) -> bool:
+    """Whether dcm2niix turns a volume, from one of its heads; see `to_dcm2niix_orientation`."""
+    with refusing("head"):
+        dataset, _ = parse_head(head.part10)
+        return len(shape) == 3 and shape[2] > 1 and is_turned_by_dcm2niix(dataset)
