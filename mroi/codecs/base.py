@@ -106,6 +106,15 @@ class Codec(ABC):
         return Fidelity.LOSSLESS
 
     @property
+    def loss_is_relative(self) -> bool:
+        """Whether the loss depends on how much of its type's range a chunk uses.
+
+        `Pipeline.fitting` then puts a window before the codec, so that a setting means the same
+        for all volumes.
+        """
+        return False
+
+    @property
     def deterministic(self) -> bool:
         """Whether decoding gives the same bits on every machine."""
         return True

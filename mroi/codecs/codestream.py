@@ -17,8 +17,9 @@ from mroi.errors import DecodeError
 
 __all__ = ["check", "fit"]
 
-_SOC, _SOT, _SOD, _EOC = 0xFF4F, 0xFF90, 0xFF93, 0xFFD9
-_SIZ, _COD = 0xFF51, 0xFF52
+_START = b"\xff\x4f\xff\x51"  # SOC, SIZ
+_SOD, _EOC = b"\xff\x93", b"\xff\xd9"
+_COD, _SOT = 0xFF52, 0xFF90
 _MAIN = {
     0xFF50,  # CAP: needs part 15
     0xFF55,  # TLM: lengths of tile-parts
@@ -28,6 +29,11 @@ _MAIN = {
     0xFF64,  # COM: comment
 }
 _TILE = {0xFF58, 0xFF64}  # PLT: lengths of packets; COM
+
+_MARKER = struct.Struct(">HH")
+_TILE_PART = struct.Struct(">HIBB")
+_SIZE = struct.Struct(">H8IH")
+_STYLE = struct.Struct(">BBHBBBBBB")
 
 
 def check(
@@ -58,21 +64,10 @@ def check(
     DecodeError
         If it is anything else (rule CHK-8).
     """
-    walk = _Walk(payload)
-    walk.expect(_SOC)
-    walk.expect(_SIZ)
-    _check_size(walk.segment(), spec, bits=bits, signed=signed)
-    levels = None
-    while (marker := walk.marker()) != _SOT:
-        segment = walk.segment()
-        if marker == _COD and levels is None:
-            levels = _check_style(segment, high_throughput=high_throughput)
-        elif marker not in _MAIN:
-            raise DecodeError(f"codestream: marker {marker:#06x} is not allowed", "CHK-8")
-    if levels is None:
-        raise DecodeError("codestream: COD is missing", "CHK-8")
-    walk.tile_parts()
-    return levels
+    try:
+        return _check(payload, spec, bits=bits, signed=signed, high_throughput=high_throughput)
+    except struct.error as exc:
+        raise DecodeError("codestream is cut short", "CHK-8") from exc
 
 
 def fit(plane: NDArray[Any], spec: ChunkSpec, *, level: int, reduced: int) -> NDArray[Any]:
@@ -91,58 +86,55 @@ def fit(plane: NDArray[Any], spec: ChunkSpec, *, level: int, reduced: int) -> ND
     return chunk.reshape(1, *shape[:2], *samples)
 
 
-class _Walk:
-    """A position in a codestream; every step is bounded by its end."""
+def _check(
+    payload: memoryview, spec: ChunkSpec, *, bits: int, signed: bool, high_throughput: bool
+) -> int:
+    if bytes(payload[:4]) != _START:
+        raise DecodeError("codestream: does not begin with SOC and SIZ", "CHK-8")
+    levels = None
+    marker, segment, at = _segment(payload, 2)
+    _check_size(segment, spec, bits=bits, signed=signed)
+    while True:
+        marker, segment, at = _segment(payload, at)
+        if marker == _COD and levels is None:
+            levels = _check_style(segment, high_throughput=high_throughput)
+        elif marker == _SOT and levels is not None:
+            _check_tile_parts(payload, at - 12)
+            return levels
+        elif marker not in _MAIN:
+            raise DecodeError(f"codestream: marker {marker:#06x} is not allowed here", "CHK-8")
 
-    def __init__(self, payload: memoryview) -> None:
-        self._payload = payload
-        self._at = 0
 
-    def marker(self) -> int:
-        return self._unpack(">H")[0]
+def _segment(payload: memoryview, at: int) -> tuple[int, memoryview, int]:
+    """Return the marker at an offset, the content of its segment, and the offset after it."""
+    marker, length = _MARKER.unpack_from(payload, at)
+    segment = payload[at + 4 : at + 2 + length]
+    if length < 2 or len(segment) != length - 2:
+        raise DecodeError("codestream: a marker segment is cut short", "CHK-8")
+    return marker, segment, at + 2 + length
 
-    def expect(self, marker: int) -> None:
-        if (found := self.marker()) != marker:
-            raise DecodeError(f"codestream: marker {found:#06x}, not {marker:#06x}", "CHK-8")
 
-    def segment(self) -> memoryview:
-        (length,) = self._unpack(">H")
-        if length < 2:
-            raise DecodeError("codestream: marker segment is too short", "CHK-8")
-        return self._take(length - 2)
-
-    def tile_parts(self) -> None:
-        """Walk the parts of tile 0, the first SOT marker being read; they end with EOC."""
-        while True:
-            start = self._at - 2
-            segment = self.segment()
-            if len(segment) != 8:
-                raise DecodeError("codestream: SOT is not 10 bytes", "CHK-8")
-            tile, size, _part, _parts = struct.unpack(">HIBB", segment)
-            if tile:
-                raise DecodeError("codestream: more than one tile", "CHK-8")
-            while (marker := self.marker()) != _SOD:
-                if marker not in _TILE:
-                    raise DecodeError(f"codestream: marker {marker:#06x} in a tile", "CHK-8")
-                self.segment()
-            self._take(start + size - self._at)
-            if (marker := self.marker()) == _EOC:
-                break
-            if marker != _SOT:
-                raise DecodeError("codestream: a tile-part ends at the wrong place", "CHK-8")
-        if self._at != len(self._payload):
-            raise DecodeError("codestream: bytes follow its end", "CHK-8")
-
-    def _take(self, count: int) -> memoryview:
-        stop = self._at + count
-        if count < 0 or stop > len(self._payload):
-            raise DecodeError("codestream is cut short", "CHK-8")
-        part = self._payload[self._at : stop]
-        self._at = stop
-        return part
-
-    def _unpack(self, layout: str) -> tuple[int, ...]:
-        return struct.unpack(layout, self._take(struct.calcsize(layout)))
+def _check_tile_parts(payload: memoryview, at: int) -> None:
+    """Check the parts of tile 0, the first of which begins at an offset; they end with EOC."""
+    while True:
+        start = at
+        marker, segment, at = _segment(payload, at)
+        if marker != _SOT or len(segment) != 8:
+            raise DecodeError("codestream: a tile-part begins at the wrong place", "CHK-8")
+        tile, size, _part, _parts = _TILE_PART.unpack(segment)
+        if tile:
+            raise DecodeError("codestream: more than one tile", "CHK-8")
+        while payload[at : at + 2] != _SOD:
+            marker, _, at = _segment(payload, at)
+            if marker not in _TILE:
+                raise DecodeError(f"codestream: marker {marker:#06x} in a tile", "CHK-8")
+        if start + size < at + 2:
+            raise DecodeError("codestream: a tile-part is shorter than its header", "CHK-8")
+        at = start + size
+        if payload[at : at + 2] == _EOC:
+            break
+    if at + 2 != len(payload):
+        raise DecodeError("codestream: bytes follow its end", "CHK-8")
 
 
 def _check_size(segment: memoryview, spec: ChunkSpec, *, bits: int, signed: bool) -> None:
@@ -151,9 +143,7 @@ def _check_size(segment: memoryview, spec: ChunkSpec, *, bits: int, signed: bool
     count = spec.samples
     if len(segment) != 36 + 3 * count:
         raise DecodeError(f"codestream: SIZ is not that of {count} components", "CHK-8")
-    _rsiz, x1, y1, x0, y0, tile_x, tile_y, tile_x0, tile_y0, components = struct.unpack_from(
-        ">H8IH", segment
-    )
+    _rsiz, x1, y1, x0, y0, tile_x, tile_y, tile_x0, tile_y0, components = _SIZE.unpack_from(segment)
     if (x1, y1, components) != (columns, rows, count) or x0 or y0:
         raise DecodeError(
             f"codestream: {y1 - y0} x {x1 - x0} x {components}, not {rows} x {columns} x {count}",
@@ -171,10 +161,8 @@ def _check_style(segment: memoryview, *, high_throughput: bool) -> int:
     """Check COD: no precincts, so that their number is that of the resolutions; return levels."""
     if len(segment) != 10:
         raise DecodeError("codestream: COD with precincts is not allowed", "CHK-8")
-    style, _order, layers, _transform, levels, _w, _h, blocks, _wavelet = struct.unpack(
-        ">BBHBBBBBB", segment
-    )
-    levels = int(levels)
+    levels: int
+    style, _order, layers, _transform, levels, _w, _h, blocks, _wavelet = _STYLE.unpack(segment)
     if style & 1 or levels > 32 or not 1 <= layers <= 64:
         raise DecodeError("codestream: COD asks for too much", "CHK-8")
     if bool(blocks & 0x40) != high_throughput:

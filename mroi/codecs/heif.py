@@ -44,6 +44,11 @@ class Heif(Codec):
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.quality is None else Fidelity.LOSSY
 
+    @property
+    @override
+    def loss_is_relative(self) -> bool:
+        return self.quality is not None
+
     @override
     @classmethod
     def probe(cls) -> str | None:

@@ -67,6 +67,11 @@ class Jpeg2000Volume(Codec):
 
     @property
     @override
+    def loss_is_relative(self) -> bool:
+        return self.psnr is not None
+
+    @property
+    @override
     def deterministic(self) -> bool:
         return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
 

@@ -50,6 +50,11 @@ class JpegXl(Codec):
 
     @property
     @override
+    def loss_is_relative(self) -> bool:
+        return self.distance > 0
+
+    @property
+    @override
     def deterministic(self) -> bool:
         return self.fidelity is Fidelity.LOSSLESS  # what is lossy goes through floating point
 

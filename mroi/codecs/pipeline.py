@@ -241,24 +241,38 @@ class Pipeline:
 def _candidates(
     codec: Codec, spec: ChunkSpec, values: Values | None
 ) -> Iterator[tuple[Filter, ...]]:
-    """Yield the filters to try, exact and few before many, a window last."""
+    """Yield the filters to try, the best first."""
     before: tuple[Filter, ...] = (Planar(),) if spec.samples > 1 else ()
+    if values and codec.loss_is_relative:
+        yield from ((*before, window) for window in _windows(values))
+    if values and values.whole and spec.dtype.kind == "f":
+        yield from ((*before, *casts) for casts in _casts(values))  # smaller than as floats
     for first in (before[:0], before):
         yield first
         if spec.dtype.kind == "i" and spec.bits <= 53:
             yield (*first, Bias(1 << (spec.bits - 1)))
-    if values is None:
-        return
-    if values.whole:
-        for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"):
-            info = np.iinfo(name)
-            if info.min <= values.low and values.high <= info.max:
-                yield (*before, Cast(name))
-                if info.min:
-                    yield (*before, Cast(name), Bias(-int(info.min)))
-    if codec.fidelity is not Fidelity.LOSSLESS:
-        for bits in (16, 12, 8):
-            yield (*before, Window.covering(values.low, values.high, bits))
+    if values and values.whole:
+        yield from ((*before, *casts) for casts in _casts(values))
+    if values and codec.fidelity is not Fidelity.LOSSLESS:
+        yield from ((*before, window) for window in _windows(values))
+
+
+def _casts(values: Values) -> Iterator[tuple[Filter, ...]]:
+    """Yield exact ways to integers that hold all values, the narrowest first."""
+    for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32"):
+        info = np.iinfo(name)
+        if info.min <= values.low and values.high <= info.max:
+            yield (Cast(name),)
+            if info.min:
+                yield (Cast(name), Bias(-int(info.min)))
+
+
+def _windows(values: Values) -> Iterator[Window]:
+    """Yield windows onto all values: in steps of one where they are few enough, or the finest."""
+    if values.whole and values.high - values.low < 2**16:
+        yield Window(1.0, float(values.low), max(1, int(values.high - values.low).bit_length()))
+    for bits in (16, 12, 8):
+        yield Window.covering(values.low, values.high, bits)
 
 
 def _filter(step: object) -> Filter:

@@ -148,6 +148,11 @@ def test_levels_pass_filters_that_move_no_voxels() -> None:
     [
         ("zstd", "V16", 1, None, ()),
         ("jpeg2000", "<i2", 1, None, ()),
+        ("zstd", "<f4", 1, Values(0, 9, whole=False), ()),
+        ("zstd", "<f4", 1, Values(0, 999, whole=True), (Cast("uint16"),)),
+        ("jpegxl", "<f4", 1, Values(0, 999, whole=True), (Cast("uint16"),)),
+        ("jpegxl:distance=1", "<i2", 1, Values(-24, 999, whole=True), (Window(1.0, -24.0, 10),)),
+        ("jpeg2000:ratio=9", "<i2", 1, Values(-24, 999, whole=True), ()),
         ("jpegls", "<i2", 1, None, (Bias(32768),)),
         ("jpegxl", "u1", 4, None, (Planar(),)),
         ("zfp", "<i4", 1, None, ()),

@@ -1,0 +1,275 @@
+"""Size and speed of every codec on real volumes, beside gzip and beside the bare libraries.
+
+    python benchmarks/codecs.py --data FOLDER [--out FOLDER] [--slices 16]
+
+For each volume in FOLDER, a block of consecutive slices around the middle is encoded by every
+codec, slice by slice or in chunks of the codec's default thickness. Sizes are those of payloads
+alone. Times are the least of several runs of one thread, divided by those of `zlib` level 6 on
+the same bytes in the same run ("x gzip"), because machines differ and neighbours disturb.
+The time to one slice is that of decoding the chunk that it lies in. "class" is the time of our
+class over that of the library call behind it, on chunks of 100 kB and more: what the checks cost,
+and for zstd and deflate the shuffle. Loss is given with its largest error, in units of the voxels.
+
+Writes ``codecs.md`` and ``codecs.png`` into ``--out``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.codecs import ChunkSpec, Fidelity, Pipeline, Values, available, parse
+from mroi.errors import CodecError
+
+VOLUMES = ("t1w_7t", "T2w", "breast_mr", "CT_pitch", "chris_PD", "spmMotor", "fmri", "pcasl")
+SETTINGS = (
+    *("zstd", "zstd:shuffle=false", "zstd:level=19", "zstd:delta=true", "deflate", "pcodec", "zfp"),
+    *("jpeg2000", "htj2k", "jpegls", "jpegxl", "jpegxl:effort=7", "heif", "jpeg2000-3d", "calv"),
+    *("jpegls:near=2", "htj2k:step=8", "jpeg2000:psnr=50", "jpegxl:distance=1"),
+    *("heif:quality=60", "jpeg2000-3d:psnr=50", "wavelet3d:step=8", "zfp:tolerance=4"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one codec did with one volume. Speeds are in bytes of voxels a second."""
+
+    volume: str
+    setting: str
+    ratio: float
+    encode: float
+    decode: float
+    slice_seconds: float
+    overhead: float | None
+    max_error: float
+
+
+def load(path: Path, slices: int) -> NDArray[Any]:
+    """Return a block of slices around the middle, (slices, rows, columns), as it is on disk."""
+    import nibabel
+
+    image = nibabel.load(path)
+    voxels = np.asanyarray(image.dataobj.get_unscaled())  # type: ignore[attr-defined]
+    voxels = voxels.reshape(*voxels.shape[:3], -1)[..., 0]
+    start = max(0, voxels.shape[2] // 2 - slices // 2)
+    block = voxels[:, :, start : start + slices].T
+    return np.ascontiguousarray(block, block.dtype.newbyteorder("<"))
+
+
+def least(work: Callable[[], object], budget: float = 0.25) -> float:
+    """Return the shortest time of some runs, in seconds."""
+    work()
+    best, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < budget:
+        start = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - start)
+    return best
+
+
+def blocks(volume: NDArray[Any], thick: int) -> Iterator[NDArray[Any]]:
+    """Cut a block into chunks."""
+    for start in range(0, len(volume), thick):
+        yield np.ascontiguousarray(volume[start : start + thick])
+
+
+def bare(setting: str, payload: bytes, spec: ChunkSpec) -> Callable[[], object] | None:
+    """Return the call of the library that decodes a payload, without us around it."""
+    import imagecodecs
+
+    name = setting.partition(":")[0]
+    match name:
+        case "zstd":
+            import zstandard
+
+            return lambda: zstandard.ZstdDecompressor().decompress(payload)
+        case "deflate":
+            from isal import isal_zlib
+
+            return lambda: isal_zlib.decompress(payload)
+        case "pcodec":
+            from pcodec import standalone
+
+            out = np.empty(spec.size // spec.dtype.itemsize, spec.dtype)
+            return lambda: standalone.simple_decompress_into(payload, out)
+        case "jpeg2000":
+            return lambda: imagecodecs.jpeg2k_decode(payload, numthreads=1)
+        case "htj2k":
+            return lambda: imagecodecs.htj2k_decode(payload)
+        case "jpegls":
+            return lambda: imagecodecs.jpegls_decode(payload)
+        case "jpegxl":
+            return lambda: imagecodecs.jpegxl_decode(payload, numthreads=1)
+        case "heif":
+            import pillow_heif
+
+            return lambda: np.asarray(
+                pillow_heif.open_heif(payload, convert_hdr_to_8bit=False, hdr_to_16bit=False)
+            )
+        case "zfp":
+            shape = spec.shape if spec.shape[0] > 1 else spec.shape[1:]
+            return lambda: imagecodecs.zfp_decode(payload, shape=shape, dtype=spec.dtype)
+    return None
+
+
+def measure(name: str, volume: NDArray[Any], setting: str) -> Result:
+    """Encode and decode a volume with one codec."""
+    codec = parse(setting)
+    thick = min(codec.max_slices or codec.default_slices, len(volume))
+    finite = volume[np.isfinite(volume)] if volume.dtype.kind == "f" else volume
+    whole = bool(np.all(finite == np.rint(finite))) and finite.size == volume.size
+    values = Values(float(finite.min()), float(finite.max()), whole)
+    chunks = list(blocks(volume, thick))
+    specs = [ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.itemsize) for chunk in chunks]
+    pipeline = Pipeline.fitting(codec, specs[0], values)
+    if codec.fidelity is Fidelity.LOSSLESS and pipeline.fidelity is not Fidelity.LOSSLESS:
+        raise CodecError(f"{setting} takes {name} only with loss")
+    pairs = list(zip(chunks, specs, strict=True))
+    payloads = [pipeline.encode(chunk, spec) for chunk, spec in pairs]
+    decoded = [pipeline.decode(*item) for item in zip(payloads, specs, strict=True)]
+    error = max(
+        float(np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64)), initial=0))
+        for a, b in zip(decoded, chunks, strict=True)
+    )
+    middle = len(chunks) // 2
+    payload, spec, chunk = payloads[middle], specs[middle], chunks[middle]
+    one = least(lambda: pipeline.decode(payload, spec))
+    inner = spec
+    for step in pipeline.filters:
+        inner = step.output(inner)
+    call = bare(setting, payload, inner) if chunk.nbytes >= 100_000 else None
+    ours = least(lambda: codec.decode(payload, inner)) if call else 0.0
+    return Result(
+        name,
+        setting,
+        volume.nbytes / sum(map(len, payloads)),
+        chunk.nbytes / least(lambda: pipeline.encode(chunk, spec)),
+        chunk.nbytes / one,
+        one,
+        ours / least(call) if call else None,
+        error,
+    )
+
+
+def gzipped(name: str, volume: NDArray[Any]) -> Result:
+    """Measure what users have: gzip level 6 of the whole, nothing readable alone."""
+    data = volume.tobytes()
+    packed = gzip.compress(data, 6)
+    one_slice = volume[: len(volume) // 2 + 1].tobytes()
+    until = zlib.compress(one_slice, 6)
+    encode = least(lambda: zlib.compress(volume[0].tobytes(), 6))
+    decode = least(lambda: gzip.decompress(packed))
+    reach = least(lambda: zlib.decompress(until))
+    speed = volume[0].nbytes / encode
+    return Result(
+        name, "gzip", len(data) / len(packed), speed, len(data) / decode, reach, None, 0.0
+    )
+
+
+def table(results: list[Result]) -> str:
+    """Return one line for each setting: geometric means over the volumes that it takes."""
+    base = {result.volume: result for result in results if result.setting == "gzip"}
+    heads = ("codec", "volumes", "ratio", "x gzip", "encode, x gzip", "decode, x gzip")
+    heads += ("one slice, ms", "class", "largest error")
+    lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
+    for setting in ("gzip", *SETTINGS):
+        mine = [result for result in results if result.setting == setting]
+        if not mine:
+            continue
+        mean = {
+            "ratio": geometric_mean(r.ratio for r in mine),
+            "gain": geometric_mean(r.ratio / base[r.volume].ratio for r in mine),
+            "encode": geometric_mean(r.encode / base[r.volume].encode for r in mine),
+            "decode": geometric_mean(r.decode / base[r.volume].decode for r in mine),
+            "slice": 1000 * geometric_mean(r.slice_seconds for r in mine),
+        }
+        bare_ones = [r.overhead for r in mine if r.overhead is not None]
+        overhead = f"{geometric_mean(bare_ones):.2f}" if bare_ones else ""
+        lines.append(
+            f"| `{setting}` | {len(mine)} | {mean['ratio']:.2f} | {mean['gain']:.2f} | "
+            f"{mean['encode']:.2f} | {mean['decode']:.2f} | {mean['slice']:.2f} | {overhead} | "
+            f"{max(r.max_error for r in mine):.3g} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def sizes(results: list[Result]) -> str:
+    """Return the ratio of each setting on each volume."""
+    names = sorted({result.volume for result in results}, key=VOLUMES.index)
+    found = {(result.setting, result.volume): result.ratio for result in results}
+    lines = ["| codec | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    for setting in ("gzip", *SETTINGS):
+        cells = [found.get((setting, name)) for name in names]
+        if any(cells):
+            row = " | ".join(f"{cell:.2f}" if cell else "" for cell in cells)
+            lines.append(f"| `{setting}` | {row} |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(results: list[Result], path: Path) -> None:
+    """Draw size against speed of reading, each codec a point, lossless and lossy apart."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    base = {result.volume: result for result in results if result.setting == "gzip"}
+    figure, panels = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained")
+    for setting in ("gzip", *SETTINGS):
+        mine = [result for result in results if result.setting == setting]
+        if not mine:
+            continue
+        lossless = max(result.max_error for result in mine) == 0
+        panel = panels[0 if lossless else 1]
+        x = geometric_mean(r.decode / base[r.volume].decode for r in mine)
+        y = geometric_mean(r.ratio / base[r.volume].ratio for r in mine)
+        panel.plot(x, y, "o", color="black" if setting == "gzip" else "tab:blue")
+        panel.annotate(setting, (x, y), textcoords="offset points", xytext=(5, 4), fontsize=9)
+    for panel, title in zip(panels, ("lossless", "lossy"), strict=True):
+        panel.set_xscale("log")
+        panel.set_title(title)
+        panel.set_xlabel("decoding speed, gzip = 1")
+        panel.set_ylabel("compression ratio, gzip = 1")
+        panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    """Measure, print the tables, write them and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path())
+    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--volumes", nargs="*", default=VOLUMES)
+    arguments = parser.parse_args()
+    broken = {entry.name for entry in available() if entry.problem}
+    results = []
+    for name in arguments.volumes:
+        volume = load(arguments.data / f"{name}.nii.gz", arguments.slices)
+        results.append(gzipped(name, volume))
+        for setting in SETTINGS:
+            if setting.partition(":")[0] in broken:
+                continue
+            try:
+                results.append(measure(name, volume, setting))
+            except CodecError as exc:
+                print(f"{name}: {setting}: {exc}")
+    text = f"{table(results)}\nRatio by volume:\n\n{sizes(results)}"
+    print(text)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    (arguments.out / "codecs.md").write_text(text, "utf-8")
+    draw(results, arguments.out / "codecs.png")
+
+
+if __name__ == "__main__":
+    main()
