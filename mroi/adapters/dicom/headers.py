@@ -17,6 +17,7 @@ from mroi.errors import SourceError
 __all__ = ["Pixels", "describe", "frames_of", "is_turned_by_dcm2niix"]
 
 MAX_FRAMES = 1_000_000
+MAX_FRAME_SIZE = 2**31
 _CSA_CREATOR = "SIEMENS CSA HEADER"
 
 
@@ -123,6 +124,10 @@ def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
         planar=samples > 1 and bool(_integer(dataset, "PlanarConfiguration", name, 0)),
         order=order,
     )
+    if pixels.frame_size > MAX_FRAME_SIZE:
+        raise SourceError(f"{name}: frames of {pixels.frame_size:,} bytes are not supported")
+    if element.encapsulated and element.stop - element.start < 8 * count:
+        raise SourceError(f"{name}: fewer fragments than the {count} frames promised")
     if not element.encapsulated and element.stop - element.start < pixels.size:
         raise SourceError(
             f"{name}: {element.stop - element.start:,} bytes of pixels, the header promises "
