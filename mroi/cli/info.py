@@ -33,6 +33,7 @@ _BACKGROUND = {
 _XFORM = ("unknown space", "scanner", "aligned", "Talairach", "MNI", "template")
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
+_LABELS = {"roi": "roi found by", "tool": "made by"}
 _FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
 _SCOPES = {1: "ROI", 2: "volume", 3: "source"}
 _SOURCES = {
@@ -81,6 +82,7 @@ def describe(volume: Volume) -> dict[str, object]:
         "index": "front" if reader.head.index is not None else "tail",
         "shape": list(volume.shape),
         "datatype": geom.datatype.name,
+        "bits": 8 * geom.datatype.sample.itemsize,
         "bits_stored": geom.bits_stored,
         "spacing": list(volume.spacing),
         "units": [_UNITS.get(geom.xyzt_units & 7), _TIME.get(geom.xyzt_units & 56)],
@@ -191,7 +193,7 @@ def _text(name: str, record: dict[str, Any]) -> str:
     shape = " x ".join(map(str, record["shape"]))
     lines = [
         ("file", f"{record['size']:,} bytes, {record['index']} index"),
-        ("volume", f"{shape} voxels, {record['datatype']}, {record['bits_stored']} bits used"),
+        ("volume", f"{shape} voxels, {record['datatype']}{_bits(record)}"),
         ("spacing", _spacing(record)),
         ("orientation", f"{record['orientation']} ({record['space']})"),
         *zip(("affine", "", ""), map(_row, record["affine"]), strict=True),
@@ -204,18 +206,23 @@ def _text(name: str, record: dict[str, Any]) -> str:
         ("size", _size_line(record)),
         ("lossless", "yes, every voxel" if record["lossless"] else "no" + _loss(record)),
         ("chunks", _chunks_text(record["chunks"])),
-        *[(f"slice along {axis}", f"{cost['chunks']} of the chunks, {size_text(cost['bytes'])}")
+        *[(f"slice along {axis}", f"{cost['chunks']} chunks, {size_text(cost['bytes'])}")
           for axis, cost in record["slice_cost"].items()],
         *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
         ("metadata", ", ".join(f"{key} ({size_text(n)})" for key, n in record["metadata"].items())),
-        *[("made by" if key == "tool" else key, value if isinstance(value, str) else dumps(value))
-          for key, value in record["provenance"].items()],
+        *[(_LABELS.get(key, key), value if isinstance(value, str) else dumps(value))
+          for key, value in record["provenance"].items() if key != "loss"],
     ]  # fmt: skip
     text = f"{name}\n" + columns([("  " + key, value) for key, value in lines])
     if table := record.get("chunk_table"):
         head = tuple(table[0])
         text += "\n" + columns([head, *(tuple(str(row[key]) for key in head) for row in table)])
     return text
+
+
+def _bits(record: dict[str, Any]) -> str:
+    stored = record["bits_stored"]
+    return "" if stored == record["bits"] else f", {stored} bits used"
 
 
 def _spacing(record: dict[str, Any]) -> str:
