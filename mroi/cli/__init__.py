@@ -26,7 +26,9 @@ class Shell(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except MroiError as exc:
+        except BrokenPipeError:
+            raise
+        except (MroiError, OSError) as exc:
             typer.echo(f"mroi: {exc}", err=True)
             raise typer.Exit(code_of(exc, "")) from exc
 

@@ -217,6 +217,8 @@ def run(
                     if task.target not in ("", STANDARD):
                         Path(task.target).parent.mkdir(parents=True, exist_ok=True)
                     work(task, step)
+            except BrokenPipeError:  # whoever read our output has left: end quietly
+                raise
             except (MroiError, OSError, _StoppedError) as exc:  # anything else is a bug
                 return exc
             return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -94,6 +96,7 @@ def run(
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
+        start = time.perf_counter()
         with on_disk(task.source, ".nii") as path:
             source = convert.open_input(path)
             result = convert.pack(
@@ -116,6 +119,11 @@ def run(
             "size": result.size,
         }
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
+        seconds = time.perf_counter() - start
+        report.detail(
+            f"{task.source}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
+            f"{size_text(result.voxel_size / seconds)}/s; {dumps(result.provenance)}"
+        )
         report.done(
             {"source": task.source, "target": task.target, **sizes, **result.provenance},
             f"{task.source} -> {task.target}  {text}",

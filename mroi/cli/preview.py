@@ -25,6 +25,7 @@ from mroi.cli.options import (
 )
 from mroi.cli.report import Report, Step, size_text
 from mroi.cli.streams import open_output, open_volume
+from mroi.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,7 +98,7 @@ def draw(
 
     geom = volume.geom
     if number >= geom.grid.volumes:
-        raise typer.BadParameter(f"{name} has {geom.grid.volumes} volumes, there is no {number}")
+        raise UsageError(f"there are {geom.grid.volumes} volumes, no {number}")
     view = planes.View(volume)
     if axis is None:
         places = [

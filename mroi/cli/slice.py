@@ -20,6 +20,7 @@ from mroi.cli.options import (
 )
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import open_output, open_volume
+from mroi.errors import UsageError
 
 if TYPE_CHECKING:
     from mroi.cli.planes import Window
@@ -99,7 +100,7 @@ def _index(volume: Volume, axis: int, index: int | None) -> int:
         return (geom.roi.start[axis] + geom.roi.stop[axis] - 1) // 2
     extent = geom.shape[axis]
     if not -extent <= index < extent:
-        raise typer.BadParameter(f"slice {index} of {extent} along {'xyz'[axis]}")
+        raise UsageError(f"slice {index} of {extent} along {'xyz'[axis]}")
     return index % extent
 
 
@@ -109,7 +110,7 @@ def _write_npy(file: BinaryIO, volume: Volume, place: tuple[int, int], *, stored
     axis, index = place
     image = (volume.unscaled if stored else volume).slice(index, axis)
     if image.dtype.kind == "V" and not image.dtype.names:
-        raise typer.BadParameter(f"NPY cannot hold {volume.geom.datatype.name}")
+        raise UsageError(f"NPY cannot hold {volume.geom.datatype.name}")
     np.lib.format.write_array(file, image, allow_pickle=False)
 
 
@@ -122,7 +123,7 @@ def _write_png(
 
     axis, index, number = place
     if number >= volume.geom.grid.volumes:
-        raise typer.BadParameter(f"there are {volume.geom.grid.volumes} volumes, no {number}")
+        raise UsageError(f"there are {volume.geom.grid.volumes} volumes, no {number}")
     values = planes.read_values(volume, axis, index, number)
     pixels = planes.to_pixels(values, window or planes.find_window([values]))
     Image.fromarray(planes.View(volume).turned(pixels, axis)).save(file, "PNG")
