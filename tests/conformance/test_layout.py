@@ -323,7 +323,7 @@ def test_slice_tables_mean_the_same(rows: list[list[float]]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_files_of_the_library_are_as_declared(tmp_path: Path, data: st.DataObject) -> None:
     """Files that are written have the declared structure, and the sync word of PFX-9."""
     shape = data.draw(st.tuples(*[st.integers(1, 6)] * 3))
@@ -378,7 +378,6 @@ SEALED = {"Prefix", "FrameHeader"}
 
 @pytest.mark.parametrize("name", sorted(PARSERS))
 @given(data=st.data())
-@settings(max_examples=300)
 def test_what_the_library_accepts_has_the_declared_structure(
     name: str, data: st.DataObject
 ) -> None:
@@ -403,6 +402,42 @@ def accepts(name: str, record: bytes) -> bool:
             raise
         return False
     return True
+
+
+def is_fixed(field: Any) -> bool:
+    while hasattr(field, "subcon") and not isinstance(field, layout.Fixed):
+        field = field.subcon
+    return isinstance(field, layout.Fixed)
+
+
+def test_every_field_is_used_by_a_vector() -> None:
+    """No field of the format has the same value in all valid files, unless it is fixed."""
+    seen: dict[str, set[str]] = {}
+
+    def note(name: str, declared: Any, value: Any) -> None:
+        for field in declared.subcons:
+            if field.name and not is_fixed(field):
+                seen.setdefault(f"{name}.{field.name}", set()).add(repr(value[field.name]))
+
+    for path in VALID.glob("*.mroi"):
+        file = layout.File.parse(path.read_bytes())
+        note("Prefix", layout.Prefix.subcon, file.prefix)
+        for frame in file.frames:
+            note("FrameHeader", layout.FrameHeader.subcon, frame.header)
+            kind = frame.header.type
+            value = layout.parse_payload(kind, frame.payload) if not frame.header.flags else None
+            if kind == b"GEOM":
+                note("Geom", layout.Geom, value)
+            elif kind == b"CODC":
+                for entry in value.entries:
+                    note("CodecEntry", layout.CodecEntry, entry)
+            elif kind == b"INDX":
+                note("IndexHeader", layout.IndexHeader, value.header)
+    assert len(seen) > 50
+    assert [name for name, values in seen.items() if len(values) < 2] == []
+
+
+VALID = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "valid"
 
 
 def power(value: int) -> str:
