@@ -6,17 +6,17 @@ import gzip
 import hashlib
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from numpy.typing import ArrayLike
 
-from mroi.adapters.nifti import NiftiSource, restore
+from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source
-from mroi.errors import ChecksumError, SourceError, UsageError
-from mroi.format.geom import SourceFlags, SourceKind
+from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
+from mroi.format.geom import SourceFlags
 from mroi.format.metadata import DigestScope, parse_digest
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -161,12 +161,12 @@ def unpack(
     MroiError
         If the file is damaged, or the restored bytes are not those of the source.
     """
-    volume = source if isinstance(source, Volume) else open_volume(source, limits=limits)
-    if target is None:
-        if not isinstance(source, str | os.PathLike):
-            raise UsageError("a target is needed to unpack what has no name")
-        target = unpacked_name(source, volume)
     with ExitStack() as stack:
+        volume = _opened(source, limits, stack)
+        if target is None:
+            if not isinstance(source, str | os.PathLike):
+                raise UsageError("a target is needed to unpack what has no name")
+            target = unpacked_name(source, volume)
         if hasattr(target, "write"):
             outputs = {"image": cast("BinaryIO", target), "header": cast("BinaryIO", target)}
             paths: tuple[Path, ...] = ()
@@ -174,6 +174,17 @@ def unpack(
             outputs, paths = _open_targets(Path(target), volume, stack, overwrite=overwrite)
         proven = _write_restored(volume, outputs, progress)
     return UnpackResult(paths, proven)
+
+
+def _opened(
+    source: str | os.PathLike[str] | bytes | BinaryIO | Source | Volume,
+    limits: Limits,
+    stack: ExitStack,
+) -> Volume:
+    """Return the volume that is meant; one that is opened here is closed with `stack`."""
+    if isinstance(source, Volume):
+        return source
+    return stack.enter_context(open_volume(source, limits=limits))
 
 
 def _open_targets(
@@ -184,12 +195,10 @@ def _open_targets(
     ending = next((e for e in sorted(_NIFTI_ENDINGS, key=len)[::-1] if name.endswith(e)), None)
     if ending is None:
         raise UsageError(f"{path}: expected a name that ends in .nii, .nii.gz, .hdr or .img")
-    is_pair = volume.geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
+    is_pair = _restores_pair(volume)
     if is_pair != (".nii" not in ending):
-        kind = (
-            "a pair: give a name that ends in .hdr or .img" if is_pair else "a single file (.nii)"
-        )
-        raise UsageError(f"{path}: the source was {kind}")
+        wanted = ".hdr or .img: it is a pair" if is_pair else ".nii or .nii.gz: it is a single file"
+        raise UsageError(f"{path}: the restored image needs a name in {wanted}")
     gz = ".gz" if ending.endswith(".gz") else ""
     stem = path.name[: len(path.name) - len(ending)]
     parts = (
@@ -202,6 +211,11 @@ def _open_targets(
         raw = stack.enter_context(AtomicFile(path.with_name(file_name), overwrite=overwrite))
         outputs[part] = stack.enter_context(_gzip_writer(raw)) if gz else raw
     return outputs, tuple(path.with_name(file_name) for file_name in parts.values())
+
+
+def _restores_pair(volume: Volume) -> bool:
+    kept = kept_header(volume)
+    return kept is not None and kept.is_pair
 
 
 def _gzip_writer(raw: BinaryIO) -> BinaryIO:
@@ -217,7 +231,7 @@ def _gzip_writer(raw: BinaryIO) -> BinaryIO:
 def _write_restored(
     volume: Volume, outputs: dict[str, BinaryIO], progress: Progress | None
 ) -> bool:
-    """Write the restored bytes; return whether their SHA-256 was there to be checked, and was right."""
+    """Write the restored bytes; return whether they are proven: their SHA-256 was there, and right."""
     sha256 = hashlib.sha256()
     total = volume.geom.shape[2] * volume.geom.grid.volumes
     for done, (part, data) in enumerate(restore(volume)):
@@ -226,7 +240,7 @@ def _write_restored(
         if progress:
             progress("unpacking", min(done, total), total)
     expected = _source_digest(volume)
-    if expected is None:
+    if expected is None or kept_header(volume) is None:
         return False
     if expected != sha256.digest():
         raise ChecksumError("the restored bytes are not those of the source", "MET-2")
@@ -263,23 +277,25 @@ def verify(
     MroiError
         If the file cannot even be opened. Damage in chunks and metadata is in the report.
     """
-    volume = source if isinstance(source, Volume) else open_volume(source, limits=limits)
-    kind = volume.geom.source_kind
-    is_nifti = kind in (
-        SourceKind.NIFTI1,
-        SourceKind.NIFTI2,
-        SourceKind.NIFTI1_PAIR,
-        SourceKind.NIFTI2_PAIR,
-    )
-    report = verify_volume(
-        volume,
-        source_digest=restored_digest if is_nifti else None,
-        jobs=jobs,
-        progress=progress,
-    )
-    if against is None or not report.ok:
-        return report, None
-    return report, compare(volume, open_input(against), progress)
+    with ExitStack() as stack:
+        volume = _opened(source, limits, stack)
+        kept: KeptHeader | None = None
+        problem: MroiError | None = None
+        try:
+            kept = kept_header(volume)
+        except MroiError as exc:
+            problem = exc
+        report = verify_volume(
+            volume,
+            source_digest=restored_digest if kept is not None else None,
+            jobs=jobs,
+            progress=progress,
+        )
+        if problem is not None and report.ok:
+            report = replace(report, problems=(problem,))
+        if against is None or not report.ok:
+            return report, None
+        return report, compare(volume, open_input(against), progress)
 
 
 def packed_name(source: str | os.PathLike[str]) -> Path:
@@ -296,7 +312,6 @@ def unpacked_name(source: str | os.PathLike[str], volume: Volume) -> Path:
     """Return the usual name of the restored image: the ending is that of the source."""
     path = Path(source)
     stem = path.name.removesuffix(".mroi")
-    kind = volume.geom.source_kind
-    pair = kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
+    ending = "img" if _restores_pair(volume) else "nii"
     gz = ".gz" if volume.geom.source_flags & SourceFlags.GZIPPED else ""
-    return path.with_name(f"{stem}.{'img' if pair else 'nii'}{gz}")
+    return path.with_name(f"{stem}.{ending}{gz}")

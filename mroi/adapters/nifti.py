@@ -22,18 +22,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.container.builder import Metadata
-from mroi.errors import FormatError, SourceError
+from mroi.errors import FormatError, SourceError, UsageError
 from mroi.format.datatypes import DATATYPES, Datatype
 from mroi.format.geom import Geom, SourceFlags, SourceKind
 from mroi.format.metadata import Digest, DigestScope, build_digest, deflate_payload
 from mroi.volume.model import Volume
 from mroi.volume.source import SourceGeometry, to_samples
 
-__all__ = ["NiftiHeader", "NiftiSource", "parse_header", "restore", "synthesize_header"]
+__all__ = [
+    "KeptHeader",
+    "NiftiHeader",
+    "NiftiSource",
+    "kept_header",
+    "parse_header",
+    "restore",
+    "synthesize_header",
+]
 
 _SIZES = {348: 1, 540: 2}
 _MAGICS = {b"n+1\0": False, b"ni1\0": True, b"n+2\0": False, b"ni2\0": True}
 _BLOCK = 1 << 22
+_SINGLE = (2.0**-126, 2.0**127)  # what single precision holds without loss of digits
+_MAX_INFLATION = 1040  # deflate makes at most 1032 bytes of one
 _MAX_AROUND = 1 << 26  # bytes before and after the voxels that are kept; the limit of readers
 
 
@@ -72,13 +82,18 @@ def parse_header(data: bytes, *, name: str) -> NiftiHeader:
 
 
 def _interpret(
-    data: bytes, version: int, is_big_endian: bool, is_pair: bool, name: str  # noqa: FBT001
+    data: bytes,
+    version: int,
+    is_big_endian: bool,  # noqa: FBT001
+    is_pair: bool,  # noqa: FBT001
+    name: str,
 ) -> NiftiHeader:
     from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
     from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
     single, pair = ((Nifti1Header, Nifti1PairHeader), (Nifti2Header, Nifti2PairHeader))[version - 1]
-    header = (pair if is_pair else single)(data, ">" if is_big_endian else "<", check=False)
+    kind_of_header: Any = pair if is_pair else single
+    header = kind_of_header(data, ">" if is_big_endian else "<", check=False)
     warnings: list[str] = []
     ndim = int(header["dim"][0])
     if not 1 <= ndim <= 7:
@@ -93,6 +108,8 @@ def _interpret(
     missing = max(0, 3 - ndim)
     least = 0 if is_pair else len(data)
     offset = int(header["vox_offset"]) if math.isfinite(float(header["vox_offset"])) else 0
+    if offset > _MAX_AROUND:
+        raise SourceError(f"{name}: voxel offset {offset:,} is beyond {_MAX_AROUND:,}")
     if offset < least:
         usual = len(data) + 4
         warnings.append(f"voxel offset {offset} lies in the header; {usual} is used")
@@ -190,7 +207,22 @@ class NiftiSource:
         flags = geometry.flags | (SourceFlags.GZIPPED if self._is_gzipped else SourceFlags(0))
         self.geometry = replace(geometry, flags=flags)
         self.stored_size = sum(p.stat().st_size for p in {self._header_path, self._image_path})
+        self._check_size()
         self._kept: list[Metadata] = []
+
+    def _check_size(self) -> None:
+        """Refuse a header that promises more than the file can hold, before memory is taken."""
+        needed = (
+            self.header.vox_offset
+            + math.prod(self.geometry.shape) * self.geometry.datatype.itemsize
+        )
+        size = self._image_path.stat().st_size
+        most = size * _MAX_INFLATION if self._is_gzipped else size
+        if needed > most:
+            raise SourceError(
+                f"{self.name}: the image is cut short: {size:,} bytes on disk cannot hold the "
+                f"{needed:,} that its header promises"
+            )
 
     def _read_start(self, path: Path) -> bytes:
         with _opened(path) as file:
@@ -298,9 +330,19 @@ def _read(file: BinaryIO, size: int, name: str) -> bytes:
         while left and (data := file.read(min(left, _BLOCK))):
             parts.append(data)
             left -= len(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+    except _gzip_errors() as exc:
         raise SourceError(f"{name}: damaged gzip file: {exc}") from exc
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _gzip_errors() -> tuple[type[Exception], ...]:
+    """Return what reading a damaged gzip file may raise."""
+    errors: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
+    with suppress(ImportError):
+        from isal import isal_zlib
+
+        errors += (cast("type[Exception]", isal_zlib.error),)
+    return errors
 
 
 def _read_all(file: BinaryIO, name: str) -> bytes:
@@ -335,7 +377,8 @@ def restore(volume: Volume) -> Iterator[tuple[str, bytes]]:
     """Yield the bytes of the NIfTI image that `volume` holds, as (part, bytes).
 
     The part is ``"header"`` for the header file of a pair, else ``"image"``. Bytes are those of
-    the source if it was NIfTI; otherwise a header is made from the geometry.
+    the source if it was NIfTI and its header is there; otherwise, and for a cropped volume, a
+    header is made from the geometry.
 
     Raises
     ------
@@ -344,18 +387,15 @@ def restore(volume: Volume) -> Iterator[tuple[str, bytes]]:
     """
     geom = volume.geom
     reader = volume.reader
-    header = reader.find_metadata(b"nIFt", 0)
-    is_nifti = header is not None and geom.source_kind in _NIFTI_KINDS
-    is_pair = geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
-    gap = reader.find_metadata(b"nIFt", 2) if is_pair else None
-    if is_nifti and header is not None:
-        check_header(header, geom, gap=gap or b"")
+    kept = kept_header(volume)
+    is_nifti = kept is not None
+    if kept is not None and kept.is_pair:
+        yield "header", kept.header
+        if kept.gap:
+            yield "image", kept.gap
     else:
-        header, is_pair = synthesize_header(volume), False
+        yield "image", kept.header if kept is not None else synthesize_header(volume)
     big_endian = is_nifti and bool(geom.source_flags & SourceFlags.BIG_ENDIAN)
-    yield "header" if is_pair else "image", header
-    if is_pair and gap:
-        yield "image", gap
     for plane in volume.unscaled.planes(axis=2):
         samples = to_samples(plane, geom.datatype).reshape(-1).view(np.uint8)
         if big_endian and geom.datatype.swap > 1:
@@ -373,6 +413,38 @@ _NIFTI_KINDS = frozenset(
         SourceKind.NIFTI2_PAIR,
     }
 )
+
+
+@dataclass(frozen=True, slots=True)
+class KeptHeader:
+    """What stood before the voxels of a source; `gap` is that of the image file of a pair."""
+
+    header: bytes
+    gap: bytes
+    is_pair: bool
+
+
+def kept_header(volume: Volume) -> KeptHeader | None:
+    """Return the header of the NIfTI image that `volume` was made from, None if it is not there.
+
+    A part of a volume has none: the header is that of the whole.
+
+    Raises
+    ------
+    FormatError
+        If it does not agree with the geometry (MET-1).
+    """
+    geom = volume.geom
+    is_whole = volume.shape == geom.shape[: geom.ndim]
+    if geom.source_kind not in _NIFTI_KINDS or not is_whole:
+        return None
+    header = volume.reader.find_metadata(b"nIFt", 0)
+    if header is None:
+        return None
+    is_pair = geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
+    gap = (volume.reader.find_metadata(b"nIFt", 2) or b"") if is_pair else b""
+    check_header(header, geom, gap=gap)
+    return KeptHeader(header, gap, is_pair)
 
 
 def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
@@ -402,22 +474,32 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
 def synthesize_header(volume: Volume) -> bytes:
     """Return the first bytes of a NIfTI image for a volume that did not come from one.
 
-    NIfTI-1, or NIfTI-2 if an axis is too long. The affine becomes the sform.
+    NIfTI-1, or NIfTI-2 if an axis is too long or a number too large. The affine becomes the sform.
+
+    Raises
+    ------
+    UsageError
+        If slices have rescale factors of their own: NIfTI has no place for them.
     """
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
     geom = volume.geom
-    fits = all(n <= 32767 for n in geom.shape)
-    header = (Nifti1Header if fits else Nifti2Header)(endianness="<")
-    header.set_data_shape(geom.shape[: geom.ndim])
+    if volume.reader.head.rescale is not None:
+        raise UsageError("slices have rescale factors of their own, which NIfTI cannot hold")
+    numbers = (geom.slope, geom.inter, *geom.spacing, *volume.affine.ravel().tolist())
+    fits = all(n <= 32767 for n in volume.shape) and all(
+        number == 0 or _SINGLE[0] < abs(number) < _SINGLE[1] for number in numbers
+    )
+    kind_of_header: Any = Nifti1Header if fits else Nifti2Header
+    header = kind_of_header(endianness="<")
+    header.set_data_shape(volume.shape)
     header["datatype"] = geom.datatype.code
     header["bitpix"] = 8 * geom.itemsize
     header["pixdim"][1 : len(geom.spacing) + 1] = geom.spacing
-    header.set_sform(geom.affine, geom.xform_code or 2)
+    header.set_sform(volume.affine, geom.xform_code or 2)
     header["qform_code"] = 0
     header["xyzt_units"] = geom.xyzt_units
     header["scl_slope"], header["scl_inter"] = geom.slope, geom.inter
     header["vox_offset"] = len(header.binaryblock) + 4
     return bytes(header.binaryblock) + bytes(4)
-

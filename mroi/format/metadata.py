@@ -99,6 +99,11 @@ def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
     if size > min(limits.metadata_size, likely):
         raise LimitError(f"metadata inflates to {size:,} bytes", "LIM-1", offset)
     try:
+        if not size:  # the call below looks at nothing then
+            stream = zstandard.ZstdDecompressor().decompressobj()
+            if stream.decompress(data) or not stream.eof or stream.unused_data:
+                raise FormatError("metadata is not one empty frame", "FRM-11", offset)
+            return b""
         content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
             data, allow_extra_data=False
         )

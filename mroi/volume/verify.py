@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.container import Chunk
+from mroi.container import MetadataFrame
 from mroi.errors import ChecksumError, MissingVoxelsError, MroiError
 from mroi.format.checksum import array_bytes
 from mroi.format.metadata import DigestScope, parse_digest
@@ -26,8 +26,8 @@ from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
 
-Checked = tuple[Chunk, NDArray[Any] | None]
-"""A chunk and its voxels, None for a chunk that the file says it does not have."""
+Checked = tuple[bool, NDArray[Any] | None]
+"""Whether the file says that it does not have a chunk, and its voxels if they are hashed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,31 +73,35 @@ def verify_volume(
     """
     reader, regions = volume.reader, volume._regions  # noqa: SLF001 (the same layer)
     problems: list[MroiError] = []
+    frames: tuple[MetadataFrame, ...] = ()
+    try:
+        frames = reader.frames
+    except MroiError as exc:
+        problems.append(exc)
     missing = 0
     count = reader.head.chunk_count
     roi_chunks = volume.geom.grid.roi_chunks
     roi_sha256 = hashlib.sha256()
+    wants_roi = any(frame.key == (b"dIGE", DigestScope.ROI) for frame in frames)
 
     def check(ordinal: int) -> Checked:
         chunk = reader.read_chunk(ordinal)
         if chunk.state is ChunkState.MISSING:
-            return chunk, None
-        return chunk, regions.decoder.decode(chunk)
+            return True, None
+        decoded = regions.decoder.decode(chunk)
+        return False, decoded if wants_roi and ordinal < roi_chunks else None
 
-    for done, result in enumerate(_in_threads(check, count, jobs or default_jobs()), start=1):
+    threads = _threads(volume, jobs or default_jobs())
+    for done, result in enumerate(_in_threads(check, count, threads), start=1):
         if isinstance(result, MroiError):
             problems.append(result)
         else:
-            chunk, decoded = result
-            missing += decoded is None
-            if decoded is not None and chunk.ordinal < roi_chunks:
+            is_missing, decoded = result
+            missing += is_missing
+            if decoded is not None:
                 roi_sha256.update(array_bytes(decoded))
         if progress:
             progress("verifying", done, count)
-    try:
-        frames = reader.frames
-    except MroiError as exc:
-        return VerifyReport(count, missing, (*problems, exc), ())
     for frame in frames:
         try:
             content = frame.content(reader.limits)
@@ -112,14 +116,14 @@ def verify_volume(
 
 
 def _in_threads(
-    check: Callable[[int], Checked], count: int, jobs: int
+    check: Callable[[int], Checked], count: int, threads: int
 ) -> Iterator[Checked | MroiError]:
-    """Yield the result of each check in order, or its error; a bounded number runs ahead."""
-    with ThreadPoolExecutor(jobs, "mroi-verify") as pool:
+    """Yield the result of each check in order, or its error; as many run ahead as threads."""
+    with ThreadPoolExecutor(threads, "mroi-verify") as pool:
         pending: deque[Future[Checked]] = deque()
         for ordinal in range(count):
             pending.append(pool.submit(check, ordinal))
-            if len(pending) > 4 * jobs:
+            if len(pending) > threads:
                 yield _outcome(pending.popleft())
         while pending:
             yield _outcome(pending.popleft())
@@ -130,6 +134,15 @@ def _outcome(future: Future[Checked]) -> Checked | MroiError:
         return future.result()
     except MroiError as exc:
         return exc
+
+
+def _threads(volume: Volume, jobs: int) -> int:
+    """Return how many chunks to decode at once: together they are no more than one may be."""
+    grid = volume.geom.grid
+    voxels = math.prod(grid.chunk_shape)
+    if grid.background:
+        voxels = max(voxels, grid.background_box(grid.roi_chunks).count)
+    return max(1, min(jobs, volume.reader.limits.chunk_size // (voxels * volume.geom.itemsize)))
 
 
 def _check_digests(
@@ -223,7 +236,7 @@ def compare(volume: Volume, source: VoxelSource, progress: Progress | None = Non
             size = geom.itemsize
             unequal = (a.reshape(-1, size) != b.reshape(-1, size)).any(axis=1)
             different += int(unequal.sum())
-            max_error = max(max_error, _max_error(ours, theirs))
+            max_error = float(np.maximum(max_error, _max_error(ours, theirs)))  # NaN stays
         if progress:
             progress("comparing", done, geom.slice_count)
     ours_around = {frame.key: frame.content(volume.reader.limits) for frame in volume.reader.frames}
@@ -245,10 +258,10 @@ def compare(volume: Volume, source: VoxelSource, progress: Progress | None = Non
 def _max_error(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
     if ours.dtype.names or ours.dtype.kind == "V":
         return math.nan
-    wide = np.complex128 if ours.dtype.kind == "c" else np.float64
+    wide = np.result_type(ours.dtype, np.float64)
     with np.errstate(invalid="ignore"):
-        difference = np.abs(ours.astype(wide) - theirs.astype(wide).reshape(ours.shape))
-    return float(np.nanmax(difference, initial=0.0))
+        difference = np.abs(ours.astype(wide) - theirs.view(ours.dtype).astype(wide))
+    return float(np.max(difference, initial=0.0, where=~np.isnan(difference)))
 
 
 def _content(frame: Any, volume: Volume) -> bytes:
