@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from cases.invalid import change, flip
+from cases.faults import change, flip
 from cases.payloads import deflate
 from cases.sample import RAW_BACKGROUND, Sample, voxels
 from reference import layout
