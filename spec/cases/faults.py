@@ -12,13 +12,8 @@ from reference.layout import Draft, Part
 
 Fault = Callable[[Draft], None]
 
-
 ROI = [(1, 3)] * 3
-
-
 TAIL = {"index": "tail"}
-
-
 OPEN, DECODE, VERIFY = "open", "decode", "verify"
 
 
