@@ -152,7 +152,8 @@ def dicom() -> Iterator[Case]:
     ):
         sample = base(tail=[Part(b"dCMh", data)], geom={"source_kind": 5})
         yield Case("DCM-1", name, VERIFY, f"dCMh: {text}", sample.build())
-    sample = base(tail=[Part(b"dCMh", zstd_frame(records(3, 0, 4, b"1234")), flags=1)])
+    stream = zstd_frame(records(3, 0, 4, b"1234"))
+    sample = base(tail=[Part(b"dCMh", stream, flags=1)], geom={"source_kind": 5})
     yield Case("DCM-1", "compressed", VERIFY, "dCMh, compressed: slice 3 of 3", sample.build())
 
 
