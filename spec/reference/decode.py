@@ -32,7 +32,15 @@ OMIT, FILL_VERIFIED, RESIDUE_EXACT, RESIDUE_LOSSY, FILL_LOSSY = range(5)
 CRITICAL = {"GEOM", "CODC", "SLSC", "CHNK", "INDX", "FOOT"}
 COMPRESSIBLE = {"nIFt", "dCMh", "jSOn"}
 KNOWN = CRITICAL | COMPRESSIBLE | {"rOIB", "sLPo", "dIGE", "pADd"}
-REGISTRY = {"raw": 1, "deflate": 2, "zstd": 3}
+REGISTRY = {
+    "raw": 1, "zstd": 2, "deflate": 3, "jpeg2000": 4, "htj2k": 5, "jpegls": 6, "heif": 7,
+    "jpegxl": 8, "calv": 9, "pcodec": 10, "jpeg2000-3d": 11, "wavelet3d": 12, "zfp": 13,
+}  # fmt: skip
+PARAMS: dict[str, dict[str, type]] = {
+    "raw": {},
+    "zstd": {"delta": bool, "shuffle": bool},
+    "deflate": {"delta": bool, "shuffle": bool},
+}
 LIMITS = {  # section 12; a volume must fit in memory here
     "head": 1 << 28, "frames": 4096, "metadata": 1 << 26, "inflated": 1 << 28,
     "volume": 1 << 30, "chunk": 1 << 31, "chunks": 1 << 24,
@@ -180,8 +188,7 @@ def read_header(cursor: Cursor, sync: int) -> Frame:
     name = h.type.decode("ascii")
     require(name in KNOWN or name[0].islower(), "FRM-9", f"unknown critical frame {name}", at + 4)
     require(h.reserved == 0 and (h.codec_slot == 0 or name == "CHNK"), "FRM-4", name, at + 20)
-    private = name not in KNOWN and name[1].islower()
-    compressible = name in COMPRESSIBLE or private
+    compressible = name in COMPRESSIBLE or name not in KNOWN
     legal = {0, CONST, STORED, MISSING} if name == "CHNK" else {0, 1} if compressible else {0}
     require(h.flags in legal, "FRM-5", f"{name} with flags {h.flags}", at + 21)
     # CHNK has its number here, dIGE its scope, pADd anything; nothing is known of unknown frames.
@@ -397,8 +404,8 @@ def parse_slot(cursor: Cursor) -> SimpleNamespace:
     check_members(s.json, {"params": dict, "filters": list, "encoder": dict, "impl": str}, at)
     for item in s.json["filters"]:
         check_members(item, {"name": str, "params": dict}, at)
-    # None of the codecs of this reader has parameters.
-    require(not (s.name in DECODERS and s.json["params"]), "CDC-6", s.json["params"], at)
+    if s.name in PARAMS:
+        check_members(s.json["params"], PARAMS[s.name], at)
     return s
 
 
@@ -435,11 +442,14 @@ class Head:
     digest: bytes
 
 
-def read_head(cursor: Cursor) -> Head:
-    """Read and check prefix and head."""
+def read_head(cursor: Cursor, *, damaged: bool = False) -> Head:
+    """Read and check prefix and head; what a `damaged` one can do without is left out."""
     prefix = read_prefix(cursor)
     stop, first = prefix.head_size, prefix.prefix_size
     raw = cursor.take(stop - first)
+    if damaged:
+        raw = whole_frames(raw, first, prefix)
+        stop, prefix.index_offset = first + len(raw), 0
     inner = Cursor([raw], first, "FRM-8")
     frames: list[Frame] = []
     while inner.at < stop:
@@ -467,6 +477,29 @@ def read_head(cursor: Cursor) -> Head:
             require(all_finite(frame.payload), "SLS-1", "not finite", frame.offset + 32)
             require((g.slope, g.inter) == (1, 0), "SLS-1", (g.slope, g.inter), frame.offset)
     return Head(prefix, frames, g, slots, index, hashlib.sha256(raw).digest()[:8])
+
+
+def whole_frames(raw: bytes, first: int, prefix: SimpleNamespace) -> bytes:
+    """Return the frames of a head without INDX, and without metadata that is damaged."""
+    kept, at = [], 0
+    while at + 32 <= len(raw):
+        cursor = Cursor([raw[at:]], first + at, "FRM-8")
+        try:
+            frame = read_header(cursor, prefix.sync)
+        except Refused:
+            if prefix.index_offset != first + at:  # a lost INDX is no loss
+                raise
+            break
+        start, at = at, at + 32 + align8(frame.length)
+        try:
+            read_payload(cursor, frame)
+        except Refused:
+            if frame.type in CRITICAL - {"INDX"} or frame.type == "rOIB":
+                raise
+            continue
+        if frame.type != "INDX":
+            kept.append(raw[start:at])
+    return b"".join(kept)
 
 
 def check_unique(frames: list[Frame]) -> None:
@@ -519,7 +552,24 @@ def decode_chunk(frame: Frame, head: Head) -> bytes | None:
     filters = [item["name"] for item in slot.json["filters"]]
     if filters or slot.name not in DECODERS:
         raise Unavailable(f"codec {slot.name} with filters {filters}")
-    return DECODERS[slot.name](frame.payload, size, "CHK-8", frame.offset)
+    decoded = DECODERS[slot.name](frame.payload, size, "CHK-8", frame.offset)
+    samples = {128: 3, 2304: 4}.get(head.geometry.datatype, 1)
+    return join(decoded, head.geometry.itemsize // samples, samples, **slot.json["params"])
+
+
+def join(
+    data: bytes, size: int, samples: int, *, shuffle: bool = False, delta: bool = False
+) -> bytes:
+    """Undo shuffle, then delta (page of the codec `zstd`), on samples of `size` bytes."""
+    count = len(data) // size
+    if shuffle:
+        data = bytes(data[byte * count + i] for i in range(count) for byte in range(size))
+    if not delta:
+        return data
+    values = [int.from_bytes(data[at : at + size], "little") for at in range(0, len(data), size)]
+    for i in range(samples, count):
+        values[i] = (values[i] + values[i - samples]) % 256**size
+    return b"".join(value.to_bytes(size, "little") for value in values)
 
 
 def raw_decode(payload: bytes, size: int, rule: str, at: int) -> bytes:
@@ -845,15 +895,15 @@ def read_stream(parts: Iterable[bytes]) -> Iterator[Head | tuple[Frame, bytes | 
 
 def salvage(data: bytes) -> tuple[Head, list[bytes | None]]:
     """Return the head and what is left of the chunks (11.4), None for each that is lost."""
-    head = read_head(Cursor([data]))
+    head = read_head(Cursor([data]), damaged=True)
     found: dict[int, Frame] = {}
-    indexes = [head.index] if head.index else []
-    at, work = head.prefix.head_size, 16 * len(data)
+    indexes = []
+    at, work = head.prefix.prefix_size, 16 * len(data)
     while at + 32 <= len(data):
         frame = find_frame(data, at, head)
         work -= frame.length if frame else 0
         require(work >= 0, "LIM-1", "too many frames that overlap", at)
-        at += 8
+        at += 1
         if frame and zlib.crc32(frame.payload) == frame.payload_crc:
             if frame.type == "CHNK":
                 if frame.ordinal in found:
@@ -861,7 +911,7 @@ def salvage(data: bytes) -> tuple[Head, list[bytes | None]]:
                 found[frame.ordinal] = frame
             elif frame.type == "INDX":
                 indexes.append(frame)
-            at += align8(frame.length) + 24
+            at += align8(frame.length) + 31
     return head, decode_found(found, indexes, head)
 
 

@@ -64,7 +64,8 @@ def prefix(head_size: int, flags: int, index_offset: int, file_size: int) -> byt
 
 
 def codec_entry(number: int, name: bytes, role: int, fidelity: int = 1) -> bytes:
-    params = b'{"encoder":{},"filters":[],"impl":"by hand","params":{}}'
+    steps = b"" if name == b"raw" else b'"delta":false,"shuffle":false'
+    params = b'{"encoder":{},"filters":[],"impl":"by hand","params":{%s}}' % steps
     raw = struct.pack("<H4BHII", number, fidelity, 1, len(name), role, 1, len(params), 0)
     raw += name + params
     return raw + bytes(-len(raw) % 8)
@@ -185,9 +186,9 @@ def build(
 ) -> bytes:
     chunks = sample.chunks()
     background = sample.f["background"] in {2, 3}
-    entries = codec_entry(1, b"raw", 0) + codec_entry(2, b"deflate", 0)
+    entries = codec_entry(1, b"raw", 0) + codec_entry(3, b"deflate", 0)
     if background:
-        entries += codec_entry(1, b"raw", 1) + codec_entry(2, b"deflate", 1)
+        entries += codec_entry(1, b"raw", 1) + codec_entry(3, b"deflate", 1)
     codc = struct.pack("<HHI", 4 if background else 2, 0, 0) + entries
     frames = [frame(b"rOIB", sample.record()), frame(b"GEOM", sample.geom(len(chunks)))]
     frames += [frame(b"CODC", codc), *head]
@@ -451,7 +452,7 @@ BAD_FRAMES = {
     frame(b"jSOn", b"{}", 1): "FRM-10",
     frame(b"nIFt", b"", 3): "FRM-10",
     frame(b"nIFt", NIFTI, 0, 0, 2): "FRM-5",
-    frame(b"xYZw", b"", 0, 0, 1): "FRM-5",
+    frame(b"xYZw", b"", 0, 0, 2): "FRM-5",
     frame(b"xyzw", b""): "FRM-3",
     frame(b"XYZW", b""): "FRM-9",
     frame(b"GEOM", b"", 1): "FRM-10",
