@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv.compiled import kernel
 
-__all__ = ["RATES", "adaptive", "adaptive_number", "close", "open_reader", "open_writer", "uniform"]
+__all__ = ["RATES", "adaptive", "adaptive_number", "close", "open_reader", "open_writer", "put", "uniform"]
 
 _FULL = (1 << 48) - 1
 _REFRESH = 1 << 32  # a range below this takes another word
@@ -38,12 +38,12 @@ def open_reader(words: NDArray[np.uint16]) -> NDArray[np.int64]:
 def close(coder: NDArray[np.int64], words: NDArray[np.uint16]) -> NDArray[np.uint16] | None:
     """Write the three last words; return all of them, or None if there was no room."""
     for _ in range(3):
-        _shift(coder, words)
+        put(coder, words)
     return None if coder[3] else words[: coder[2]]
 
 
 @kernel
-def _shift(coder, words):
+def put(coder, words):
     """Write the top word of the low end of the interval."""
     at = coder[2]
     if at >= words.size:
@@ -61,14 +61,14 @@ def _shift(coder, words):
 
 
 @kernel
-def _refresh(decoding, coder, words):
+def refresh(decoding, coder, words):
     if decoding:
         at = coder[2]
         word = np.int64(words[at]) if at < words.size else np.int64(0)
         coder[0] = (coder[0] << 16) | word
         coder[2] = at + 1
     else:
-        _shift(coder, words)
+        put(coder, words)
     coder[1] <<= 16
 
 
@@ -90,7 +90,7 @@ def adaptive(decoding, coder, words, contexts, index, bit, rates):
         p -= (p * rates[count]) >> 16
     contexts[index] = (p << 16) | min(count + 1, np.int64(255))
     if coder[1] < _REFRESH:
-        _refresh(decoding, coder, words)
+        refresh(decoding, coder, words)
     return bit
 
 
@@ -105,7 +105,7 @@ def uniform(decoding, coder, words, bits, value):
         coder[0] += value * part
     coder[1] = part
     if part < _REFRESH:
-        _refresh(decoding, coder, words)
+        refresh(decoding, coder, words)
     return value
 
 
