@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,14 +18,17 @@ __all__ = [
     "Digest",
     "DigestScope",
     "build_digest",
+    "build_records",
     "deflate_payload",
     "inflate_payload",
     "parse_digest",
     "parse_positions",
+    "parse_records",
     "parse_rescale",
 ]
 
 _DIGEST = struct.Struct("<BB6s32s")
+_RECORD = struct.Struct("<IIQ")
 _MAX_RATIO = 200
 
 
@@ -81,6 +85,35 @@ def parse_positions(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float
     if not np.isfinite(positions).all():
         raise FormatError("sLPo: numbers are not finite", "MET-3", offset)
     return positions
+
+
+def parse_records(data: bytes, count: int, *, offset: int) -> list[tuple[int, bytes]]:
+    """Parse the payload of dCMh, inflated: number of the slice and bytes of each record (DCM-1).
+
+    Parameters
+    ----------
+    count : int
+        Number of slices of the file.
+    """
+    records = []
+    at = 0
+    while at < len(data):
+        if len(data) - at < _RECORD.size:
+            raise FormatError("dCMh: a record is cut short", "DCM-1", offset)
+        number, reserved, size = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        if reserved or number >= count or size > len(data) - at:
+            raise FormatError(
+                f"dCMh: record of {size:,} bytes for slice {number} of {count}", "DCM-1", offset
+            )
+        records.append((number, data[at : at + size]))
+        at += size
+    return records
+
+
+def build_records(records: Iterable[tuple[int, bytes]]) -> bytes:
+    """Return the payload of dCMh."""
+    return b"".join(_RECORD.pack(number, 0, len(data)) + data for number, data in records)
 
 
 def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:

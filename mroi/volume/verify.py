@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from mroi.container import MetadataFrame
 from mroi.errors import ChecksumError, MissingVoxelsError, MroiError
 from mroi.format.checksum import array_bytes
-from mroi.format.metadata import DigestScope, parse_digest
+from mroi.format.metadata import DigestScope, parse_digest, parse_records
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
 from mroi.volume.model import Volume
@@ -107,6 +107,8 @@ def verify_volume(
             content = frame.content(reader.limits)
             if frame.header.type == b"jSOn":
                 parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
+            elif frame.header.type == b"dCMh":
+                parse_records(content, volume.geom.slice_count, offset=frame.header.offset)
         except MroiError as exc:
             problems.append(exc)
     digests: list[str] = []

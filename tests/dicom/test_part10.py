@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from mroi.adapters.dicom import Head, build_heads, build_instance, parse_heads, read_series
 from mroi.adapters.dicom.part10 import join_tiles, read_header, split_tiles, strip_pixels
-from mroi.errors import FormatError, SourceError, TruncatedError
+from mroi.errors import FormatError, SourceError
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
 
@@ -108,13 +108,13 @@ def test_head_keeps_every_other_byte(tmp_path):
     phantoms.set_pixels(ds, np.full((4, 4), 0x4142, "u2"))
     ds.add_new(0xFFFCFFFC, "OB", b"tail")
     data = phantoms.to_bytes(ds)
-    _, element = read_header(io.BytesIO(data), "x")
-    head = strip_pixels(data, element, 32)
+    file = io.BytesIO(data)
+    _, element = read_header(file, "x")
+    head = strip_pixels(file, element, 32)
     assert len(head) == len(data) - 32
     assert data[: element.start] == head[: element.start]
     assert data[element.start + 32 :] == head[element.start :]
     assert b"BABA" not in head
-    assert strip_pixels(data, None, 32) == data
 
 
 def test_frames_that_do_not_fit_a_head_are_refused(tmp_path):
@@ -189,17 +189,17 @@ def test_damaged_records_name_the_rule(heads, data):
 
 
 @pytest.mark.parametrize(
-    ("payload", "error"),
+    "payload",
     [
-        (struct.pack("<IIQ", 0, 0, 2**64 - 1), TruncatedError),
-        (struct.pack("<IIQ", 0, 1, 1) + b"a", FormatError),  # reserved
-        (struct.pack("<IIQ", 0, 0, 0), FormatError),  # a frame of no instance
-        (struct.pack("<IIQ", 1, 0, 1) + b"a", FormatError),  # no such slice
-        (struct.pack("<IIQ", 0, 0, 1) + b"ab", TruncatedError),
-        (b"", FormatError),
+        struct.pack("<IIQ", 0, 0, 2**64 - 1),
+        struct.pack("<IIQ", 0, 1, 1) + b"a",  # reserved
+        struct.pack("<IIQ", 0, 0, 0),  # a frame of no instance
+        struct.pack("<IIQ", 1, 0, 1) + b"a",  # no such slice
+        struct.pack("<IIQ", 0, 0, 1) + b"ab",
+        b"",
     ],
 )
-def test_broken_records(payload, error):
-    with pytest.raises(error) as caught:
+def test_broken_records(payload):
+    with pytest.raises(FormatError) as caught:
         parse_heads(payload, 1)
     assert caught.value.rule == "DCM-1"

@@ -24,7 +24,8 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.errors import FormatError, SourceError, TruncatedError
+from mroi.errors import FormatError, SourceError
+from mroi.format.metadata import build_records, parse_records
 
 __all__ = [
     "Head",
@@ -42,7 +43,6 @@ __all__ = [
     "strip_pixels",
 ]
 
-RECORD = struct.Struct("<IIQ")
 DEFLATED = "1.2.840.10008.1.2.1.99"
 
 _PIXEL_TAGS = {
@@ -186,23 +186,23 @@ def _end_of_fragments(stream: BinaryIO, start: int) -> int:
         offset += length
 
 
-def strip_pixels(part10: bytes, element: PixelElement | None, size: int) -> bytes:
+def strip_pixels(file: BinaryIO, element: PixelElement, size: int) -> bytes:
     """Return a file without its pixels.
 
     Parameters
     ----------
-    part10 : bytes
-        The file.
-    element : PixelElement or None
+    file : binary file
+        Seekable; only what is returned is read.
+    element : PixelElement
         As `read_header` found it.
     size : int
         Bytes of the uncompressed frames; what follows them in the value, such as a byte of
         padding, is kept. Encapsulated pixels are cut with all their items.
     """
-    if element is None:
-        return part10
-    stop = element.stop if element.encapsulated else element.start + size
-    return part10[: element.start] + part10[stop:]
+    file.seek(0)
+    before = file.read(element.start)
+    file.seek(element.stop if element.encapsulated else element.start + size)
+    return before + file.read()
 
 
 def build_instance(part10: bytes, frames: Sequence[NDArray[Any]], name: str = "head") -> bytes:
@@ -338,11 +338,11 @@ def build_head(dataset: Any, *, decoded: bool) -> bytes:
 
 def build_heads(heads: Iterable[Head]) -> bytes:
     """Return the records of heads, the payload of ``dCMh``."""
-    parts: list[bytes] = []
+    records: list[tuple[int, bytes]] = []
     for head in heads:
-        parts += [RECORD.pack(head.slices[0], 0, len(head.part10)), head.part10]
-        parts += [RECORD.pack(number, 0, 0) for number in head.slices[1:]]
-    return b"".join(parts)
+        records.append((head.slices[0], head.part10))
+        records += [(number, b"") for number in head.slices[1:]]
+    return build_records(records)
 
 
 def parse_heads(payload: bytes, count: int) -> list[Head]:
@@ -363,22 +363,14 @@ def parse_heads(payload: bytes, count: int) -> list[Head]:
     """
     heads: list[Head] = []
     seen: set[int] = set()
-    offset = 0
-    while offset < len(payload):
-        if len(payload) - offset < RECORD.size:
-            raise TruncatedError("DICOM records are cut short", "DCM-1", offset)
-        number, reserved, size = RECORD.unpack_from(payload, offset)
-        if reserved or number >= count or number in seen or not (size or heads):
-            raise FormatError(f"DICOM record of slice {number} of {count}", "DCM-1", offset)
+    for number, part10 in parse_records(payload, count, offset=0):
+        if number in seen or not (part10 or heads):
+            raise FormatError(f"DICOM record of slice {number} of {count}", "DCM-1")
         seen.add(number)
-        offset += RECORD.size
-        if size > len(payload) - offset:
-            raise TruncatedError("DICOM records are cut short", "DCM-1", offset)
-        if size:
-            heads.append(Head((number,), payload[offset : offset + size]))
+        if part10:
+            heads.append(Head((number,), part10))
         else:
             heads[-1] = replace(heads[-1], slices=(*heads[-1].slices, number))
-        offset += size
     if len(seen) != count:
-        raise FormatError(f"DICOM records hold {len(seen)} of {count} slices", "DCM-1", offset)
+        raise FormatError(f"DICOM records hold {len(seen)} of {count} slices", "DCM-1")
     return heads
