@@ -231,7 +231,7 @@ def _gzip_writer(raw: BinaryIO) -> BinaryIO:
 def _write_restored(
     volume: Volume, outputs: dict[str, BinaryIO], progress: Progress | None
 ) -> bool:
-    """Write the restored bytes; return whether they are proven: their SHA-256 was there, and right."""
+    """Write the restored bytes; return whether their SHA-256 was in the file, and right."""
     sha256 = hashlib.sha256()
     total = volume.geom.shape[2] * volume.geom.grid.volumes
     for done, (part, data) in enumerate(restore(volume)):
