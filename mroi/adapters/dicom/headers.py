@@ -18,6 +18,7 @@ __all__ = ["Pixels", "describe", "frames_of", "is_turned_by_dcm2niix"]
 
 MAX_FRAMES = 1_000_000
 MAX_FRAME_SIZE = 2**31
+_SUBSAMPLED = {"YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"}
 _CSA_CREATOR = "SIEMENS CSA HEADER"
 
 
@@ -77,63 +78,69 @@ def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
     SourceError
         If the header is incomplete, or the pixels are of a kind that cannot be kept exactly.
     """
-    rows, columns = _integer(dataset, "Rows", name), _integer(dataset, "Columns", name)
     samples = _integer(dataset, "SamplesPerPixel", name, 1)
     bits = _integer(dataset, "BitsAllocated", name)
-    stored = _integer(dataset, "BitsStored", name, bits)
-    count = _integer(dataset, "NumberOfFrames", name, 1) or 1
-    photometric = str(dataset.get("PhotometricInterpretation", ""))
-    if element.keyword == "PixelData":
-        kind = "i" if _integer(dataset, "PixelRepresentation", name, 0) else "u"
-    else:
-        kind = "f"
-    allowed = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
-    if bits not in allowed[element.keyword] or not 0 < stored <= bits:
-        raise SourceError(f"{name}: {stored} of {bits} bits a sample are not supported")
-    if samples not in {1, 3} or (samples == 3 and (bits != 8 or kind != "u")):
-        raise SourceError(f"{name}: {samples} samples of {bits} bits a pixel are not supported")
-    if not (rows and columns) or not 0 < count <= MAX_FRAMES:
-        raise SourceError(f"{name}: {count} frames of {rows} x {columns} pixels")
-    if not element.encapsulated and photometric in {
-        "YBR_FULL_422",
-        "YBR_PARTIAL_422",
-        "YBR_PARTIAL_420",
-    }:
-        raise SourceError(f"{name}: subsampled colours ({photometric}) are not supported")
-    order = byte_order(dataset)
-    if order == ">" and bits == 8 and element.vr == "OW":
-        raise SourceError(f"{name}: 8-bit samples in big-endian words are not supported")
-    form = "classic" if "ImagePositionPatient" in dataset else "image"
-    tiles = _tile_count(dataset)
-    if count > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
-        form = "enhanced"
-    elif tiles:
-        side = math.isqrt(tiles - 1) + 1
-        if rows % side or columns % side or samples > 1:
-            raise SourceError(f"{name}: {tiles} tiles do not fit {rows} x {columns} pixels")
-        form, rows, columns, count = "mosaic", rows // side, columns // side, tiles
+    signed = _integer(dataset, "PixelRepresentation", name, 0)
+    kind, rows, columns, count = _layout(dataset, name)
+    number = "f" if element.keyword != "PixelData" else "i" if signed else "u"
     pixels = Pixels(
-        kind=form,
+        kind=kind,
         rows=rows,
         columns=columns,
         samples=samples,
         frame_count=count,
-        dtype=f"{kind}{bits // 8}",
-        bits_stored=stored,
-        photometric=photometric,
+        dtype=f"{number}{bits // 8}",
+        bits_stored=_integer(dataset, "BitsStored", name, bits),
+        photometric=str(dataset.get("PhotometricInterpretation", "")),
         planar=samples > 1 and bool(_integer(dataset, "PlanarConfiguration", name, 0)),
-        order=order,
+        order=byte_order(dataset),
     )
-    if pixels.frame_size > MAX_FRAME_SIZE:
-        raise SourceError(f"{name}: frames of {pixels.frame_size:,} bytes are not supported")
-    if element.encapsulated and element.stop - element.start < 8 * count:
-        raise SourceError(f"{name}: fewer fragments than the {count} frames promised")
-    if not element.encapsulated and element.stop - element.start < pixels.size:
-        raise SourceError(
-            f"{name}: {element.stop - element.start:,} bytes of pixels, the header promises "
-            f"{pixels.size:,}"
-        )
+    reason = _why_not(pixels, element, bits)
+    if reason:
+        raise SourceError(f"{name}: {reason}")
     return pixels
+
+
+def _layout(dataset: Any, name: str) -> tuple[str, int, int, int]:
+    """Return the kind, the rows and columns of a frame, and the number of frames."""
+    rows, columns = _integer(dataset, "Rows", name), _integer(dataset, "Columns", name)
+    count = _integer(dataset, "NumberOfFrames", name, 1) or 1
+    if not (rows and columns) or not 0 < count <= MAX_FRAMES:
+        raise SourceError(f"{name}: {count} frames of {rows} x {columns} pixels")
+    if count > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
+        return "enhanced", rows, columns, count
+    tiles = _tile_count(dataset)
+    if tiles:
+        side = math.isqrt(tiles - 1) + 1
+        if rows % side or columns % side:
+            raise SourceError(f"{name}: {tiles} tiles do not fit {rows} x {columns} pixels")
+        return "mosaic", rows // side, columns // side, tiles
+    return "classic" if dataset.get("ImagePositionPatient") else "image", rows, columns, 1
+
+
+def _why_not(pixels: Pixels, element: PixelElement, bits: int) -> str | None:
+    """Return why pixels cannot be kept as they are, or None."""
+    allowed = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
+    held = element.stop - element.start
+    reason = None
+    if bits not in allowed[element.keyword] or not 0 < pixels.bits_stored <= bits:
+        reason = f"{pixels.bits_stored} of {bits} bits a sample are not supported"
+    elif pixels.samples != 1 and (pixels.samples, pixels.dtype) != (3, "u1"):
+        reason = f"{pixels.samples} samples of {bits} bits a pixel are not supported"
+    elif pixels.samples != 1 and pixels.kind == "mosaic":
+        reason = "mosaics in colour are not supported"
+    elif pixels.frame_size > MAX_FRAME_SIZE:
+        reason = f"frames of {pixels.frame_size:,} bytes are not supported"
+    elif element.encapsulated:
+        if held < 8 * pixels.frame_count:
+            reason = f"{held:,} bytes are too few for {pixels.frame_count} frames"
+    elif pixels.photometric in _SUBSAMPLED:
+        reason = f"subsampled colours ({pixels.photometric}) are not supported"
+    elif pixels.order == ">" and bits == 8 and element.vr == "OW":
+        reason = "8-bit samples in big-endian words are not supported"
+    elif held < pixels.size:
+        reason = f"{held:,} bytes of pixels, the header promises {pixels.size:,}"
+    return reason
 
 
 def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[Frame]:

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from mroi.adapters.dicom.decoding import iter_frames
 from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
-from mroi.adapters.dicom.part10 import Head, PixelElement, read_header, refusing, split_tiles
+from mroi.adapters.dicom.part10 import (
+    Head,
+    PixelElement,
+    read_header,
+    refusing,
+    split_tiles,
+    strip_pixels,
+)
 from mroi.adapters.dicom.stack import Frame, Value, arrange
 from mroi.errors import SourceError
 from mroi.geometry.affine import spacing_of
@@ -172,12 +179,9 @@ class DicomSeries:
     def heads(self) -> Iterator[Head]:
         """Yield each instance without its pixels, in the order of their first plane."""
         for instance in self.instances:
-            element = instance.element
-            stop = element.stop if element.encapsulated else element.start + instance.pixels.size
             with instance.path.open("rb") as file:
-                before = file.read(element.start)
-                file.seek(stop)
-                yield Head(instance.slices, before + file.read())
+                part10 = strip_pixels(file, instance.element, instance.pixels.size)
+            yield Head(instance.slices, part10)
 
 
 def read_series(

@@ -1,0 +1,57 @@
+"""A packed DICOM series as a NIfTI image: the array and affine that dcm2niix gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from mroi.adapters.dicom.source import is_turned, read_heads
+from mroi.adapters.dicom.stack import to_dcm2niix_orientation
+from mroi.adapters.nifti import build_header
+from mroi.format.datatypes import DATATYPES
+from mroi.geometry import spacing_of
+from mroi.volume.model import Volume
+from mroi.volume.source import ArraySource, array_datatype
+
+__all__ = ["iter_nifti"]
+
+
+def iter_nifti(volume: Volume) -> Iterator[bytes]:
+    """Yield the bytes of a NIfTI image of a series; the whole volume is held in memory.
+
+    Rows run from bottom to top, and 3-D acquisitions are turned, as dcm2niix does; every voxel
+    keeps its position. Stored values are kept with their slope and intercept; where these differ
+    between slices, which NIfTI cannot say, values are float32 in real units.
+
+    Raises
+    ------
+    MroiError
+        If the file is damaged.
+    """
+    has_heads = volume.reader.find_metadata(b"dCMh") is not None
+    turned = has_heads and is_turned(read_heads(volume)[0], volume.shape)
+    per_slice = volume.reader.head.rescale is not None
+    array = np.asarray(volume).astype(np.float32) if per_slice else np.asarray(volume.unscaled)
+    array, affine = to_dcm2niix_orientation(array, volume.affine, turned=turned)
+    geom = volume.geom
+    source = ArraySource(
+        array,
+        affine,
+        slope=1.0 if per_slice else geom.slope,
+        inter=0.0 if per_slice else geom.inter,
+    )
+    spacing = (*spacing_of(affine), *geom.spacing[3:])
+    datatype = array_datatype(array.dtype) if per_slice else DATATYPES[geom.datatype.code]
+    yield build_header(
+        replace(
+            source.geometry,
+            datatype=datatype,
+            spacing=spacing,
+            xform_code=geom.xform_code,
+            xyzt_units=geom.xyzt_units,
+        )
+    )
+    for plane in source.planes(2):
+        yield plane.tobytes()
