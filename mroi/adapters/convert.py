@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from numpy.typing import ArrayLike
 
@@ -16,7 +17,7 @@ from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
-from mroi.format.geom import SourceFlags
+from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, parse_digest
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -32,6 +33,9 @@ from mroi.volume.pack import (
 )
 from mroi.volume.source import ArraySource, VoxelSource
 from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
+
+if TYPE_CHECKING:
+    from mroi.adapters.dicom import HeadPolicy
 
 __all__ = ["UnpackResult", "open_input", "pack", "packed_name", "unpack", "unpacked_name", "verify"]
 
@@ -55,9 +59,27 @@ class UnpackResult:
 
 
 def open_input(
-    source: str | os.PathLike[str] | ArrayLike | VoxelSource, **options: Any
+    source: str | os.PathLike[str] | ArrayLike | VoxelSource,
+    *,
+    affine: ArrayLike | None = None,
+    series: str | None = None,
+    allow_irregular: bool = False,
+    metadata: HeadPolicy = "keep",
 ) -> VoxelSource:
-    """Return what can be packed of `source`: a NIfTI image, an array, or a source as it is.
+    """Return what can be packed of `source`.
+
+    Parameters
+    ----------
+    source : path, array or VoxelSource
+        A NIfTI image; a DICOM file, or a folder with a series; an array; or a source as it is.
+    affine : (4, 4) array_like, optional
+        Of an array: voxel index to position in mm, RAS+.
+    series : str, optional
+        Series Instance UID to take from a folder that has several.
+    allow_irregular : bool
+        Accept DICOM slices at irregular distances; their positions are kept.
+    metadata : {"keep", "clean", "strip"}
+        What becomes of all DICOM attributes but the pixels.
 
     Raises
     ------
@@ -68,10 +90,19 @@ def open_input(
         return cast("VoxelSource", source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
-        if path.is_dir():
-            raise SourceError(f"{path}: a folder; give its files, or a folder of DICOM files")
+        if path.is_dir() or is_dicom(path):
+            from mroi.adapters.dicom import DicomSource, read_series
+
+            found = read_series(path, series=series, allow_irregular=allow_irregular)
+            return DicomSource(found, metadata)
         return NiftiSource(path)
-    return ArraySource(cast("ArrayLike", source), **options)
+    return ArraySource(cast("ArrayLike", source), affine)
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is a DICOM Part 10 file: it has ``DICM`` after its preamble."""
+    with path.open("rb") as file:
+        return file.read(132)[128:] == b"DICM"
 
 
 def pack(
@@ -93,7 +124,8 @@ def pack(
     Parameters
     ----------
     source : path, array or VoxelSource
-        A NIfTI image, or an array with the axes x, y, z, ...
+        A NIfTI image, a DICOM file or a folder with a series, or an array with the axes
+        x, y, z, ... For more say in what is taken, give what `open_input` returns.
     target : path or binary file
         A path is written atomically; a file object that cannot seek gets its index at the end.
     affine : (4, 4) array_like, optional
@@ -116,7 +148,7 @@ def pack(
     """
     from mroi._version import __version__
 
-    opened = open_input(source, **({} if affine is None else {"affine": affine}))
+    opened = open_input(source, affine=affine)
     plan = plan_pack(
         opened,
         codec=codec,
@@ -145,16 +177,18 @@ def unpack(
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
 ) -> UnpackResult:
-    """Restore the NIfTI image of a ``.mroi`` file.
+    """Restore the source of a ``.mroi`` file: a NIfTI image, or a DICOM series.
 
-    The bytes are those of the uncompressed source; where the file holds their SHA-256 they are
-    checked against it before anything appears under the target's name.
+    The bytes of a NIfTI image are those of the uncompressed source; where the file holds their
+    SHA-256 they are checked against it before anything appears under the target's name.
 
     Parameters
     ----------
     target : path or binary file, optional
-        ``.nii``, ``.nii.gz``, or ``.hdr`` or ``.img`` for a pair; by default the name of the
-        source with the ending that its own source had. A file object gets a ``.nii``.
+        ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (for a pair): a NIfTI image, for a DICOM
+        series in the orientation that dcm2niix gives it. For a DICOM series, any other name: a
+        new folder for its files. By default the name of the source, with the ending that its
+        own source had. A file object gets a ``.nii``.
 
     Raises
     ------
@@ -167,6 +201,8 @@ def unpack(
             if not isinstance(source, str | os.PathLike):
                 raise UsageError("a target is needed to unpack what has no name")
             target = unpacked_name(source, volume)
+        if isinstance(target, str | os.PathLike) and _is_folder_name(Path(target), volume):
+            return _unpack_series(volume, Path(target))
         if hasattr(target, "write"):
             outputs = {"image": cast("BinaryIO", target), "header": cast("BinaryIO", target)}
             paths: tuple[Path, ...] = ()
@@ -185,6 +221,19 @@ def _opened(
     if isinstance(source, Volume):
         return source
     return stack.enter_context(open_volume(source, limits=limits))
+
+
+def _is_folder_name(path: Path, volume: Volume) -> bool:
+    """Whether a DICOM series is wanted, not an image of it."""
+    is_dicom_source = volume.geom.source_kind is SourceKind.DICOM
+    return is_dicom_source and not path.name.lower().endswith(_NIFTI_ENDINGS)
+
+
+def _unpack_series(volume: Volume, folder: Path) -> UnpackResult:
+    """Write a DICOM series into a new folder."""
+    from mroi.adapters.dicom import restore_series
+
+    return UnpackResult(tuple(restore_series(volume, folder)), proven=False)
 
 
 def _open_targets(
@@ -234,7 +283,7 @@ def _write_restored(
     """Write the restored bytes; return whether their SHA-256 was in the file, and right."""
     sha256 = hashlib.sha256()
     total = volume.geom.shape[2] * volume.geom.grid.volumes
-    for done, (part, data) in enumerate(restore(volume)):
+    for done, (part, data) in enumerate(_restored(volume)):
         outputs[part].write(data)
         sha256.update(data)
         if progress:
@@ -245,6 +294,17 @@ def _write_restored(
     if expected != sha256.digest():
         raise ChecksumError("the restored bytes are not those of the source", "MET-2")
     return True
+
+
+def _restored(volume: Volume) -> Iterator[tuple[str, bytes]]:
+    """Yield the bytes of the NIfTI image of any volume, as (part, bytes)."""
+    if volume.geom.source_kind is not SourceKind.DICOM:
+        yield from restore(volume)
+        return
+    from mroi.adapters.dicom.image import iter_nifti
+
+    for data in iter_nifti(volume):
+        yield "image", data
 
 
 def _source_digest(volume: Volume) -> bytes | None:
@@ -313,5 +373,7 @@ def unpacked_name(source: str | os.PathLike[str], volume: Volume) -> Path:
     path = Path(source)
     stem = path.name.removesuffix(".mroi")
     ending = "img" if _restores_pair(volume) else "nii"
+    if volume.geom.source_kind is SourceKind.DICOM:
+        return path.with_name(stem)
     gz = ".gz" if volume.geom.source_flags & SourceFlags.GZIPPED else ""
     return path.with_name(f"{stem}.{ending}{gz}")

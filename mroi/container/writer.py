@@ -132,9 +132,10 @@ class ContainerWriter:
             self._file.seek(self._start)
             _write_whole(self._file, head)
             self._file.seek(self._start + self.size)
-        self._file.flush()
         if self._atomic is not None:
             self._atomic.commit()
+        elif hasattr(self._file, "flush"):
+            self._file.flush()
 
     def abort(self) -> None:
         """Leave no file under the name; a file object keeps what readers will refuse."""
