@@ -117,7 +117,7 @@ def bare(setting: str, payload: bytes, spec: ChunkSpec) -> Callable[[], object] 
                 pillow_heif.open_heif(payload, convert_hdr_to_8bit=False, hdr_to_16bit=False)
             )
         case "zfp":
-            shape = spec.shape if spec.shape[0] > 1 else spec.shape[1:]
+            shape = tuple(extent for extent in spec.shape if extent > 1)
             return lambda: imagecodecs.zfp_decode(payload, shape=shape, dtype=spec.dtype)
     return None
 

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import ctypes.util
 import importlib.util
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -176,20 +177,24 @@ def _parameters(library: ModuleType, shape: tuple[int, ...], coding: Coding) -> 
     return parameters
 
 
+_IMPORTING = threading.Lock()
+
+
 @cache
 def _glymur() -> ModuleType | None:
     """Return glymur's bindings with a library behind them, or None."""
     if not importlib.util.find_spec("glymur"):
         return None
-    find = ctypes.util.find_library
     bundled = _bundled()
-    if bundled is not None:
-        # glymur looks for its library once, when imported, and through this function.
-        ctypes.util.find_library = lambda name: bundled if name == "openjp2" else find(name)
-    try:
-        from glymur.lib import openjp2
-    finally:
-        ctypes.util.find_library = find
+    with _IMPORTING:
+        find = ctypes.util.find_library
+        if bundled is not None:
+            # glymur looks for its library once, when imported, and through this function.
+            ctypes.util.find_library = lambda name: bundled if name == "openjp2" else find(name)
+        try:
+            from glymur.lib import openjp2
+        finally:
+            ctypes.util.find_library = find
     return openjp2 if openjp2.OPENJP2 is not None else None
 
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from mroi.codecs.calv.compiled import kernel
 
 __all__ = ["decode", "encode"]
 
@@ -67,7 +68,7 @@ def _volume(band: NDArray[np.int32]) -> NDArray[np.int32]:
     return band.reshape((1,) * (3 - band.ndim) + band.shape)
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _context(band: NDArray[np.int32], k: int, j: int, i: int) -> int:
     """Return the class of the magnitudes before, above and in the slice before this place."""
     total = 0
@@ -89,7 +90,7 @@ def _context(band: NDArray[np.int32], k: int, j: int, i: int) -> int:
     return context
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _shift_low(state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int:
     low = state[0]
     if low < 0xFF000000 or low > 0xFFFFFFFF:
@@ -106,7 +107,7 @@ def _shift_low(state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put(
     models: NDArray[np.int32],
     c: int,
@@ -132,7 +133,7 @@ def _put(
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _put_raw(bit: int, state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int:
     """Code one decision of even odds."""
     state[1] >>= 1
@@ -144,14 +145,14 @@ def _put_raw(bit: int, state: NDArray[np.int64], out: NDArray[np.uint8], at: int
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _flush(state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int:
     for _ in range(5):
         at = _shift_low(state, out, at)
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _encode_band(
     band: NDArray[np.int32],
     models: NDArray[np.int32],
@@ -188,7 +189,7 @@ def _encode_band(
     return at
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _refill(state: NDArray[np.int64], source: NDArray[np.uint8]) -> None:
     while state[1] < _TOP:
         state[1] <<= 8
@@ -197,7 +198,7 @@ def _refill(state: NDArray[np.int64], source: NDArray[np.uint8]) -> None:
         state[2] += 1
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _get(
     models: NDArray[np.int32], c: int, m: int, state: NDArray[np.int64], source: NDArray[np.uint8]
 ) -> int:
@@ -216,7 +217,7 @@ def _get(
     return bit
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _get_raw(state: NDArray[np.int64], source: NDArray[np.uint8]) -> int:
     state[1] >>= 1
     bit = 0
@@ -227,7 +228,7 @@ def _get_raw(state: NDArray[np.int64], source: NDArray[np.uint8]) -> int:
     return bit
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _decode_band(
     band: NDArray[np.int32],
     models: NDArray[np.int32],

@@ -88,11 +88,12 @@ class Zfp(Codec):
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
         library = native.imagecodecs("ZFP")
         view = memoryview(payload).cast("B")
-        if len(view) > 3 * spec.size + 4096:
+        most = _most_bytes(spec)
+        if len(view) > most:
             raise DecodeError("zfp: payload is longer than any of this chunk", "CHK-8")
         _check(view, self.tolerance)
         # ZFP does not know where its input ends. What it may read at most follows from the shape.
-        padded = bytes(view) + bytes(_most_bytes(spec))
+        padded = bytes(view) + bytes(most)
         try:
             chunk: NDArray[Any] = library.zfp_decode(
                 padded, shape=_layout(spec), dtype=spec.dtype.newbyteorder("=")
@@ -103,15 +104,12 @@ class Zfp(Codec):
 
 
 def _layout(spec: ChunkSpec) -> tuple[int, ...]:
-    """Return the shape without leading axes of one: blocks have 4 voxels along each axis."""
-    shape = spec.shape
-    while len(shape) > 1 and shape[0] == 1:
-        shape = shape[1:]
-    return shape
+    """Return the shape without axes of one voxel: blocks have 4 voxels along each axis."""
+    return tuple(extent for extent in spec.shape if extent > 1) or (1,)
 
 
 def _most_bytes(spec: ChunkSpec) -> int:
-    """Return what a decoder reads at most: each block at full precision, and its tests."""
+    """Return the size of the longest stream: each block at full precision, and its tests."""
     blocks = math.prod(-(-extent // 4) for extent in _layout(spec))
     voxels: int = 4 ** len(_layout(spec))
     return blocks * (2 * voxels * spec.dtype.itemsize + 32) + 64
