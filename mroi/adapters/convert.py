@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source
-from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
+from mroi.errors import ChecksumError, MroiError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, parse_digest
 from mroi.geometry import Box

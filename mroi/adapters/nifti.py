@@ -33,6 +33,7 @@ __all__ = [
     "KeptHeader",
     "NiftiHeader",
     "NiftiSource",
+    "build_header",
     "kept_header",
     "parse_header",
     "restore",
@@ -474,32 +475,51 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
 def synthesize_header(volume: Volume) -> bytes:
     """Return the first bytes of a NIfTI image for a volume that did not come from one.
 
-    NIfTI-1, or NIfTI-2 if an axis is too long or a number too large. The affine becomes the sform.
-
     Raises
     ------
     UsageError
         If slices have rescale factors of their own: NIfTI has no place for them.
     """
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
     geom = volume.geom
     if volume.reader.head.rescale is not None:
         raise UsageError("slices have rescale factors of their own, which NIfTI cannot hold")
-    numbers = (geom.slope, geom.inter, *geom.spacing, *volume.affine.ravel().tolist())
-    fits = all(n <= 32767 for n in volume.shape) and all(
+    return build_header(
+        SourceGeometry(
+            ndim=geom.ndim,
+            shape=volume.shape,
+            datatype=geom.datatype,
+            affine=volume.affine,
+            spacing=geom.spacing,
+            bits_stored=geom.bits_stored,
+            slope=geom.slope,
+            inter=geom.inter,
+            xform_code=geom.xform_code,
+            xyzt_units=geom.xyzt_units,
+        )
+    )
+
+
+def build_header(g: SourceGeometry) -> bytes:
+    """Return a header and its extension flag, little-endian: what stands before the voxels.
+
+    NIfTI-1, or NIfTI-2 if an axis is too long or a number too large. The affine becomes the sform.
+    """
+    from nibabel.nifti1 import Nifti1Header
+    from nibabel.nifti2 import Nifti2Header
+
+    numbers = (g.slope, g.inter, *g.spacing, *g.affine.ravel().tolist())
+    fits = all(n <= 32767 for n in g.shape) and all(
         number == 0 or _SINGLE[0] < abs(number) < _SINGLE[1] for number in numbers
     )
     kind_of_header: Any = Nifti1Header if fits else Nifti2Header
     header = kind_of_header(endianness="<")
-    header.set_data_shape(volume.shape)
-    header["datatype"] = geom.datatype.code
-    header["bitpix"] = 8 * geom.itemsize
-    header["pixdim"][1 : len(geom.spacing) + 1] = geom.spacing
-    header.set_sform(volume.affine, geom.xform_code or 2)
+    header.set_data_shape(g.shape[: g.ndim])
+    header["datatype"] = g.datatype.code
+    header["bitpix"] = 8 * g.datatype.itemsize
+    header["pixdim"][1 : len(g.spacing) + 1] = g.spacing
+    header.set_sform(g.affine, g.xform_code or 2)
     header["qform_code"] = 0
-    header["xyzt_units"] = geom.xyzt_units
-    header["scl_slope"], header["scl_inter"] = geom.slope, geom.inter
+    header["xyzt_units"] = g.xyzt_units
+    header["scl_slope"], header["scl_inter"] = g.slope, g.inter
     header["vox_offset"] = len(header.binaryblock) + 4
     return bytes(header.binaryblock) + bytes(4)

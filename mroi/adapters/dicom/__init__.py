@@ -9,7 +9,7 @@ identifies a person.
 
 from mroi.adapters.dicom.part10 import Head, build_heads, build_instance, parse_heads
 from mroi.adapters.dicom.privacy import Identifier, clean_head, find_identifiers
-from mroi.adapters.dicom.series import DicomSeries, Instance, read_series
+from mroi.adapters.dicom.series import DicomSeries, Instance, list_series, read_series
 from mroi.adapters.dicom.source import (
     DicomSource,
     HeadPolicy,
@@ -32,6 +32,7 @@ __all__ = [
     "clean_head",
     "find_identifiers",
     "is_turned",
+    "list_series",
     "parse_heads",
     "read_heads",
     "read_series",

@@ -33,7 +33,7 @@ from mroi.adapters.dicom.stack import Frame, Value, arrange
 from mroi.errors import SourceError
 from mroi.geometry.affine import spacing_of
 
-__all__ = ["DicomSeries", "Instance", "read_series"]
+__all__ = ["DicomSeries", "Instance", "list_series", "read_series"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +213,10 @@ def read_series(
     headers, skipped = _scan(source)
     uids = _by_series(headers)
     if series is None and len(uids) > 1:
-        listed = "; ".join(f"{uid}: {len(found)} files" for uid, found in list(uids.items())[:20])
+        listed = "; ".join(
+            f"{uid}: {len(found)} files like {found[0].name}"
+            for uid, found in list(uids.items())[:20]
+        )
         raise SourceError(f"{len(uids)} series, choose one: {listed}")
     if series is not None and series not in uids:
         raise SourceError(f"no series {series}; there are {', '.join(list(uids)[:20]) or 'none'}")
@@ -255,6 +258,18 @@ def read_series(
         instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
         warnings=(*skipped, *stack.warnings),
     )
+
+
+def list_series(source: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    """Return the files of every series in a folder, by Series Instance UID.
+
+    Raises
+    ------
+    SourceError
+        If there is no image, or one is damaged.
+    """
+    found = _by_series(_scan(source)[0])
+    return {uid: [header.instance.path for header in headers] for uid, headers in found.items()}
 
 
 @dataclass(frozen=True, slots=True)
