@@ -18,6 +18,7 @@ from mroi.adapters.dicom import (
     build_instance,
     clean_head,
     find_identifiers,
+    list_series,
     parse_heads,
     read_series,
     write_series,
@@ -328,9 +329,12 @@ def test_series_are_chosen_not_guessed(tmp_path):
     report.SeriesInstanceUID = "1.9"
     phantoms.write(tmp_path / "c", [report])
     with pytest.raises(
-        SourceError, match=f"2 series.*{phantoms.SERIES}: 3 files; {other}: 2 files"
+        SourceError, match=f"2 series.*{phantoms.SERIES}: 3 files like a.im0000.*{other}: 2 files"
     ):
         read_series(tmp_path)
+    found = list_series(tmp_path)
+    assert {uid: len(paths) for uid, paths in found.items()} == {phantoms.SERIES: 3, other: 2}
+    assert read_series(found[phantoms.SERIES]).shape == (4, 4, 3)
     series = read_series(tmp_path, series=other)
     assert series.shape == (4, 4, 2)
     assert len(series.warnings) == 2
