@@ -115,6 +115,18 @@ def test_mosaics(tmp_path, against, csa, count):
     assert [p.read_bytes() for p in out] == [i.path.read_bytes() for i in series.instances]
 
 
+def test_mosaic_of_unknown_slices_is_refused(tmp_path):
+    ds = phantoms.mosaic(phantoms.noise((4, 4, 4), "u2"))
+    del ds[0x0029, 0x1010]
+    path = tmp_path / "a.dcm"
+    path.write_bytes(phantoms.to_bytes(ds))
+    with pytest.raises(SourceError, match="how many slices"):
+        read_series(path)
+    ds.private_block(0x0019, "SIEMENS MR HEADER", create=True).add_new(0x0A, "US", 4)
+    path.write_bytes(phantoms.to_bytes(ds))
+    assert read_series(path).shape == (4, 4, 4)
+
+
 @settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000), times=st.integers(1, 3), slices=st.integers(1, 4))
 def test_multi_frame_files(tmp_path_factory, seed, times, slices):

@@ -171,6 +171,7 @@ def test_volumes_are_told_apart(keys, expected, order):
     stack = arrange(frames, (COLUMNS, ROWS))
     assert (stack.volume_key, stack.volume_count) == (expected, 2)
     assert [frame.instance for frame in stack.frames] == order
+    assert len(stack.warnings) == (expected == "InstanceNumber")
     assert stack.volume_values == tuple(keys[order[i]][expected] for i in (0, 2))
 
 

@@ -109,7 +109,7 @@ def _layout(dataset: Any, name: str) -> tuple[str, int, int, int]:
         raise SourceError(f"{name}: {count} frames of {rows} x {columns} pixels")
     if count > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
         return "enhanced", rows, columns, count
-    tiles = _tile_count(dataset)
+    tiles = _tile_count(dataset, name)
     if tiles:
         side = math.isqrt(tiles - 1) + 1
         if rows % side or columns % side:
@@ -322,7 +322,7 @@ def _vector(values: Sequence[Any], name: str) -> Any:
     return numbers
 
 
-def _tile_count(dataset: Any) -> int:
+def _tile_count(dataset: Any, name: str) -> int:
     """Return the number of slices in a mosaic, 0 for an image that is none."""
     if "MOSAIC" not in (dataset.get("ImageType") or ()):
         return 0
@@ -330,7 +330,7 @@ def _tile_count(dataset: Any) -> int:
     if not said and (0x0019, 0x100A) in dataset:
         said = (str(dataset[0x0019, 0x100A].value),)
     if not said:
-        return 0
+        raise SourceError(f"{name}: a mosaic that does not say of how many slices")
     count = int(_vector(said[:1], "NumberOfImagesInMosaic")[0])
     if not 0 < count <= 10_000:
         raise SourceError(f"NumberOfImagesInMosaic is {count}")

@@ -196,6 +196,8 @@ def arrange(
     tilt = np.degrees(np.arccos(min(1.0, abs(step @ normal) / np.linalg.norm(step))))
     if tilt > 0.5:
         warnings.append(f"slices are sheared by {tilt:.1f} degrees (gantry tilt)")
+    if key in {"InstanceNumber", "FrameNumber"}:
+        warnings.append(f"nothing but {key} tells the {len(volumes)} volumes apart")
     across, down = frames[0].spacing
     return Stack(
         frames=tuple(frame for volume in volumes for frame in volume),
