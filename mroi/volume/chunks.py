@@ -259,6 +259,22 @@ class ChunkDecoder:
             )
         return decoded
 
+    def decode_level(self, chunk: Chunk, level: int) -> NDArray[Any]:
+        """Return a chunk with rows and columns divided by ``2**level``, rounded up.
+
+        Chunks that the codec did not encode (constant or stored) give every ``2**level``-th voxel.
+
+        Raises
+        ------
+        CodecError
+            If the codec cannot decode at a reduced resolution.
+        """
+        if chunk.state is not ChunkState.ENCODED:
+            step = 1 << level
+            return self.decode(chunk)[:, ::step, ::step]
+        spec = chunk_spec(self._geom, chunk.ordinal)
+        return self.pipeline(chunk.slot).decode_level(chunk.payload, spec, level)
+
     def _decode(
         self, chunk: Chunk, pipeline: Pipeline, spec: ChunkSpec, count: int | None = None
     ) -> NDArray[Any]:

@@ -30,6 +30,8 @@ from mroi.volume.write import default_jobs
 
 __all__ = ["Volume", "open_volume"]
 
+_MAX_LEVEL = 32
+
 
 class Volume:
     """A volume in a file; use `mroi.open` to get one.
@@ -147,7 +149,7 @@ class Volume:
 
     # -- voxels ----------------------------------------------------------------------------
 
-    def slice(self, index: int, axis: int | None = None) -> NDArray[Any]:
+    def slice(self, index: int, axis: int | None = None, *, level: int = 0) -> NDArray[Any]:
         """Return one slice, all axes beyond the third whole.
 
         Parameters
@@ -156,13 +158,24 @@ class Volume:
             Number of the slice; negative ones count from the end.
         axis : int, optional
             The axis 0, 1 or 2 to take it across; the slice axis of the file by default.
+        level : int
+            Resolution: in-plane extents are divided by ``2**level``, rounded up. Above 0 it needs
+            a codec that can (jpeg2000, htj2k), chunks of one slice, and the ROI alone
+            (``volume.cropped``), whose first voxel is where the reduced image starts.
 
         Returns
         -------
         (n, m, ...) ndarray
             Like ``volume[:, :, index]`` for axis 2: the in-plane axes in ascending order.
+
+        Raises
+        ------
+        UsageError, CodecError
+            If the file has no reduced resolutions.
         """
         axis = self.geom.slice_axis if axis is None else axis
+        if level:
+            return self._reduced(index, axis, level)
         if axis not in (0, 1, 2):
             raise IndexError(f"slices are taken across the axes 0, 1 and 2, not {axis}")
         if axis >= self.ndim:
@@ -170,6 +183,26 @@ class Volume:
                 raise IndexError(f"slice {index} of a volume with one slice")
             return self[...]
         return self[(slice(None),) * axis + (index,)]
+
+    def _reduced(self, index: int, axis: int, level: int) -> NDArray[Any]:
+        geom = self.geom
+        if not 0 < level <= _MAX_LEVEL:
+            raise UsageError(f"level {level}: expected 0 to {_MAX_LEVEL}")
+        if axis != geom.slice_axis or self._box != geom.roi:
+            raise UsageError(
+                "reduced resolutions are of slices across the slice axis of the ROI alone: use "
+                f"volume.cropped.slice(index, level={level})"
+            )
+        k = range(self._box.shape[axis])[index] + self._box.start[axis]
+        volumes = range(geom.grid.volumes)
+        planes = np.stack([self._regions.read_level(k, v, level) for v in volumes])
+        elements = self._elements(planes)  # (volumes, slow, fast)
+        array = elements.reshape(*geom.shape[:2:-1], *elements.shape[1:]).transpose()
+        rescale = self._slice_rescale(range(k, k + 1), volumes)
+        if rescale is not None:
+            rescale = rescale.reshape(*geom.shape[:2:-1], 2)
+            rescale = rescale.transpose(*range(rescale.ndim - 1)[::-1], rescale.ndim - 1)
+        return self._to_units(array, rescale)
 
     def slices(self) -> Iterator[NDArray[Any]]:
         """Yield the slices along the slice axis in order, for each volume of 4-D data in turn."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from mroi.container import Chunk, ContainerReader
-from mroi.errors import MissingVoxelsError
+from mroi.errors import MissingVoxelsError, UsageError
 from mroi.format.geom import Background
 from mroi.format.records import ChunkState
 from mroi.geometry import Box
@@ -186,6 +186,26 @@ class RegionReader:
         box = grid.background_box(ordinal)
         volume = (ordinal - grid.roi_chunks) // grid.background_slabs
         mask[(volume, *box.slices[::-1])] |= _to_zyx(grid.outside_mask(box), grid.axes)
+
+    def read_level(self, index: int, volume: int, level: int) -> NDArray[Any]:
+        """Return one slice of the ROI at a reduced resolution: (slow, fast[, samples]).
+
+        Raises
+        ------
+        UsageError
+            If a slice is not one whole chunk.
+        CodecError
+            If its codec cannot decode at a reduced resolution.
+        """
+        grid = self.geom.grid
+        if grid.slab != 1 or grid.counts[1:] != (1, 1):
+            raise UsageError(
+                "reduced resolutions are for files with one slice in each chunk; pack with chunk=1"
+            )
+        number = index - grid.roi.start[self.geom.slice_axis]
+        chunk = self.reader.read_chunk(volume * grid.counts[0] + number)
+        plane: NDArray[Any] = self.decoder.decode_level(chunk, level)[0]
+        return plane
 
     # -- planning --------------------------------------------------------------------------
 
