@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +15,8 @@ from mroi.codecs.base import ChunkSpec, Codec
 from mroi.errors import DecodeError
 
 __all__ = ["Pcodec"]
+
+_META = 1 << 20  # more than the metadata of any chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +66,44 @@ class Pcodec(Codec):
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
         library = native.load("pcodec", "codecs")
-        data = bytes(payload)
         samples: NDArray[Any] = np.empty(spec.size // spec.dtype.itemsize, spec.dtype)
         try:
-            progress = library.standalone.simple_decompress_into(data, samples)
-        except (RuntimeError, TypeError) as exc:
+            _decode(library.wrapped, bytes(payload), samples)
+        except (RuntimeError, TypeError, IndexError) as exc:
             raise DecodeError(f"pcodec: {exc}", "CHK-8") from exc
-        if progress.n_processed != samples.size or not progress.finished:
-            raise DecodeError(f"pcodec: payload does not hold {samples.size} samples", "CHK-8")
         return samples.reshape(spec.shape)
+
+
+# The numbers of types in a standalone file.
+_TYPES = dict(u4=1, u8=2, i4=3, i8=4, f4=5, f8=6, u2=7, i2=8, f2=9, u1=10, i1=11)  # noqa: C408
+
+
+def _decode(library: ModuleType, data: bytes, samples: NDArray[Any]) -> None:
+    """Fill `samples` from a standalone file, and see that it ends where the payload does.
+
+    The library reads such files by itself, but does not tell where they end.
+    """
+    if data[:6] != b"pco!\x03\0":
+        raise DecodeError("pcodec: payload is not a standalone file of version 3", "CHK-8")
+    kind, width = samples.dtype.kind, samples.dtype.itemsize
+    number, name = _TYPES[f"{kind}{width}"], f"{kind}{8 * width}"
+    at = 6 + (6 + 1 + (data[6] & 63) + 7) // 8  # a hint at the count: its size, and itself
+    file, used = library.FileDecompressor.new(data[at : at + 16])
+    at += used
+    done = 0
+    while data[at]:
+        count = int.from_bytes(data[at + 1 : at + 4], "little") + 1
+        if data[at] != number or count > samples.size - done:
+            raise DecodeError("pcodec: numbers are not those of the chunk", "CHK-8")
+        at += 4
+        # Slices are copies: no larger than the metadata, and a page of incompressible numbers.
+        chunk, used = file.chunk_decompressor(data[at : at + _META], name)
+        at += used
+        page = data[at : at + 2 * count * samples.itemsize + _META]
+        progress, used = chunk.read_page_into(page, count, samples[done : done + count])
+        if progress.n_processed != count or not progress.finished:
+            raise DecodeError("pcodec: a page is not complete", "CHK-8")
+        at += used
+        done += count
+    if done != samples.size or at + 1 != len(data):
+        raise DecodeError(f"pcodec: payload is not exactly {samples.size} numbers", "CHK-8")
