@@ -212,7 +212,7 @@ def _offsets(table, count, kind, s, size, width, offsets):
 
 @kernel
 def _accumulate(volume, normal, table, counts, sampling):
-    """Add up the normal equations, each voxel weighted by the inverse square of the detail."""
+    """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
     width = columns + 6
     size = (rows + 5) * width
@@ -234,7 +234,7 @@ def _accumulate(volume, normal, table, counts, sampling):
                 nw = planes[p - width - 1]
                 n = planes[p - width]
                 detail = abs(planes[p - 1] - nw) + abs(n - nw) + abs(n - planes[p - width + 1])
-                weight = 1.0 / (np.float64(detail) * detail + 3.0)
+                weight = 1.0 / (detail * math.sqrt(detail) + 30.0)
                 for i in range(count):
                     d[i] = planes[p + offsets[i]] - base
                 d[count] = planes[p] - base

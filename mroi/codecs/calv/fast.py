@@ -23,8 +23,8 @@ from mroi.codecs.calv.planes import close_plane, close_row, load, open_row
 
 __all__ = ["decode", "encode"]
 
-_TAPS = 15  # W N NW NE WW NN, then the 3 x 3 around the same place in the slice before
-_FIRST = 6  # of them in a first slice
+_TAPS = 19  # 10 in the plane, then the 3 x 3 around the same place in the slice before
+_FIRST = 10  # of them in a first slice
 _ONE = 4096  # 1.0 as a coefficient, and the total of a table
 _TOKENS = 128
 _DIRECT = 32  # numbers below this are their own token
@@ -144,7 +144,7 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
 
 @kernel
 def _accumulate(volume, normal):
-    """Add up the normal equations, each voxel weighted by the inverse square of the detail."""
+    """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
     width = columns + 6
     size = (rows + 5) * width
@@ -166,21 +166,25 @@ def _accumulate(volume, normal):
                 d[2] = planes[p - width + 1] - n
                 d[3] = planes[p - 2] - n
                 d[4] = planes[p - 2 * width] - n
+                d[5] = planes[p - width - 2] - n
+                d[6] = planes[p - width + 2] - n
+                d[7] = planes[p - 2 * width - 1] - n
+                d[8] = planes[p - 2 * width + 1] - n
                 detail = abs(d[0] - d[1]) + abs(d[1]) + abs(d[2]) + abs(d[4])
                 if s > 0:
                     q = p + up
-                    d[5] = planes[q] - n
-                    d[6] = planes[q - 1] - n
-                    d[7] = planes[q - width] - n
-                    d[8] = planes[q + 1] - n
-                    d[9] = planes[q + width] - n
-                    d[10] = planes[q - width - 1] - n
-                    d[11] = planes[q - width + 1] - n
-                    d[12] = planes[q + width - 1] - n
-                    d[13] = planes[q + width + 1] - n
-                    detail += abs(d[0] - d[6]) + abs(d[7]) + abs(d[2] - d[11])
+                    d[9] = planes[q] - n
+                    d[10] = planes[q - 1] - n
+                    d[11] = planes[q - width] - n
+                    d[12] = planes[q + 1] - n
+                    d[13] = planes[q + width] - n
+                    d[14] = planes[q - width - 1] - n
+                    d[15] = planes[q - width + 1] - n
+                    d[16] = planes[q + width - 1] - n
+                    d[17] = planes[q + width + 1] - n
+                    detail += abs(d[0] - d[10]) + abs(d[11]) + abs(d[2] - d[15])
                 d[taps - 1] = planes[p] - n
-                weight = 1.0 / (detail * detail + 3.0)
+                weight = 1.0 / (detail * math.sqrt(detail) + 30.0)
                 for i in range(taps):
                     t = weight * d[i]
                     for j in range(i + 1):
@@ -196,15 +200,20 @@ def _row_part(c, planes, p, up, noise, q, back, first, sums, activities):
     """
     columns = sums.size
     width = columns + 6
-    c1, c2, c3, c5 = c[1], c[2], c[3], c[5]
-    n1 = planes[p - width - 1 : p - width + columns + 1]
-    n2 = planes[p - 2 * width : p - 2 * width + columns]
+    c1, c2, c3, c5, c6, c7, c8, c9 = c[1], c[2], c[3], c[5], c[6], c[7], c[8], c[9]
+    n1 = planes[p - width - 2 : p - width + columns + 2]
+    n2 = planes[p - 2 * width - 1 : p - 2 * width + columns + 1]
     e1 = noise[q - width - 1 : q - width + columns + 1]
     e2 = noise[q - 2 * width : q - 2 * width + columns]
+    for x in range(columns):
+        sums[x] = (
+            c6 * n1[x] + c2 * n1[x + 1] + c1 * n1[x + 2] + c3 * n1[x + 3] + c7 * n1[x + 4]
+            + c8 * n2[x] + c5 * n2[x + 1] + c9 * n2[x + 2]
+        )  # fmt: skip
+        activities[x] = e1[x] + 2 * e1[x + 1] + e1[x + 2] + e2[x]
     if first:
         for x in range(columns):
-            sums[x] = c2 * n1[x] + c1 * n1[x + 1] + c3 * n1[x + 2] + c5 * n2[x]
-            activities[x] = 2 * (e1[x] + 2 * e1[x + 1] + e1[x + 2] + e2[x])
+            activities[x] *= 2
         return
     u0 = planes[p + up - width - 1 : p + up - width + columns + 1]
     u1 = planes[p + up - 1 : p + up + columns + 1]
@@ -212,19 +221,15 @@ def _row_part(c, planes, p, up, noise, q, back, first, sums, activities):
     f0 = noise[q + back - width : q + back - width + columns]
     f1 = noise[q + back - 1 : q + back + columns + 1]
     f2 = noise[q + back + width : q + back + width + columns]
-    c6, c7, c8, c9, c10 = c[6], c[7], c[8], c[9], c[10]
-    c11, c12, c13, c14 = c[11], c[12], c[13], c[14]
+    a0, a1, a2, a3, a4 = c[15], c[12], c[16], c[11], c[10]
+    a5, a6, a7, a8 = c[13], c[17], c[14], c[18]
     for x in range(columns):
-        sums[x] = (
-            c2 * n1[x] + c1 * n1[x + 1] + c3 * n1[x + 2] + c5 * n2[x]
-            + c11 * u0[x] + c8 * u0[x + 1] + c12 * u0[x + 2]
-            + c7 * u1[x] + c6 * u1[x + 1] + c9 * u1[x + 2]
-            + c13 * u2[x] + c10 * u2[x + 1] + c14 * u2[x + 2]
+        sums[x] += (
+            a0 * u0[x] + a1 * u0[x + 1] + a2 * u0[x + 2]
+            + a3 * u1[x] + a4 * u1[x + 1] + a5 * u1[x + 2]
+            + a6 * u2[x] + a7 * u2[x + 1] + a8 * u2[x + 2]
         )  # fmt: skip
-        activities[x] = (
-            e1[x] + 2 * e1[x + 1] + e1[x + 2] + e2[x]
-            + f0[x] + f1[x] + 2 * f1[x + 1] + f1[x + 2] + f2[x]
-        )  # fmt: skip
+        activities[x] += f0[x] + f1[x] + 2 * f1[x + 1] + f1[x + 2] + f2[x]
 
 
 @kernel

@@ -1,7 +1,8 @@
-"""Values of a chunk as integers from 0 to `top`, which is all that the kernels know.
+"""Values of a chunk as numbers from 0 to 65535 at most, which is all that the kernels know.
 
-A voxel is ``offset + step * number``, or the number-th entry of a palette. Floats are taken if all
-of them are integers, bit for bit.
+Number n stands for the n-th value of an ascending sequence: steps of one size, some of them left
+out. So the padding of a CT far below its air becomes a neighbour of it, and the labels of an atlas
+become 0, 1, 2... Floats are taken if all of them are integers, bit for bit.
 """
 
 from __future__ import annotations
@@ -12,22 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "TOP",
-    "ValueMap",
-    "build_map",
-    "find_map",
-    "fits",
-    "parse_map",
-    "to_numbers",
-    "to_values",
-]
+__all__ = ["ValueMap", "build_map", "find_map", "fits", "parse_map", "to_numbers", "to_values"]
 
-TOP = 65535
-"""Largest number that a voxel may become."""
-
-_PALETTE = 65536  # entries at most
-_EXACT = {2: 1 << 11, 4: 1 << 24, 8: 1 << 53}  # integers that a float of so many bytes can hold
+_TOP = 65535  # largest number
+_SPAN = 1 << 40  # from the lowest to the highest value, at most
+_COUNTED = 1 << 20  # a span up to which values are counted, not sorted
+_FEW = 256  # values so few that no gap between them is left
+_EXACT = {4: 1 << 24, 8: 1 << 53}  # integers that a float of so many bytes can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +29,25 @@ class ValueMap:
     Attributes
     ----------
     offset, step, top : int
-        Number n from 0 to `top` is ``offset + step * n``; with a palette the n-th of its entries.
-    palette : ndarray of int64 or None
-        Ascending values, ``top + 1`` of them.
+        Number n from 0 to `top` is ``offset + step * n`` where no gap comes before it.
+    runs : tuple of (int, int)
+        Gaps: numbers since the one before, at least 1, and steps left out, at least 1.
     """
 
     offset: int
     step: int
     top: int
-    palette: NDArray[np.int64] | None = None
+    runs: tuple[tuple[int, int], ...] = ()
+
+    def table(self) -> NDArray[np.int64]:
+        """Return the value of each number."""
+        steps = np.ones(self.top + 1, np.int64)
+        steps[0] = 0
+        at = 0
+        for length, gap in self.runs:
+            at += length
+            steps[at] += gap
+        return self.offset + self.step * np.cumsum(steps)
 
 
 def find_map(chunk: NDArray[Any]) -> ValueMap | None:
@@ -53,29 +55,36 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     if chunk.dtype.kind == "f" and not _holds_integers(chunk):
         return None
     low, high = int(chunk.min()), int(chunk.max())
-    if high - low > 1 << 40:
+    if high - low > _SPAN or abs(low) >= 1 << 62:
         return None
-    if high - low <= 1 << 20:
-        present = np.flatnonzero(np.bincount(_above(chunk, low)))
-    else:
-        present = np.unique(_above(chunk, low))
+    above = _above(chunk, low)
+    counted = high - low <= _COUNTED
+    present = np.flatnonzero(np.bincount(above)) if counted else np.unique(above)
     step = int(np.gcd.reduce(present)) or 1
-    top = (high - low) // step
-    count = present.size
-    sparse = count <= 256 and top >= 2 * count
-    if sparse or (top > TOP and count <= min(_PALETTE, chunk.size // 64)):
-        return ValueMap(low, 1, count - 1, present + low)
-    return ValueMap(low, step, top) if top <= TOP else None
+    present //= step
+    top = int(present[-1])
+    gaps = np.diff(present) - 1
+    few = present.size <= _FEW and top >= 2 * present.size
+    left_out = gaps >= (1 if few else max(64, top // 16))
+    if top - gaps[left_out].sum() > _TOP:
+        left_out = gaps > 0
+    ends = np.flatnonzero(left_out)
+    if ends.size * 64 > chunk.size + 4096 or top - gaps[ends].sum() > _TOP:
+        return None
+    numbers = present[ends] - np.concatenate([[0], np.cumsum(gaps[ends])])[:-1]
+    lengths = np.diff(numbers + 1, prepend=0)
+    runs = tuple(zip(lengths.tolist(), gaps[ends].tolist(), strict=True))
+    return ValueMap(low, step, top - int(gaps[ends].sum()), runs)
 
 
 def _holds_integers(chunk: NDArray[Any]) -> bool:
-    limit = _EXACT[chunk.dtype.itemsize]
-    if not (np.abs(chunk) <= limit).all():  # false for NaN, too
+    if not (np.abs(chunk) <= _EXACT[chunk.dtype.itemsize]).all():  # false for NaN, too
         return False
     return bool((chunk == np.rint(chunk)).all() and not (np.signbit(chunk) & (chunk == 0)).any())
 
 
 def _above(chunk: NDArray[Any], low: int) -> NDArray[np.int64]:
+    """Return what values are above the lowest, flat; the span fits, whatever the type."""
     if chunk.dtype == np.uint64:
         return (chunk - np.uint64(low)).astype(np.int64).ravel()
     return (chunk.astype(np.int64) - low).ravel()
@@ -83,35 +92,43 @@ def _above(chunk: NDArray[Any], low: int) -> NDArray[np.int64]:
 
 def to_numbers(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
     """Return the numbers of a chunk, of its shape."""
-    if values.palette is not None:
-        found = np.searchsorted(values.palette - values.offset, _above(chunk, values.offset))
-        return found.reshape(chunk.shape).astype(np.int32)
+    if values.runs:
+        table = values.table() - values.offset
+        above = _above(chunk, values.offset)
+        if table[-1] <= _COUNTED:
+            place = np.zeros(int(table[-1]) + 1, np.int32)
+            place[table] = np.arange(table.size)
+            return place[above].reshape(chunk.shape)
+        return np.searchsorted(table, above).astype(np.int32).reshape(chunk.shape)
     if chunk.dtype.kind in "iu" and chunk.dtype.itemsize <= 2:
         numbers = chunk.astype(np.int32)
         numbers -= np.int32(values.offset)
         if values.step > 1:
             numbers //= np.int32(values.step)
         return numbers
-    return (_above(chunk, values.offset) // values.step).reshape(chunk.shape).astype(np.int32)
+    return (_above(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
 
 
 def to_values(numbers: NDArray[np.int32], values: ValueMap, out: NDArray[Any]) -> None:
     """Fill `out` with the values of `numbers`, both of one shape."""
-    if values.palette is not None:
-        out[...] = values.palette.astype(out.dtype)[numbers]
-    elif values.step == 1 and -(1 << 30) < values.offset < 1 << 30:
+    if values.step == 1 and not values.runs and abs(values.offset) < 1 << 30:
         np.add(numbers, np.int32(values.offset), out=out, casting="unsafe")
     else:
-        table = values.offset + values.step * np.arange(values.top + 1, dtype=object)
-        out[...] = table.astype(out.dtype)[numbers]
+        out[...] = _values_of(values, out.dtype)[numbers]
+
+
+def _values_of(values: ValueMap, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return the value of each number in its type; 64-bit integers may be beyond int64."""
+    above = ValueMap(0, values.step, values.top, values.runs).table()
+    if dtype == np.uint64:
+        return above.astype(np.uint64) + np.uint64(values.offset)
+    return (above + values.offset).astype(dtype)
 
 
 def fits(values: ValueMap, dtype: np.dtype[Any]) -> bool:
     """Return whether all values of a map are exact in a type."""
     low = values.offset
-    high = low + values.step * values.top
-    if values.palette is not None:
-        high = int(values.palette[-1])
+    high = low + values.step * (values.top + sum(gap for _, gap in values.runs))
     if dtype.kind == "f":
         return max(abs(low), abs(high)) <= _EXACT[dtype.itemsize]
     info = np.iinfo(dtype)
@@ -119,41 +136,30 @@ def fits(values: ValueMap, dtype: np.dtype[Any]) -> bool:
 
 
 def build_map(values: ValueMap) -> bytes:
-    """Return the bytes of a map: its kind, then numbers of 7 bits a byte."""
-    numbers = [2 * values.offset if values.offset >= 0 else -2 * values.offset - 1]
-    numbers += [values.step, values.top]
-    if values.palette is not None:
-        numbers += (np.diff(values.palette) - 1).tolist()
-    return bytes([values.palette is not None]) + b"".join(map(_varint, numbers))
+    """Return the bytes of a map: numbers of 7 bits a byte, low bits first."""
+    zigzag = 2 * values.offset if values.offset >= 0 else -2 * values.offset - 1
+    numbers = [zigzag, values.step, values.top, len(values.runs)]
+    for length, gap in values.runs:
+        numbers += (length, gap)
+    return b"".join(map(_varint, numbers))
 
 
 def parse_map(data: memoryview, at: int) -> tuple[ValueMap, int] | None:
     """Return the map at `at` and where it ends, or None if there is none."""
-    if at >= len(data) or data[at] > 1:
+    numbers, at = _find_varints(data, at, 4)
+    if numbers is None:
         return None
-    has_palette = data[at] == 1
-    numbers = []
-    at += 1
-    for _ in range(3):
-        number, at = _find_varint(data, at)
-        if number is None:
-            return None
-        numbers.append(number)
-    zigzag, step, top = numbers
+    zigzag, step, top, count = numbers
+    if top > _TOP or count > top or not 0 < step <= _SPAN:
+        return None
+    rest, at = _find_varints(data, at, 2 * count)
+    if rest is None or 0 in rest:
+        return None
+    runs = tuple(zip(rest[::2], rest[1::2], strict=True))
+    if sum(rest[::2]) > top or step * (top + sum(rest[1::2])) > _SPAN:
+        return None
     offset = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
-    if top > TOP or not 0 < step < 1 << 41 or (has_palette and step != 1):
-        return None
-    if not has_palette:
-        return ValueMap(offset, step, top), at
-    entries = [offset]
-    for _ in range(top):
-        gap, at = _find_varint(data, at)
-        if gap is None:
-            return None
-        entries.append(entries[-1] + 1 + gap)
-    if abs(offset) >= 1 << 62 or entries[-1] >= 1 << 62:
-        return None
-    return ValueMap(offset, 1, top, np.array(entries, np.int64)), at
+    return ValueMap(offset, step, top, runs), at
 
 
 def _varint(number: int) -> bytes:
@@ -165,14 +171,21 @@ def _varint(number: int) -> bytes:
     return bytes(result)
 
 
-def _find_varint(data: memoryview, at: int) -> tuple[int | None, int]:
-    """Return the shortest form number at `at` and where it ends; None if there is none."""
-    number = 0
-    for place in range(10):
-        if at + place >= len(data):
+def _find_varints(data: memoryview, at: int, count: int) -> tuple[list[int] | None, int]:
+    """Return the numbers at `at`, each in its shortest form, and where they end."""
+    numbers = []
+    for _ in range(count):
+        number = place = 0
+        while True:
+            if at >= len(data) or place > 9:
+                return None, at
+            byte = data[at]
+            at += 1
+            number |= (byte & 127) << 7 * place
+            if byte < 128:
+                break
+            place += 1
+        if place and not byte:
             return None, at
-        byte = data[at + place]
-        number |= (byte & 127) << 7 * place
-        if byte < 128:
-            return (None if place and not byte else number), at + place + 1
-    return None, at
+        numbers.append(number)
+    return numbers, at
