@@ -93,7 +93,8 @@ class Zfp(Codec):
             raise DecodeError("zfp: payload is longer than any of this chunk", "CHK-8")
         _check(view, self.tolerance)
         # ZFP does not know where its input ends. What it may read at most follows from the shape.
-        padded = bytes(view) + bytes(most)
+        padded = bytearray(len(view) + most)
+        padded[: len(view)] = view
         try:
             chunk: NDArray[Any] = library.zfp_decode(
                 padded, shape=_layout(spec), dtype=spec.dtype.newbyteorder("=")
