@@ -156,7 +156,11 @@ class Codec(ABC):
         return {name: values[name] for name in self.encoder_only}
 
     def refuses(self, spec: ChunkSpec) -> str | None:
-        """Return why such chunks cannot be taken and which can; None if they can."""
+        """Return why such chunks cannot be taken and which can; None if they can.
+
+        What overrides this ends with ``Codec.refuses(self, spec)``: `super` without arguments
+        does not work in dataclasses with slots.
+        """
         if self.max_slices is not None and spec.shape[0] > self.max_slices:
             return f"{self.name} takes chunks of {self.max_slices} slice, not {spec.shape[0]}"
         return None

@@ -243,7 +243,7 @@ def _candidates(
 ) -> Iterator[tuple[Filter, ...]]:
     """Yield the filters to try, the best first."""
     before: tuple[Filter, ...] = (Planar(),) if spec.samples > 1 else ()
-    if values and codec.loss_is_relative:
+    if values and codec.loss_is_relative and spec.dtype.itemsize > 1:
         yield from ((*before, window) for window in _windows(values))
     if values and values.whole and spec.dtype.kind == "f":
         yield from ((*before, *casts) for casts in _casts(values))  # smaller than as floats

@@ -152,6 +152,7 @@ def test_levels_pass_filters_that_move_no_voxels() -> None:
         ("zstd", "<f4", 1, Values(0, 999, whole=True), (Cast("uint16"),)),
         ("jpegxl", "<f4", 1, Values(0, 999, whole=True), (Cast("uint16"),)),
         ("jpegxl:distance=1", "<i2", 1, Values(-24, 999, whole=True), (Window(1.0, -24.0, 10),)),
+        ("jpegxl:distance=1", "u1", 3, Values(0, 99, whole=True), ()),
         ("jpeg2000:ratio=9", "<i2", 1, Values(-24, 999, whole=True), ()),
         ("jpegls", "<i2", 1, None, (Bias(32768),)),
         ("jpegxl", "u1", 4, None, (Planar(),)),

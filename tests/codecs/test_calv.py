@@ -1,0 +1,264 @@
+"""calv: exact for everything, hardly ever larger, and safe on any bytes."""
+
+import json
+import logging
+import math
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mroi.codecs.base import ChunkSpec
+from mroi.codecs.calv import Calv
+from mroi.errors import CodecError, DecodeError
+from mroi.testing import CodecSuite
+
+LEVELS = ("fast", "small", "max")
+RAW, FAST, SMALL, MAX, LABELS = range(5)
+
+
+class TestCalv(CodecSuite):
+    codecs = tuple(Calv(level) for level in LEVELS)
+
+
+def spec_of(chunk: np.ndarray) -> ChunkSpec:
+    return ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.dtype.itemsize)
+
+
+def round_trip(chunk: np.ndarray, level: str) -> bytes:
+    payload = Calv(level).encode(chunk, spec_of(chunk))
+    back = Calv().decode(payload, spec_of(chunk))
+    assert back.dtype == chunk.dtype
+    assert back.tobytes() == chunk.tobytes()
+    return payload
+
+
+def anatomy(shape: tuple[int, int, int], dtype: str = "<i2", noise: float = 3.0) -> np.ndarray:
+    """Return a head of two tissues in noisy air."""
+    rng = np.random.default_rng(5)
+    z, y, x = (np.linspace(-1, 1, n).reshape([-1 if k == i else 1 for k in range(3)])
+               for i, n in enumerate(shape))  # fmt: skip
+    radius = np.sqrt(z**2 / 4 + y**2 + x**2)
+    signal = np.where(radius < 0.8, 400 + 200 * np.cos(5 * x + 3 * y), 0) + 150 * (radius < 0.4)
+    return np.abs(signal + rng.normal(0, noise, shape)).astype(dtype)
+
+
+def blobs(shape: tuple[int, int, int], dtype: str = "<u2") -> np.ndarray:
+    """Return a label map of a dozen balls with labels far apart."""
+    rng = np.random.default_rng(8)
+    grid = np.indices(shape).reshape(3, -1).T
+    labels = np.zeros(len(grid), dtype)
+    for label in range(1, 13):
+        centre = rng.uniform(0, shape)
+        labels[((grid - centre) ** 2).sum(axis=1) < rng.uniform(9, 200)] = 17 * label
+    return labels.reshape(shape)
+
+
+EXTREMES = {
+    "constant": lambda i: np.full((4, 9, 7), i.max, i.dtype),
+    "hot voxel": lambda i: one_hot(i),
+    "extremes in turn": lambda i: np.resize(np.array([i.min, i.max], i.dtype), (3, 8, 9)),
+    "ramp to the top": lambda i: (i.max - np.arange(4 * 9 * 11)).astype(i.dtype).reshape(4, 9, 11),
+}
+
+
+def one_hot(info: np.iinfo) -> np.ndarray:
+    chunk = np.full((5, 12, 13), info.min, info.dtype)
+    chunk[2, 5, 6] = info.max
+    return chunk
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("case", EXTREMES)
+@pytest.mark.parametrize("dtype", ["u1", "i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8"])
+def test_extremes_are_exact(case: str, dtype: str, level: str) -> None:
+    chunk = EXTREMES[case](np.iinfo(dtype))
+    assert len(round_trip(chunk, level)) <= chunk.nbytes + 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("dtype", ["u1", "<u2", "<i4", "<f4", "<f8"])
+def test_noise_grows_by_one_byte_at_most(dtype: str, level: str) -> None:
+    data = np.random.default_rng(3).bytes(6 * 40 * 41 * np.dtype(dtype).itemsize)
+    chunk = np.frombuffer(data, dtype).reshape(6, 40, 41)
+    assert len(round_trip(chunk, level)) <= chunk.nbytes + 1
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@settings(deadline=None, max_examples=30)
+@given(data=st.data())
+def test_every_shape_is_exact(level: str, data: st.DataObject) -> None:
+    """Axes of one voxel, lists of voxels, colours; few values and many."""
+    shape = data.draw(st.tuples(*[st.integers(1, 12)] * 3, st.sampled_from([1, 3, 4])))
+    highest = data.draw(st.sampled_from([1, 2, 40, 255]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    steps = rng.integers(0, 1 + data.draw(st.sampled_from([1, 2, 9])), shape)
+    chunk = (np.cumsum(steps, axis=2) % (highest + 1)).astype(np.uint8)
+    round_trip(chunk if shape[3] > 1 else chunk[..., 0], level)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_background_chunk_is_a_list(level: str, sparse: bool) -> None:
+    voxels = anatomy((8, 40, 40)).reshape(1, 1, -1)
+    chunk = np.where(np.arange(voxels.size) % 9 < 7, 0, voxels).astype("<i2") if sparse else voxels
+    assert len(round_trip(chunk, level)) < chunk.nbytes * 0.8
+
+
+def test_levels_grow_smaller() -> None:
+    chunk = anatomy((12, 64, 60))
+    sizes = [len(round_trip(chunk, level)) for level in LEVELS]
+    assert sizes == sorted(sizes, reverse=True)
+    noise_floor = chunk.size * (math.log2(3.0) + 2.05) / 8  # of the Gauss noise that was added
+    assert noise_floor < sizes[-1] < sizes[0] < 1.25 * noise_floor
+
+
+def test_the_slice_before_helps() -> None:
+    """Copies of one noisy slice cost little more than the first."""
+    chunk = np.repeat(anatomy((1, 64, 60), noise=20.0), 8, axis=0)
+    alone = len(round_trip(np.ascontiguousarray(chunk[:1]), "fast"))
+    assert len(round_trip(chunk, "fast")) < 1.5 * alone
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_labels_are_smaller_than_zstd(level: str) -> None:
+    import zstandard
+
+    chunk = blobs((12, 60, 50))
+    payload = round_trip(chunk, level)
+    shuffled = chunk.view(np.uint8).reshape(-1, 2).T.tobytes()
+    assert payload[0] == LABELS
+    assert len(payload) < len(zstandard.compress(shuffled, 19))
+
+
+@pytest.mark.parametrize("dtype", ["<f4", "<f8", "<i4", "<u8", "<i8"])
+def test_integers_in_disguise_cost_no_more(dtype: str) -> None:
+    """Wide types that hold small integers, also scaled ones, code like 16-bit integers."""
+    plain = anatomy((4, 30, 30))
+    small = len(round_trip(plain, "fast"))
+    assert len(round_trip((plain * 10).astype(dtype), "fast")) < small + 16
+
+
+@pytest.mark.parametrize("value", [0.5, -0.0, math.nan, math.inf, 2.0**25 + 2])
+def test_floats_that_are_no_integers_are_stored(value: float) -> None:
+    chunk = np.zeros((2, 9, 9), "<f4")
+    chunk[1, 2, 3] = value
+    assert round_trip(chunk, "fast")[0] == RAW
+    assert "calv" in str(Calv.find_misfit(chunk))
+
+
+def test_wide_ranges_are_stored() -> None:
+    chunk = np.random.default_rng(1).integers(-(2**31), 2**31, (2, 60, 60)).astype("<i4")
+    assert round_trip(chunk, "fast")[0] == RAW
+    assert "65536" in str(Calv.find_misfit(chunk))
+    assert Calv.find_misfit(anatomy((2, 9, 9))) is None
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<c8", "V16", "?"])
+def test_other_types_are_refused(dtype: str) -> None:
+    assert "calv takes integers" in str(Calv().refuses(ChunkSpec((1, 4, 4), np.dtype(dtype), 8)))
+
+
+def test_an_unknown_level_is_refused() -> None:
+    with pytest.raises(CodecError, match="level"):
+        Calv("tiny")
+
+
+@pytest.mark.parametrize("level", [*LEVELS, "labels"])
+def test_damage_raises_or_gives_a_chunk(level: str) -> None:
+    """Every byte changed, every length cut, in all parts of a payload; prefixes too."""
+    chunk = blobs((3, 14, 15)) if level == "labels" else anatomy((3, 14, 15))
+    spec = spec_of(chunk)
+    codec = Calv("fast" if level == "labels" else level)
+    payload = codec.encode(chunk, spec)
+    assert payload[0] == {"fast": FAST, "small": SMALL, "max": MAX, "labels": LABELS}[level]
+    rng = np.random.default_rng(2)
+    for place in range(len(payload)):
+        damaged = bytearray(payload)
+        damaged[place] ^= int(rng.integers(1, 256))
+        for data in (bytes(damaged), payload[:place]):
+            for count in (1, 3):
+                try:
+                    part = codec.decode_prefix(data, spec, count)
+                except DecodeError as exc:
+                    assert exc.rule == "CHK-8"
+                else:
+                    assert part.shape == (count, 14, 15)
+    for place in range(len(payload)):
+        with pytest.raises(DecodeError):
+            codec.decode(payload[:place], spec)
+
+
+@settings(deadline=None)
+@given(kind=st.integers(1, 4), body=st.binary(max_size=120), top=st.integers(1, 65535))
+def test_any_section_is_harmless(kind: int, body: bytes, top: int) -> None:
+    """A sound head before any bytes at all gives a chunk or a DecodeError."""
+    spec = ChunkSpec((2, 5, 6), np.dtype("<u2"), 16)
+    low, high = top & 127 | 128, top >> 7 & 127 | 128
+    values = bytes([0, 1, low, high, top >> 14, 0])
+    head = bytes([kind]) + (60).to_bytes(6, "little") + values
+    data = head + len(body).to_bytes(4, "little") + body
+    try:
+        Calv().decode(data, spec)
+    except DecodeError as exc:
+        assert exc.rule == "CHK-8"
+
+
+def test_a_chunk_of_another_shape_is_refused() -> None:
+    chunk = anatomy((4, 10, 10))
+    payload = Calv().encode(chunk, spec_of(chunk))
+    with pytest.raises(DecodeError):
+        Calv().decode(payload, ChunkSpec((5, 10, 10), chunk.dtype, 16))
+
+
+def test_threads_share_nothing() -> None:
+    chunks = [anatomy((6, 30 + k, 31), noise=1 + k) for k in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda chunk: round_trip(chunk, "small"), chunks))
+    assert together == [round_trip(chunk, "small") for chunk in chunks]
+
+
+def in_a_new_process(code: str, **environment: str) -> str:
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_nothing_is_compiled_before_it_is_needed() -> None:
+    code = """
+import sys, numpy as np
+from mroi.codecs.calv import Calv
+from mroi.codecs.base import ChunkSpec
+codec = Calv("small")
+codec.implementation(), codec.default_slices, codec.probe()
+codec.refuses(ChunkSpec((1, 2, 2), np.dtype("<u2"), 16))
+print("numba" in sys.modules)
+"""
+    assert in_a_new_process(code).strip() == "False"
+
+
+@pytest.mark.slow
+def test_the_first_run_says_that_it_prepares(tmp_path: object) -> None:
+    code = """
+import logging, sys, numpy as np
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(name)s: %(message)s")
+from mroi.codecs.calv import Calv
+from mroi.codecs.base import ChunkSpec
+chunk = (np.arange(3 * 9 * 9, dtype="<u2") % 97).reshape(3, 9, 9)
+spec = ChunkSpec(chunk.shape, chunk.dtype, 16)
+payload = Calv().encode(chunk, spec)
+"""
+    said = "mroi.calv: preparing the calv codec (first run only)\n"
+    assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == said
+    assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == ""
