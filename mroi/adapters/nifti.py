@@ -122,7 +122,7 @@ def _interpret(
         datatype=datatype,
         affine=affine,
         spacing=(*(z if math.isfinite(z) else 0.0 for z in zooms), *[0.0] * missing),
-        bits_stored=8 * datatype.sample.itemsize,
+        bits_stored=datatype.bits,
         slope=slope,
         inter=inter,
         xform_code=code,

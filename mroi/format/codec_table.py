@@ -124,9 +124,7 @@ def _parse_entry(data: bytes, at: int, offset: int) -> tuple[CodecEntry, int]:
         check_parameters(parameters)
     except CodecError as exc:
         raise refuse(exc.message, exc.rule) from None
-    entry = CodecEntry(
-        name, number, fidelity, Role(role), version, bool(flags & 1), parameters
-    )
+    entry = CodecEntry(name, number, fidelity, Role(role), version, bool(flags & 1), parameters)
     return entry, align(stop)
 
 

@@ -40,6 +40,11 @@ class Datatype:
         return self.sample.itemsize * self.samples
 
     @property
+    def bits(self) -> int:
+        """Bits of a sample, as far as a byte can say: 255 for complex256, which has 256."""
+        return min(8 * self.sample.itemsize, 255)
+
+    @property
     def element(self) -> np.dtype[Any]:
         """Type of one element as users see it, the one that nibabel gives.
 

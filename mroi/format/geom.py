@@ -247,7 +247,7 @@ def build_geom(geom: Geom) -> bytes:
     if geom.grid.chunks >= 1 << 32:
         raise FormatError(f"{geom.grid.chunks} chunks, at most 2^32 - 1", "GEO-13")
     pad = 7 - len(geom.shape)
-    data = _GEOM.pack(
+    fields = (
         GEOM_SIZE,
         geom.ndim,
         geom.slice_axis,
@@ -274,6 +274,10 @@ def build_geom(geom: Geom) -> bytes:
         geom.grid.roi_chunks,
         geom.grid.background_chunks,
     )
+    try:
+        data = _GEOM.pack(*fields)
+    except struct.error as exc:  # a number too large for its field
+        raise FormatError(f"GEOM: {exc}", "GEO-2") from exc
     parse_geom(data, offset=0)  # a writer keeps the rules that a reader checks
     return data
 

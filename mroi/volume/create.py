@@ -112,7 +112,7 @@ def create_volume(
         ndim=len(extents),
         shape=full,
         datatype=datatype,
-        bits_stored=8 * datatype.sample.itemsize,
+        bits_stored=datatype.bits,
         roi=box,
         chunk_shape=chunk_shape(chunk, box, slice_axis, pipeline),
         slice_axis=slice_axis,

@@ -128,7 +128,7 @@ class ArraySource:
             datatype=datatype,
             affine=matrix,
             spacing=(*spacing_of(matrix), *[0.0] * (len(shape) - 3)),
-            bits_stored=8 * datatype.sample.itemsize,
+            bits_stored=datatype.bits,
             slope=slope,
             inter=inter,
             xform_code=0 if affine is None else 2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from mroi.format.checksum import array_bytes
 from mroi.format.metadata import DigestScope, parse_digest, parse_records
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
+from mroi.limits import Limits
 from mroi.volume.model import Volume
 from mroi.volume.pack import Progress
 from mroi.volume.source import VoxelSource
@@ -102,19 +103,22 @@ def verify_volume(
                 roi_sha256.update(array_bytes(decoded))
         if progress:
             progress("verifying", done, count)
-    for frame in frames:
-        try:
-            content = frame.content(reader.limits)
-            if frame.header.type == b"jSOn":
-                parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
-            elif frame.header.type == b"dCMh":
-                parse_records(content, volume.geom.slice_count, offset=frame.header.offset)
-        except MroiError as exc:
-            problems.append(exc)
+    problems += _check_frames(frames, reader.limits)
     digests: list[str] = []
     if not problems:
         _check_digests(volume, roi_sha256.digest(), source_digest, digests, problems)
     return VerifyReport(count, missing, tuple(problems), tuple(digests))
+
+
+def _check_frames(frames: Sequence[MetadataFrame], limits: Limits) -> Iterator[MroiError]:
+    """Yield what is wrong with metadata that was compressed when the file was opened."""
+    for frame in frames:
+        try:
+            content = frame.content(limits)
+            if frame.header.type == b"jSOn":
+                parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
+        except MroiError as exc:
+            yield exc
 
 
 def _in_threads(
