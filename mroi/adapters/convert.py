@@ -31,6 +31,7 @@ from mroi.volume.pack import (
     pack_source,
     plan_pack,
 )
+from mroi.volume.quality import Target
 from mroi.volume.source import ArraySource, VoxelSource
 from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
 
@@ -115,6 +116,7 @@ def pack(
     slice_axis: int = 2,
     chunk: ChunkChoice = None,
     background: BackgroundChoice = "exact",
+    target_quality: Target | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -134,6 +136,9 @@ def pack(
         Name and settings, like ``"zstd"`` or ``"zstd:level=9"``.
     roi, slice_axis, chunk, background
         See `mroi.volume.pack.plan_pack`.
+    target_quality : Target, optional
+        A largest error, a PSNR or a ratio that a lossy codec, then named without settings, shall
+        reach; its setting is found by trial.
     jobs : int, optional
         Threads; the processors by default.
     overwrite : bool
@@ -156,6 +161,7 @@ def pack(
         slice_axis=slice_axis,
         chunk=chunk,
         background=background,
+        target=target_quality,
         progress=progress,
     )
     return pack_source(

@@ -24,8 +24,8 @@ __all__ = ["AUTO_MODES", "Trial", "box_pays", "fit_codec", "is_auto", "try_codec
 
 AUTO_MODES: dict[str, tuple[str, ...]] = {
     "fast": ("zstd", "zstd:delta=true"),
-    "balanced": ("zstd:level=9", "zstd:level=9,delta=true"),
-    "small": ("zstd:level=19", "zstd:level=19,delta=true"),
+    "balanced": ("calv", "zstd:level=9", "zstd:level=9,delta=true"),
+    "small": ("calv:level=small", "zstd:level=19", "zstd:level=19,delta=true"),
 }
 """Candidates of each mode of automatic choice: a plain installation reads all of them."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, cast
 
 import numpy as np
 
@@ -12,9 +12,10 @@ from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
-from mroi.volume.choose import Trial, auto_mode, box_pays, fit_codec, is_auto, try_codecs
-from mroi.volume.chunks import codec_named
-from mroi.volume.source import VoxelSource
+from mroi.volume.choose import auto_mode, box_pays, fit_codec, is_auto, try_codecs
+from mroi.volume.chunks import Loss, codec_named
+from mroi.volume.quality import CountingSink, Target, find_setting
+from mroi.volume.source import SourceGeometry, VoxelSource
 from mroi.volume.survey import Progress, Survey, survey_source
 from mroi.volume.write import VolumeWriter
 
@@ -75,6 +76,7 @@ def plan_pack(
     slice_axis: int = 2,
     chunk: ChunkChoice = None,
     background: BackgroundChoice = "exact",
+    target: Target | None = None,
     progress: Progress | None = None,
 ) -> PackPlan:
     """Decide how `source` will be packed; reads it once, unless all is given.
@@ -95,6 +97,8 @@ def plan_pack(
         volumes that say so) by default.
     background : {"exact", "drop"}
         What becomes of voxels outside the box: kept bit for bit, or replaced by zero.
+    target : Target, optional
+        An error, a quality or a size to reach with a lossy `codec`, which is then the name alone.
 
     Raises
     ------
@@ -111,8 +115,8 @@ def plan_pack(
     g = source.geometry
     whole = Box.whole(g.shape)
     box = _given_box(source, roi)
-    automatic = is_auto(codec)
-    pipeline = None if automatic else fit_codec(codec, g, None)
+    automatic = target is None and is_auto(codec)
+    pipeline = None if automatic or target else fit_codec(codec, g, None)
     survey = Survey(whole, None)
     if box != whole or pipeline is None:
         survey = survey_source(
@@ -120,33 +124,58 @@ def plan_pack(
             slice_axis,
             box=box,
             want_values=pipeline is None,
-            want_samples=automatic or roi == "auto",
+            want_samples=pipeline is None or roi == "auto",
             progress=progress,
         )
-    trial: Trial | None = None
-    if automatic:
+
+    def geom_with(chosen: Pipeline) -> Geom:
+        shape = chunk_shape(chunk, survey.box, slice_axis, chosen)
+        return _geom(g, survey, shape, slice_axis, drop=background == "drop")
+
+    provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
+    if target is not None:
+        if not isinstance(codec, str):
+            raise UsageError("a target chooses the settings of a codec: give its name alone")
+
+        def try_whole(tried: Pipeline) -> tuple[Loss, float]:
+            return _try(source, geom_with(tried), tried, behind, progress)
+
+        pipeline = find_setting(codec, target, g, survey, try_whole)
+    elif automatic:
         trial = try_codecs(auto_mode(str(codec)), g, survey, slice_axis)
         pipeline = trial.pipeline
+        provenance["codec"] = trial.to_json()
     elif pipeline is None:
         pipeline = fit_codec(codec, g, survey.values or Values(0.0, 0.0, whole=False))
     assert pipeline is not None
-    if roi == "auto" and not box_pays(pipeline, g, survey, slice_axis):
+    if roi == "auto" and not target and not box_pays(pipeline, g, survey, slice_axis):
         survey = Survey(whole, None)
+    geom = geom_with(pipeline)
+    return PackPlan(geom, pipeline, behind if geom.background.is_stored else None, provenance)
+
+
+def _geom(
+    g: SourceGeometry,
+    survey: Survey,
+    chunks: tuple[int, int, int],
+    slice_axis: int,
+    *,
+    drop: bool,
+) -> Geom:
+    """Return the geometry of the file, with the background policy that what was found asks for."""
     policy, fill = Background.FILL_VERIFIED, bytes(g.datatype.itemsize)
-    if survey.box != whole:
+    if survey.box != Box.whole(g.shape):
         if survey.fill is not None:
             fill = survey.fill
-        elif background == "drop":
-            policy = Background.FILL_LOSSY
         else:
-            policy = Background.RESIDUE_EXACT
-    geom = Geom(
+            policy = Background.FILL_LOSSY if drop else Background.RESIDUE_EXACT
+    return Geom(
         ndim=g.ndim,
         shape=g.shape,
         datatype=g.datatype,
         bits_stored=g.bits_stored,
         roi=survey.box,
-        chunk_shape=chunk_shape(chunk, survey.box, slice_axis, pipeline),
+        chunk_shape=chunks,
         slice_axis=slice_axis,
         background=policy,
         fill=fill,
@@ -159,10 +188,26 @@ def plan_pack(
         source_kind=g.kind,
         source_flags=g.flags,
     )
-    provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
-    if trial is not None:
-        provenance["codec"] = trial.to_json()
-    return PackPlan(geom, pipeline, behind if policy.is_stored else None, provenance)
+
+
+def _try(
+    source: VoxelSource,
+    geom: Geom,
+    codec: Pipeline,
+    background_codec: Pipeline,
+    progress: Progress | None,
+) -> tuple[Loss, float]:
+    """Pack into nothing; return what would be lost, and the ratio."""
+    sink = CountingSink()
+    writer = VolumeWriter(
+        cast("BinaryIO", sink), geom, codec=codec, background_codec=background_codec
+    )
+    with writer:
+        for done, plane in enumerate(source.planes(geom.slice_axis), start=1):
+            writer.write_plane(plane)
+            if progress:
+                progress("trying", done, geom.slice_count)
+    return writer.loss, geom.size / sink.size
 
 
 def pack_source(

@@ -319,6 +319,11 @@ class VolumeWriter:
             self._spool.close()
 
     @property
+    def loss(self) -> Loss:
+        """What lossy codecs changed so far."""
+        return self._loss or Loss()
+
+    @property
     def is_exact(self) -> bool:
         """Whether every voxel will come back bit for bit."""
         policies = (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
