@@ -103,20 +103,24 @@ def verify_volume(
                 roi_sha256.update(array_bytes(decoded))
         if progress:
             progress("verifying", done, count)
-    problems += _check_frames(frames, reader.limits)
+    problems += _check_frames(frames, volume.geom.slice_count, reader.limits)
     digests: list[str] = []
     if not problems:
         _check_digests(volume, roi_sha256.digest(), source_digest, digests, problems)
     return VerifyReport(count, missing, tuple(problems), tuple(digests))
 
 
-def _check_frames(frames: Sequence[MetadataFrame], limits: Limits) -> Iterator[MroiError]:
-    """Yield what is wrong with metadata that was compressed when the file was opened."""
+def _check_frames(
+    frames: Sequence[MetadataFrame], slice_count: int, limits: Limits
+) -> Iterator[MroiError]:
+    """Yield what is wrong inside metadata frames."""
     for frame in frames:
         try:
             content = frame.content(limits)
             if frame.header.type == b"jSOn":
                 parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
+            elif frame.header.type == b"dCMh":
+                parse_records(content, slice_count, offset=frame.header.offset)
         except MroiError as exc:
             yield exc
 
