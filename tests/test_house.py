@@ -14,8 +14,9 @@ import mroi
 ROOT = Path(__file__).resolve().parent.parent
 
 HEAVY = {
-    "PIL", "asyncio", "glymur", "hypothesis", "imagecodecs", "isal", "llvmlite", "multiprocessing",
-    "nibabel", "numba", "pcodec", "pillow_heif", "pydicom", "pytest", "scipy", "zstandard",
+    "PIL", "asyncio", "fsspec", "glymur", "hypothesis", "imagecodecs", "isal", "llvmlite",
+    "multiprocessing", "nibabel", "numba", "pcodec", "pillow_heif", "pydicom", "pytest", "pywt",
+    "scipy", "zstandard",
 }  # fmt: skip
 
 MODULES = sorted((ROOT / "mroi").rglob("*.py"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -64,11 +65,15 @@ class Task:
 # -- which files -------------------------------------------------------------------------------
 
 
-def find_inputs(arguments: Sequence[str], suffixes: Sequence[str]) -> list[Input]:
-    """Return the files that the arguments name, those of folders in the order of their names.
+def find_inputs(
+    arguments: Sequence[str],
+    suffixes: Sequence[str],
+    is_one_input: Callable[[Path], bool] = lambda _folder: False,
+) -> list[Input]:
+    """Return what the arguments name; what folders hold in the order of the names.
 
-    Files are taken whatever they are called; in folders, those with one of `suffixes` that are
-    not hidden.
+    Files are taken whatever they are called. In folders, and in those below them, it is what is
+    not hidden: files with one of `suffixes`, and folders that are one input with all they hold.
     """
     if STANDARD in arguments and len(arguments) > 1:
         raise typer.BadParameter("standard input (-) cannot be combined with other inputs")
@@ -77,17 +82,29 @@ def find_inputs(arguments: Sequence[str], suffixes: Sequence[str]) -> list[Input
         folder = Path(argument)
         if argument == STANDARD or not folder.is_dir():
             found.append(Input(argument, Path(folder.name)))
-            continue
-        inside = [
-            path.relative_to(folder)
-            for path in folder.rglob("*")
-            if path.name.lower().endswith(tuple(suffixes)) and path.is_file()
-        ]
-        shown = sorted(path for path in inside if not any(p.startswith(".") for p in path.parts))
-        if not shown:
-            raise typer.BadParameter(f"no file with {' or '.join(suffixes)} in {argument}")
-        found += [Input(str(folder / path), path) for path in shown]
+        elif is_one_input(folder):
+            found.append(Input(argument, Path(folder.resolve().name)))
+        else:
+            inside = [Input(str(path), path.relative_to(folder))
+                      for path in _below(folder, tuple(suffixes), is_one_input)]  # fmt: skip
+            if not inside:
+                raise typer.BadParameter(f"nothing for this command in {argument}")
+            found += inside
     return found
+
+
+def _below(
+    folder: Path, suffixes: tuple[str, ...], is_one_input: Callable[[Path], bool]
+) -> Iterator[Path]:
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        if is_one_input(Path(root)):
+            folders.clear()
+            yield Path(root)
+            continue
+        for name in sorted(files):
+            if name.lower().endswith(suffixes) and not name.startswith("."):
+                yield Path(root, name)
 
 
 def plan(
@@ -96,6 +113,8 @@ def plan(
     output: str | None,
     rename: Callable[[Path], str],
     exists: Exists,
+    *,
+    is_one_input: Callable[[Path], bool] = lambda _folder: False,
 ) -> list[Task]:
     """Return what to make of what; refuses plans in which files get in each other's way.
 
@@ -111,8 +130,10 @@ def plan(
         From the path of an input to the name of its output.
     exists : Exists
         What to do with outputs that exist.
+    is_one_input : callable
+        Whether a folder is one input as a whole.
     """
-    inputs = find_inputs(arguments, suffixes)
+    inputs = find_inputs(arguments, suffixes, is_one_input)
     if output is None and arguments[0] == STANDARD:
         output = STANDARD
     if output == STANDARD:
@@ -121,7 +142,12 @@ def plan(
         if sys.stdout.isatty():
             raise typer.BadParameter("standard output is a terminal: use --output FILE")
         return [Task(inputs[0].path, STANDARD)]
-    is_folder = output is not None and _is_folder(arguments, output)
+    is_folder = output is not None and (
+        [entry.path for entry in inputs] != list(arguments)  # they come from folders
+        or len(inputs) > 1
+        or output.endswith(("/", "\\"))
+        or Path(output).is_dir()
+    )
     sources: dict[Path, str] = {}
     for entry in inputs:
         target = _target(entry, output, rename, is_folder=is_folder)
@@ -131,16 +157,6 @@ def plan(
         if target == Path(entry.path):
             raise typer.BadParameter(f"{target} would be both input and output")
     return [_task(source, target, exists, sources) for target, source in sources.items()]
-
-
-def _is_folder(arguments: Sequence[str], output: str) -> bool:
-    """Whether `output` is a folder for what the arguments name."""
-    return (
-        len(arguments) > 1
-        or Path(arguments[0]).is_dir()
-        or output.endswith(("/", "\\"))
-        or Path(output).is_dir()
-    )
 
 
 def _target(

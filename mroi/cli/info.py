@@ -33,7 +33,7 @@ _BACKGROUND = {
 _XFORM = ("unknown space", "scanner", "aligned", "Talairach", "MNI", "template")
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
-_LABELS = {"roi": "roi found by", "tool": "made by"}
+_LABELS = {"codec": "codec chosen by", "roi": "roi found by", "tool": "made by"}
 _FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
 _SCOPES = {1: "ROI", 2: "volume", 3: "source"}
 _SOURCES = {
@@ -206,7 +206,7 @@ def _text(name: str, record: dict[str, Any]) -> str:
         ("size", _size_line(record)),
         ("lossless", "yes, every voxel" if record["lossless"] else "no" + _loss(record)),
         ("chunks", _chunks_text(record["chunks"])),
-        *[(f"slice along {axis}", f"{cost['chunks']} chunks, {size_text(cost['bytes'])}")
+        *[(f"slice along {axis}", _cost(cost))
           for axis, cost in record["slice_cost"].items()],
         *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
         ("metadata", ", ".join(f"{key} ({size_text(n)})" for key, n in record["metadata"].items())),
@@ -218,6 +218,11 @@ def _text(name: str, record: dict[str, Any]) -> str:
         head = tuple(table[0])
         text += "\n" + columns([head, *(tuple(str(row[key]) for key in head) for row in table)])
     return text
+
+
+def _cost(cost: dict[str, int]) -> str:
+    chunks = "1 chunk" if cost["chunks"] == 1 else f"{cost['chunks']} chunks"
+    return f"{chunks}, {size_text(cost['bytes'])} to read"
 
 
 def _bits(record: dict[str, Any]) -> str:

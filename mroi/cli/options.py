@@ -18,6 +18,7 @@ __all__ = [
     "Inputs",
     "Jobs",
     "Json",
+    "Metadata",
     "Output",
     "Quiet",
     "Verbose",
@@ -40,6 +41,14 @@ class Background(StrEnum):
 
     EXACT = "exact"
     DROP = "drop"
+
+
+class Metadata(StrEnum):
+    """What becomes of the attributes of DICOM files but the pixels."""
+
+    KEEP = "keep"
+    CLEAN = "clean"
+    STRIP = "strip"
 
 
 class Axis(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from json import dumps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -20,6 +21,7 @@ from mroi.cli.options import (
     Inputs,
     Jobs,
     Json,
+    Metadata,
     Output,
     Quiet,
     Verbose,
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
   mroi pack study/ -o packed/ -j 8                every image below a folder, same folders
+  mroi pack dicom/ -o ct.mroi                     a folder with a DICOM series
   mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
   mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
@@ -50,8 +53,13 @@ def run(
     output: Output = None,
     codec: Annotated[
         str,
-        typer.Option("--codec", "-c", metavar="NAME[:K=V,...]", help="Codec and its settings."),
-    ] = "zstd",
+        typer.Option(
+            "--codec",
+            "-c",
+            metavar="NAME[:K=V,...]",
+            help="See `mroi codecs`; auto, auto:fast and auto:small choose by trial.",
+        ),
+    ] = "auto",
     roi: Annotated[
         str,
         typer.Option(
@@ -72,6 +80,17 @@ def run(
     chunk: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Slices of a chunk; the codec's choice.")
     ] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(metavar="UID", help="DICOM: which series of a folder that has several."),
+    ] = None,
+    metadata: Annotated[
+        Metadata,
+        typer.Option(help="DICOM attributes: keep all, clean what identifies, or strip all."),
+    ] = Metadata.KEEP,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
+    ] = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
@@ -82,23 +101,30 @@ def run(
 ) -> None:
     """Pack images into .mroi files.
 
-    NIfTI: .nii, .nii.gz, .hdr/.img, any version, type and number of dimensions. Nothing is lost
-    unless a lossy codec, or --background drop, is asked for. A file appears under its name only
-    when it is complete.
+    NIfTI (.nii, .nii.gz, .hdr/.img, any version and type), DICOM files, and folders with a DICOM
+    series. Nothing is lost unless a lossy codec, or --background drop, is asked for. A file
+    appears under its name only when it is complete.
     """
     from mroi.adapters import convert
 
     report = Report("pack", json=json, quiet=quiet, verbose=verbose)
     _check(codec, roi, margin)
     tasks = batch.plan(
-        inputs, _SUFFIXES, output, lambda path: convert.packed_name(path).name, exists
+        inputs,
+        _SUFFIXES,
+        output,
+        lambda path: convert.packed_name(path).name,
+        exists,
+        is_one_input=_has_dicom,
     )
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
         start = time.perf_counter()
         with on_disk(task.source, ".nii") as path:
-            source = convert.open_input(path)
+            source = convert.open_input(
+                path, series=series, allow_irregular=allow_irregular, metadata=metadata.value
+            )
             result = convert.pack(
                 source,
                 sink(task),
@@ -134,14 +160,24 @@ def run(
     )
 
 
+def _has_dicom(folder: Path) -> bool:
+    """Whether DICOM files lie in a folder itself."""
+    from mroi.adapters.convert import is_dicom
+
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    others = (path for path in files if not path.name.lower().endswith(_SUFFIXES))
+    return any(is_dicom(path) for path in others)
+
+
 def _check(codec: str, roi: str, margin: str | None) -> None:
     """Refuse options that no input could make right."""
     from mroi.codecs import parse
     from mroi.errors import CodecError, CodecUnavailableError, SourceError
+    from mroi.volume.choose import is_auto
     from mroi.volume.roi import parse_margin
 
     try:
-        problem = type(parse(codec)).probe()
+        problem = None if is_auto(codec) else type(parse(codec)).probe()
     except CodecUnavailableError:
         raise
     except CodecError as exc:

@@ -25,6 +25,7 @@ EXAMPLES = """\
   mroi unpack scan.mroi                     scan.nii.gz, .nii or .hdr/.img: as the source was
   mroi unpack scan.mroi -o restored.nii     not compressed: the bytes of the source
   mroi unpack packed/ -o images/            every .mroi file below a folder
+  mroi unpack ct.mroi -o ct.nii.gz          a DICOM series as an image; -o folder/ as files
   mroi unpack - -o - < scan.mroi | sha256sum
 """
 
@@ -42,8 +43,9 @@ def run(
 ) -> None:
     """Restore the images that .mroi files were made from.
 
-    The uncompressed bytes are those of the source: header, extensions, voxels. They are checked
-    against the SHA-256 of the source, if it is in the file, before anything appears.
+    The uncompressed bytes are those of the NIfTI source: header, extensions, voxels. They are
+    checked against the SHA-256 of the source, if it is in the file, before anything appears.
+    DICOM series become a folder of files, or a NIfTI image if the output is called so.
     """
     from mroi.adapters import convert
     from mroi.volume.model import open_volume
@@ -65,9 +67,10 @@ def run(
             )
         targets = [str(path) for path in result.paths] or [task.target]
         proof = "equal to the source (SHA-256)" if result.proven else "not proven: no digest"
+        many = f"{task.target} ({len(targets)} files)"
         report.done(
             {"source": task.source, "targets": targets, "proven": result.proven},
-            f"{task.source} -> {', '.join(targets)}  {proof}",
+            f"{task.source} -> {many if len(targets) > 2 else ', '.join(targets)}  {proof}",
         )
 
     raise typer.Exit(

@@ -1,0 +1,64 @@
+"""Folders with a DICOM series are inputs as a whole."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+
+from mroi.cli.exits import ExitCode
+from tests.cli.runner import AFFINE, Mroi, phantom
+
+CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """A study: one series in a folder of its own, beside a NIfTI image and a text."""
+    folder = tmp_path / "study"
+    for place in ("ct/1.dcm", ".hidden/1.dcm"):
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_bytes(CT.read_bytes())
+    (folder / "ct" / "notes.txt").write_text("no image")
+    nib.save(nib.Nifti1Image(phantom(), AFFINE), folder / "mr.nii")
+    return folder
+
+
+def test_a_study_gives_a_file_for_each_series_and_each_image(mroi: Mroi, study: Path) -> None:
+    assert mroi("pack", study, "-o", "out").code == 0
+    assert sorted(path.name for path in Path("out").rglob("*.mroi")) == ["ct.mroi", "mr.mroi"]
+    (info,) = mroi("info", "out/ct.mroi", "--json").records
+    assert info["source"]["kind"] == "DICOM"
+
+
+def test_a_folder_that_is_a_series_is_packed_to_one_file(mroi: Mroi, study: Path) -> None:
+    assert mroi("pack", study / "ct").code == 0
+    assert mroi("verify", study / "ct.mroi", "--against", study / "ct").code == 0
+    assert mroi("pack", study / "ct", "-o", "named.mroi").code == 0
+    assert Path("named.mroi").is_file()
+
+
+def test_a_series_comes_back_as_files_or_as_an_image(mroi: Mroi, study: Path) -> None:
+    mroi("pack", study / "ct", "-o", "ct.mroi")
+    assert mroi("unpack", "ct.mroi", "-o", "files").code == 0
+    assert [path.suffix for path in Path("files").iterdir()] == [".dcm"]
+    assert mroi("unpack", "ct.mroi", "-o", "ct.nii").code == 0
+    assert np.asanyarray(nib.load("ct.nii").dataobj).size == 128 * 128
+
+
+def test_a_series_that_is_not_there(mroi: Mroi, study: Path) -> None:
+    done = mroi("pack", study / "ct", "--series", "1.2.3")
+    assert done.code == ExitCode.NO_INPUT
+
+
+def test_stripping_removes_the_name_of_the_patient(mroi: Mroi, study: Path) -> None:
+    name = b"CompressedSamples"
+    assert name in CT.read_bytes()
+    sizes = {}
+    for policy in ("keep", "clean", "strip"):
+        target = Path(f"{policy}.mroi")
+        assert mroi("pack", study / "ct", "--metadata", policy, "-o", target).code == 0
+        (info,) = mroi("info", target, "--json").records
+        sizes[policy] = sum(n for key, n in info["metadata"].items() if key.startswith("dCMh"))
+    assert sizes["keep"] >= sizes["clean"] > sizes["strip"] == 0
