@@ -303,11 +303,11 @@ def chunk_shape(
     if isinstance(chunk, tuple):
         wanted = chunk
     else:
-        thick = chunk or pipeline.codec.default_slices
+        thick = pipeline.codec.default_slices if chunk is None else chunk
         full = list(box.shape)
         full[slice_axis] = thick
         wanted = (full[0], full[1], full[2])
-    if any(n < 1 for n in wanted):
+    if len(wanted) != 3 or any(n < 1 for n in wanted):
         raise UsageError(f"chunks of {wanted} voxels")
     if limit is not None and wanted[slice_axis] > limit:
         raise UsageError(
