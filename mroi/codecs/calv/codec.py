@@ -12,8 +12,15 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs.base import ChunkSpec, Codec
-from mroi.codecs.calv.values import ValueMap, build_map, find_map, fits, parse_map
-from mroi.codecs.calv.values import to_numbers, to_values
+from mroi.codecs.calv.values import (
+    ValueMap,
+    build_map,
+    find_map,
+    fits,
+    parse_map,
+    to_numbers,
+    to_values,
+)
 from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Calv"]
@@ -36,6 +43,7 @@ _TYPES = frozenset(
     for name in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 )
 _HEAD = 7  # kind, count of samples
+_LITTLE = 1 << 16  # voxels
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +116,19 @@ class Calv(Codec):
                 best = payload
         return best
 
-    def _kinds(self, volumes: list[NDArray[np.int32]]) -> tuple[Kind, ...]:
-        """Return the ways worth trying: labels, too, where most voxels repeat their neighbour."""
-        chosen = _LEVELS[self.level]
+    def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
+        """Return the kinds worth trying.
+
+        Labels where most voxels repeat their neighbour; `fast` where there is little to learn from.
+        """
+        kinds = [_LEVELS[self.level]]
+        size = sum(volume.size for volume in volumes)
+        if kinds[0] is not Kind.FAST and size < _LITTLE:
+            kinds.append(Kind.FAST)
         same = sum(np.count_nonzero(v[..., 1:] == v[..., :-1]) for v in volumes)
-        share = same / sum(v.size for v in volumes)
-        if share < 0.75:
-            return (chosen,)
-        return (chosen, Kind.LABELS)
+        if 4 * same >= 3 * size:
+            kinds.append(Kind.LABELS)
+        return kinds
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:

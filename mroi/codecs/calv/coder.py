@@ -83,11 +83,10 @@ def adaptive(decoding, coder, words, contexts, index, bit, rates):
         bit = np.int64(coder[0] < bound)
     if bit:
         coder[1] = bound
-        p += ((65535 - p) * rates[count]) >> 16
     else:
         coder[0] += -bound if decoding else bound
         coder[1] -= bound
-        p -= (p * rates[count]) >> 16
+    p += ((65535 * bit - p) * rates[count]) >> 16
     contexts[index] = (p << 16) | min(count + 1, np.int64(255))
     if coder[1] < _REFRESH:
         refresh(decoding, coder, words)

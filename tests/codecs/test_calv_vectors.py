@@ -1,0 +1,177 @@
+"""Vectors of calv: the codec and the reference decoder give what is written beside each payload.
+
+``python tests/codecs/test_calv_vectors.py`` writes them anew; do that only with a new version of
+the bitstream, since old payloads must stay readable.
+"""
+
+import hashlib
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mroi.codecs.base import ChunkSpec
+from mroi.codecs.calv import Calv, codec
+from mroi.errors import DecodeError
+
+SPEC = Path(__file__).resolve().parents[2] / "spec"
+VECTORS = SPEC / "vectors" / "calv"
+NAMES = sorted(path.stem for path in VECTORS.glob("*.json"))
+KINDS = ("raw", "fast", "small", "max", "labels")
+
+
+def load_reference() -> ModuleType:
+    """Return the decoder that was written from the page of the specification."""
+    found = importlib.util.spec_from_file_location("reference_calv", SPEC / "reference" / "calv.py")
+    assert found is not None
+    assert found.loader is not None
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+reference = load_reference()
+
+
+def reference_decode(payload: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    values = reference.decode(payload, shape, dtype.kind, dtype.itemsize)
+    return np.array(values, dtype).tobytes()
+
+
+def head(shape: tuple[int, int, int], dtype: str = "<i2", noise: float = 3.0) -> np.ndarray:
+    """Return two tissues in air, a little noisy."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij")
+    radius = np.sqrt(z**2 / 4 + y**2 + x**2)
+    signal = np.where(radius < 0.8, 400 + 200 * np.cos(5 * x + 3 * y), 0) + 150 * (radius < 0.4)
+    return np.abs(signal + rng.normal(0, noise, shape)).astype(dtype)
+
+
+def regions(shape: tuple[int, int, int], dtype: str = "<u2") -> np.ndarray:
+    """Return a label map."""
+    z, y, x = np.indices(shape)
+    return ((z + y // 5 * 3 + (x + y) // 7) % 6 * 211).astype(dtype)
+
+
+def padded(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return CT in a circle, far above the padding around it."""
+    _, y, x = np.indices(shape)
+    inside = (y - shape[1] / 2) ** 2 + (x - shape[2] / 2) ** 2 < shape[1] ** 2 / 4
+    return np.where(inside, head(shape) - 1000, -3024).astype("<i2")
+
+
+def cases() -> dict[str, tuple[np.ndarray, str]]:
+    """Return a chunk and a level for each vector."""
+    rng = np.random.default_rng(9)
+    result = {}
+    for level in ("fast", "small", "max"):
+        result[f"slab-{level}"] = head((5, 22, 24)), level
+        result[f"plane-{level}"] = head((1, 40, 33), noise=20.0), level
+        result[f"byte-{level}"] = head((4, 25, 26), noise=1.0).astype("u1"), level
+        result[f"padding-{level}"] = padded((4, 30, 30)), level
+        result[f"list-{level}"] = head((6, 20, 20)).reshape(1, 1, -1), level
+        result[f"wide-noise-{level}"] = (rng.normal(30000, 3000, (3, 30, 30))).astype("<u2"), level
+        colour = np.stack([head((2, 30, 31)).astype("u1") + k for k in (0, 9, 40)], axis=-1)
+        result[f"colour-{level}"] = colour.astype("u1"), level
+    result["labels"] = regions((5, 24, 25)), "fast"
+    result["labels-int32"] = regions((3, 30, 25), "<i4") * 1000 - 70000, "small"
+    result["float"] = head((4, 22, 24)).astype("<f4") * 10 - 500, "fast"
+    result["float64"] = head((4, 22, 24)).astype("<f8") - 2.0**40, "small"
+    result["unsigned64"] = head((4, 22, 24)).astype("<u8") + np.uint64(2**63), "fast"
+    result["fractions"] = head((2, 5, 6)).astype("<f4") / 2, "fast"
+    result["constant"] = np.full((3, 30, 30), -7, "<i2"), "fast"
+    result["noise"] = rng.integers(0, 256, (3, 12, 13)).astype("u1"), "fast"
+    return result
+
+
+def write() -> None:
+    """Write all vectors, each of the kind that its level is for, however small the chunk."""
+    codec._LITTLE = 0
+    VECTORS.mkdir(parents=True, exist_ok=True)
+    for name, (chunk, level) in cases().items():
+        spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.dtype.itemsize)
+        payload = Calv(level).encode(np.ascontiguousarray(chunk), spec)
+        assert reference_decode(payload, chunk.shape, chunk.dtype) == chunk.tobytes(), name
+        (VECTORS / f"{name}.calv").write_bytes(payload)
+        (VECTORS / f"{name}.raw").write_bytes(chunk.tobytes())
+        about = {
+            "shape": chunk.shape,
+            "dtype": chunk.dtype.str,
+            "level": level,
+            "kind": KINDS[payload[0]],
+            "sha256": hashlib.sha256(chunk.tobytes()).hexdigest(),
+        }
+        (VECTORS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def load(name: str) -> tuple[bytes, bytes, tuple[int, ...], np.dtype[Any]]:
+    """Return payload, expected bytes, shape and type of a vector."""
+    about = json.loads((VECTORS / f"{name}.json").read_text())
+    payload = (VECTORS / f"{name}.calv").read_bytes()
+    expected = (VECTORS / f"{name}.raw").read_bytes()
+    assert hashlib.sha256(expected).hexdigest() == about["sha256"]
+    assert KINDS[payload[0]] == about["kind"]
+    return payload, expected, tuple(about["shape"]), np.dtype(about["dtype"])
+
+
+def test_vectors_show_every_kind() -> None:
+    kinds = {json.loads((VECTORS / f"{name}.json").read_text())["kind"] for name in NAMES}
+    assert kinds == set(KINDS)
+    assert set(NAMES) == set(cases())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_codec_reads_vectors(name: str) -> None:
+    payload, expected, shape, dtype = load(name)
+    spec = ChunkSpec(shape, dtype, 8 * dtype.itemsize)
+    assert Calv().decode(payload, spec).tobytes() == expected
+    for count in range(1, shape[0] + 1):
+        part = Calv().decode_prefix(payload, spec, count)
+        assert part.tobytes() == expected[: len(expected) * count // shape[0]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_reference_reads_vectors(name: str) -> None:
+    payload, expected, shape, dtype = load(name)
+    assert reference_decode(payload, shape, dtype) == expected
+
+
+@pytest.mark.parametrize("level", ["fast", "small", "max"])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_reference_agrees_on_other_chunks(seed: int, level: str) -> None:
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, (5, 24, 24)))
+    steps = rng.integers(-4, 5, shape) * rng.integers(0, 2 + seed % 3, shape)
+    chunk = (np.cumsum(steps, axis=2) * (1 + 20 * (seed % 2))).astype("<i2")
+    spec = ChunkSpec(shape, chunk.dtype, 16)
+    payload = Calv(level).encode(chunk, spec)
+    assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
+
+
+@pytest.mark.parametrize("name", ["slab-fast", "slab-small", "byte-max", "labels", "colour-small"])
+def test_codec_and_reference_agree_on_damage(name: str) -> None:
+    """Both refuse, or both give the same chunk."""
+    payload, _, shape, dtype = load(name)
+    spec = ChunkSpec(shape, dtype, 8 * dtype.itemsize)
+    rng = np.random.default_rng(4)
+    places = {*range(0, 24, 3), *rng.integers(0, len(payload), 6).tolist()}
+    for place in sorted(places):
+        damaged = bytearray(payload)
+        damaged[place] ^= int(rng.integers(1, 256))
+        try:
+            found = Calv().decode(bytes(damaged), spec).tobytes()
+        except DecodeError:
+            found = None
+        try:
+            expected = reference_decode(bytes(damaged), shape, dtype)
+        except reference.Broken:
+            expected = None
+        assert found == expected, f"byte {place}"
+
+
+if __name__ == "__main__":
+    write()
