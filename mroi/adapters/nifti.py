@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import math
 import os
 import zlib
@@ -43,6 +44,7 @@ __all__ = [
 _SIZES = {348: 1, 540: 2}
 _MAGICS = {b"n+1\0": False, b"ni1\0": True, b"n+2\0": False, b"ni2\0": True}
 _BLOCK = 1 << 22
+_QUIET = logging.Logger("mroi", logging.CRITICAL + 1)  # noqa: LOG001 (takes what nobody reads)
 _SINGLE = (2.0**-126, 2.0**127)  # what single precision holds without loss of digits
 _MAX_INFLATION = 1040  # deflate makes at most 1032 bytes of one
 _MAX_AROUND = 1 << 26  # bytes before and after the voxels that are kept; the limit of readers
@@ -157,10 +159,13 @@ def _scaling(header: Any, datatype: Datatype, warnings: list[str]) -> tuple[floa
 
 def _affine(header: Any, warnings: list[str]) -> tuple[NDArray[np.float64], int]:
     """Return the affine that nibabel would use and its code; else one from the voxel sizes."""
-    code = int(header["sform_code"]) or int(header["qform_code"])
     affine: NDArray[np.float64] | None = None
+    fixed = header.copy()
     with suppress(Exception), np.errstate(all="ignore"):  # a broken quaternion, say
-        affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+        # What nibabel mends when it loads: voxel sizes and qfac of 0, codes that do not exist.
+        fixed.check_fix(_QUIET, error_level=100)
+        affine = np.asarray(fixed.get_best_affine(), dtype=np.float64)
+    code = int(fixed["sform_code"]) or int(fixed["qform_code"])
     if affine is None or not np.isfinite(affine).all():
         warnings.append("the affine is not valid; one is made from the voxel sizes")
         sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
