@@ -111,6 +111,30 @@ def test_slabs_do_not_show(monkeypatch):
         assert find_volume_roi(volume.astype("f8")) == whole
 
 
+def test_slabs_do_not_show_in_the_reference(monkeypatch):
+    levels = np.random.default_rng(6).integers(0, 3, (13, 9, 8)).astype(np.uint8)
+    expected = [
+        int(oracle.erode(oracle.dilate(levels[:, :, x] >= 2), outside=True).sum()) for x in range(8)
+    ]
+    for size in (1, 150, 300, 10_000):
+        monkeypatch.setattr(medroi, "SLAB_VOXELS", size)
+        assert medroi._count_missed(levels, 2, [[None] * 8]) == (expected, [expected])
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("end", [slice(None, 2), slice(-2, None)])
+@pytest.mark.parametrize("size", [1, 2**22])
+def test_outside_is_dark_at_every_face(monkeypatch, axis, end, size):
+    """Two bright slices at a face do not survive the opening, a third one makes a box."""
+    monkeypatch.setattr(medroi, "SLAB_VOXELS", size)
+    levels = np.zeros((9, 10, 11), np.uint8)
+    np.moveaxis(levels, axis, 0)[end] = 200
+    assert medroi._opened_box(levels.T, 100) is None
+    levels = np.maximum(levels, np.roll(levels, 1 if end.stop else -1, axis))
+    assert ndimage.binary_opening(levels > 0).any()
+    assert medroi._opened_box(levels.T, 100) is not None
+
+
 def test_box_is_that_of_the_opening_by_scipy():
     rng = np.random.default_rng(11)
     for _ in range(20):
