@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Self
 
-from typing_extensions import Self, override
+from typing_extensions import override
 
 __all__ = ["Box"]
 

@@ -16,9 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mroi.geometry.box import Box, Triple
 
 __all__ = ["ChunkGrid", "GridChunk"]
@@ -176,10 +173,31 @@ class ChunkGrid:
         inside = self.roi.find_overlap(box)
         return box.count - (inside.count if inside else 0)
 
-    def outside_mask(self, box: Box) -> NDArray[np.bool_]:
-        """Return which voxels of `box` lie outside the ROI, in scan order."""
-        mask = np.ones(self.scan_shape(box), dtype=np.bool_)
-        if inside := self.roi.find_overlap(box):
-            where = inside.shifted([-a for a in box.start]).slices
-            mask[tuple(where[axis] for axis in self.axes)] = False
-        return mask
+    def outside_boxes(self, box: Box) -> list[Box]:
+        """Return the at most six boxes that share out the voxels of a slab outside the ROI.
+
+        They come in the order in which a list in scan order first meets them: the slices before
+        the ROI; of the slices that it crosses, the rows before it, the columns before and after
+        it, the rows after it; the slices behind it.
+        """
+        inside = self.roi.find_overlap(box)
+        if inside is None:
+            return [box]
+        axes = self.axes
+        (z0, z1, z2, z3), (y0, y1, y2, y3), (x0, x1, x2, x3) = (
+            (box.start[a], inside.start[a], inside.stop[a], box.stop[a]) for a in axes
+        )
+        spans = (
+            ((z0, z1), (y0, y3), (x0, x3)),
+            ((z1, z2), (y0, y1), (x0, x3)),
+            ((z1, z2), (y1, y2), (x0, x1)),
+            ((z1, z2), (y1, y2), (x2, x3)),
+            ((z1, z2), (y2, y3), (x0, x3)),
+            ((z2, z3), (y0, y3), (x0, x3)),
+        )
+        boxes = []
+        for span in spans:
+            if all(lo < hi for lo, hi in span):
+                x, y, z = (span[axes.index(axis)] for axis in range(3))
+                boxes.append(Box((x[0], y[0], z[0]), (x[1], y[1], z[1])))
+        return boxes

@@ -300,6 +300,7 @@ def chunk_shape(
 ) -> tuple[int, int, int]:
     """Return the voxels of a chunk along x, y, z, at most those of the box."""
     limit = pipeline.codec.max_slices
+    wanted: tuple[int, ...]
     if isinstance(chunk, tuple):
         wanted = chunk
     else:

@@ -24,7 +24,7 @@ from mroi.container import Chunk, ContainerReader
 from mroi.errors import MissingVoxelsError, UsageError
 from mroi.format.geom import Background
 from mroi.format.records import ChunkState
-from mroi.geometry import Box
+from mroi.geometry import Box, ChunkGrid
 from mroi.volume.chunks import ChunkDecoder
 
 __all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
@@ -183,9 +183,9 @@ class RegionReader:
             chunk = grid.chunk(ordinal)
             mask[(chunk.volume, *chunk.box.slices[::-1])] = True
             return
-        box = grid.background_box(ordinal)
         volume = (ordinal - grid.roi_chunks) // grid.background_slabs
-        mask[(volume, *box.slices[::-1])] |= _to_zyx(grid.outside_mask(box), grid.axes)
+        for box in grid.outside_boxes(grid.background_box(ordinal)):
+            mask[(volume, *box.slices[::-1])] = True
 
     def read_level(self, index: int, volume: int, level: int) -> NDArray[Any]:
         """Return one slice of the ROI at a reduced resolution: (slow, fast[, samples]).
@@ -256,26 +256,32 @@ class RegionReader:
         self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
     ) -> None:
         axis = self.geom.slice_axis
-        inside, target = _overlap(ranges, part.box)
+        inside, _target = _overlap(ranges, part.box)
         decoded = self._decode(fetch, part.ordinal, _last(inside[2 - axis]) + 1)
-        view = block[part.volume][target]
-        if decoded is None:
-            view[...] = self._fill()
-            return
-        view[...] = _to_zyx(decoded, self.geom.grid.axes)[inside]
+        self._place(block[part.volume], part.box, ranges, decoded)
 
     def _place_background(
         self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
     ) -> None:
         grid = self.geom.grid
+        boxes = grid.outside_boxes(part.box)
+        if not any(_meets(ranges, box) for box in boxes):
+            return
         decoded = self._decode(fetch, part.ordinal, 1)
-        mask = grid.outside_mask(part.box)
-        slab = np.empty((*mask.shape, *block.shape[4:]), dtype=block.dtype)
-        slab[mask] = self._fill() if decoded is None else decoded[0, 0]
-        inside, target = _overlap(ranges, part.box)
-        where = _to_zyx(mask, grid.axes)[inside]
-        view = block[part.volume][target]
-        view[where] = _to_zyx(slab, grid.axes)[inside][where]
+        views = [None] * len(boxes) if decoded is None else _residue(grid, part.box, decoded[0, 0])
+        for box, view in zip(boxes, views, strict=True):
+            if _meets(ranges, box):
+                self._place(block[part.volume], box, ranges, view)
+
+    def _place(
+        self, target: NDArray[Any], box: Box, ranges: Ranges, voxels: NDArray[Any] | None
+    ) -> None:
+        """Put the wanted voxels of a box, in scan order, or what stands for missing ones."""
+        inside, where = _overlap(ranges, box)
+        if voxels is None:
+            target[where] = self._fill()
+        else:
+            target[where] = _to_zyx(voxels, self.geom.grid.axes)[inside]
 
     def _fill(self) -> Any:
         """Return what stands for missing voxels: the fill value of the file, or zeros."""
@@ -319,6 +325,34 @@ def _overlap(ranges: Ranges, box: Box) -> tuple[Index, Index]:
 def _last(index: slice) -> int:
     """Return the last index of a slice with explicit bounds."""
     return range(index.start, index.stop, index.step)[-1]
+
+
+def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return the list of voxels of a background chunk as views, one for each of its boxes."""
+    rest = voxels.shape[1:]
+    planes, height, width = grid.scan_shape(box)
+    inside = grid.roi.find_overlap(box)
+    if inside is None:
+        return [voxels.reshape(planes, height, width, *rest)]
+    slices, slow, fast = grid.axes
+    crossed, rows, columns = grid.scan_shape(inside)
+    above, left = inside.start[slow], inside.start[fast]
+    ring = height * width - rows * columns
+    first = (inside.start[slices] - box.start[slices]) * height * width
+    last = first + crossed * ring
+    middle = voxels[first:last].reshape(crossed, ring, *rest)
+    beside = width - columns
+    start, stop = above * width, above * width + rows * beside
+    sides = middle[:, start:stop].reshape(crossed, rows, beside, *rest)
+    views = (
+        voxels[:first].reshape(-1, height, width, *rest),
+        middle[:, :start].reshape(crossed, above, width, *rest),
+        sides[:, :, :left],
+        sides[:, :, left:],
+        middle[:, stop:].reshape(crossed, height - above - rows, width, *rest),
+        voxels[last:].reshape(-1, height, width, *rest),
+    )
+    return [view for view in views if view.size]
 
 
 def _to_zyx(chunk: NDArray[Any], axes: tuple[int, int, int]) -> NDArray[Any]:

@@ -41,10 +41,10 @@ def owners(grid: ChunkGrid) -> np.ndarray:
     for ordinal in range(grid.roi_chunks, grid.chunks):
         box = grid.background_box(ordinal)
         volume = (ordinal - grid.roi_chunks) // grid.background_slabs
-        mask = grid.outside_mask(box).transpose(np.argsort(grid.axes))
-        part = owner[(*box.slices, volume)]
-        assert (part[mask] == -1).all(), "two chunks hold one voxel"
-        part[mask] = ordinal
+        for outside in grid.outside_boxes(box):
+            part = owner[(*outside.slices, volume)]
+            assert (part == -1).all(), "two chunks hold one voxel"
+            part[...] = ordinal
     return owner
 
 

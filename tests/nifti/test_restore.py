@@ -97,7 +97,7 @@ def restored(packed: Path, folder: Path, *, is_pair: bool) -> list[bytes]:
     return [path.read_bytes() for path in sorted(result.paths)]
 
 
-@settings(max_examples=100)
+@settings(max_examples=80)
 @given(data=st.data())
 def test_every_image_comes_back(tmp_path_factory, data):
     image = data.draw(images())

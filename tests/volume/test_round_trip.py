@@ -24,6 +24,7 @@ def same_bits(a, b) -> bool:
     return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_indexing_is_that_of_numpy(case_strategy, data):
     case = data.draw(case_strategy(policies=COMPLETE, scaling=False))
@@ -36,6 +37,7 @@ def test_indexing_is_that_of_numpy(case_strategy, data):
         assert same_bits(volume[index], case.array[index]), index
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_slices_and_planes_are_those_of_the_array(case_strategy, data):
     case = data.draw(case_strategy(policies=COMPLETE, scaling=False))
@@ -61,6 +63,7 @@ def test_slices_and_planes_are_those_of_the_array(case_strategy, data):
     assert len(images) == geom.slice_count
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_the_cropped_volume_is_the_box(case_strategy, data):
     case = data.draw(case_strategy(scaling=False))
@@ -79,6 +82,7 @@ def test_the_cropped_volume_is_the_box(case_strategy, data):
     assert not mask.any()
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_omitted_voxels_have_no_value_unless_asked(case_strategy, data):
     case = data.draw(case_strategy(policies=(Background.OMIT,), scaling=False))
@@ -100,6 +104,7 @@ def test_omitted_voxels_have_no_value_unless_asked(case_strategy, data):
         assert not volume.is_lossless
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_scaled_values_are_slope_times_stored_plus_intercept(case_strategy, data):
     case = data.draw(case_strategy(datatypes=PLAIN, policies=COMPLETE))
@@ -125,6 +130,7 @@ def test_scaled_values_are_slope_times_stored_plus_intercept(case_strategy, data
             np.testing.assert_array_equal(ours, image)
 
 
+@settings(max_examples=60)
 @given(data=st.data())
 def test_streams_give_the_slices_that_random_access_gives(case_strategy, data):
     case = data.draw(case_strategy(scaling=False))
