@@ -302,7 +302,7 @@ def chunk_shape(
     limit = pipeline.codec.max_slices
     wanted: tuple[int, ...]
     if isinstance(chunk, tuple):
-        wanted = chunk
+        wanted = tuple(chunk)
     else:
         thick = pipeline.codec.default_slices if chunk is None else chunk
         full = list(box.shape)
