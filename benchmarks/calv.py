@@ -218,29 +218,34 @@ def thicknesses(found: list[tuple[str, Array]]) -> None:
                 data, spec = coded[len(coded) // 2]
                 codec = Calv(level)
                 counts = range(1, spec.shape[0] + 1, max(1, spec.shape[0] // 8))
-                spent = [
-                    best_of(lambda n=n: codec.decode_prefix(data, spec, n), 0.2)[1] for n in counts
-                ]
-                cells.append(f"{thickness}: {size(coded) / whole:.3f} {1e3 * np.mean(spent):5.1f}ms")
+                spent = 1e3 * np.mean([time_to(codec, data, spec, count) for count in counts])
+                cells.append(f"{thickness}: {size(coded) / whole:.3f} {spent:5.1f}ms")
             print(f"  {name} {level}:", "  ".join(cells), flush=True)
+
+
+def time_to(codec: Calv, data: bytes, spec: ChunkSpec, count: int) -> float:
+    """Return the seconds that the first slices of a slab take."""
+    return best_of(lambda: codec.decode_prefix(data, spec, count), 0.2)[1]
 
 
 def threads(found: list[tuple[str, Array]]) -> None:
     """Print how much faster two threads are than one, by the clock."""
     volume = max((volume for _, volume in found), key=lambda volume: volume.size)
     for level in ("fast", "small"):
-        codec = Calv(level)
         coded = calv(level)[0](volume)
-        spent = []
-        for workers in (1, 2):
-            times = []
-            for _ in range(3):
-                start = time.perf_counter()
-                with ThreadPoolExecutor(workers) as pool:
-                    list(pool.map(lambda item: codec.decode(*item), coded))
-                times.append(time.perf_counter() - start)
-            spent.append(min(times))
-        print(f"two threads against one, decoding {level}: {spent[0] / spent[1]:.2f} times")
+        one, two = (decoding_time(Calv(level), coded, workers) for workers in (1, 2))
+        print(f"two threads against one, decoding {level}: {one / two:.2f} times")
+
+
+def decoding_time(codec: Calv, coded: list[tuple[bytes, ChunkSpec]], workers: int) -> float:
+    """Return the least seconds by the clock that threads take for all chunks."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(lambda item: codec.decode(*item), coded))
+        times.append(time.perf_counter() - start)
+    return min(times)
 
 
 def main() -> None:

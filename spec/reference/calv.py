@@ -3,7 +3,7 @@
     values = decode(payload, shape, kind, size)
 
 `shape` is that of the chunk, `kind` and `size` those of its type: "u", "i" or "f", and bytes of a
-sample. Values are given flat, in C order. `Broken` is raised for a payload that breaks a rule.
+sample. Values are given flat, in C order. `BrokenError` is raised for a payload that breaks a rule.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 EXACT = {4: 1 << 24, 8: 1 << 53}
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     """The payload breaks the rule named first."""
 
 
 def need(sound: bool, rule: str) -> None:  # noqa: FBT001
     """Refuse a payload that breaks a rule."""
     if not sound:
-        raise Broken(rule)
+        raise BrokenError(rule)
 
 
 def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list[float]:
@@ -73,7 +73,7 @@ def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int
     offset = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
     need(top <= 65535 and gaps <= top and 0 < step <= 1 << 40, "CLV-5")
     runs = [(varint(), varint()) for _ in range(gaps)]
-    left_out = dict.fromkeys(range(0))
+    left_out: dict[int, int] = {}
     number = 0
     for length, gap in runs:
         need(length > 0 and gap > 0, "CLV-5")
@@ -242,9 +242,9 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     states = list(struct.unpack("<4I", section[start : start + 16]))
     words = struct.unpack(f"<{count}H", section[start + 16 : stop])
     raw = int.from_bytes(section[stop:], "little")
-    at = bit = place = 0
+    at = bit = 0
     numbers, noise = Slab(shape), Slab(shape)
-    for s, y, x in numbers.places():
+    for place, (s, y, x) in enumerate(numbers.places()):
         taps = PLANE if s == 0 else PLANE + ABOVE
         exact = sum(
             c * numbers(s - back, y - up, x - left)
@@ -263,7 +263,6 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
             state = state << 16 | words[at]
             at += 1
         states[place & 3] = state
-        place += 1
         number = token
         if token >= 32:
             extra = (token - 32 >> 3) + 2
@@ -290,9 +289,7 @@ def fast_coefficients(coder: Coder, contexts: list[list[int]], kinds: int) -> li
     return result
 
 
-def fast_map(
-    coder: Coder, contexts: list[list[int]], split: int
-) -> tuple[list[list[int]], int]:
+def fast_map(coder: Coder, contexts: list[list[int]], split: int) -> tuple[list[list[int]], int]:
     """Return the context of each bin and part, and how many contexts there are."""
     result = [[0] * 4 for _ in range(1024)]
     context = 0
@@ -312,9 +309,7 @@ def fast_map(
     return result, context
 
 
-def fast_table(
-    coder: Coder, contexts: list[list[int]]
-) -> tuple[list[int], list[tuple[int, int]]]:
+def fast_table(coder: Coder, contexts: list[list[int]]) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the token of each slot, and frequency and first slot of each token."""
     frequencies: list[int] = []
     while sum(frequencies) < 4096:
@@ -438,7 +433,7 @@ def decode_max(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     return decode_adaptive(section, shape, top, (3, 6, 40))
 
 
-def decode_adaptive(
+def decode_adaptive(  # noqa: C901, PLR0915  # one voxel is one long sentence
     section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int]
 ) -> list[int]:
     """Return the numbers of a section of the kinds 2 and 3."""

@@ -10,6 +10,11 @@ come from a table of 0 to 63 whose index is clipped; classes, signs, ratios and 
 comparisons or clipped where they are made; words read beyond the end are 0.
 """
 
+# Kernels are typed by numba when they are called.
+# mypy: allow-untyped-defs, allow-untyped-calls
+# A kernel is one long function: what a voxel needs stays in registers.
+# ruff: noqa: C901, PLR0912, PLR0915, PLR0917
+
 from __future__ import annotations
 
 import math
@@ -137,7 +142,7 @@ def decode(
     head = np.zeros(4, np.int64)
     if not _run(state, words, out, weights, head, slices, top, profile, decoding=True):
         return False
-    return out.shape[0] < slices or (state[0] == 0 and state[2] == words.size)
+    return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
 
 def _run(
@@ -306,11 +311,8 @@ def _escape(decoding, state, words, quotient, remainder, shift, rest):
 
 @kernel
 def _code(decoding, state, words, volume, top, head, first_weights, table, counts, sets, models,
-          mixed, starts, contexts, shares, rates, level_of, inverse, stretch, squash):  # fmt: skip  # noqa: C901, PLR0912, PLR0913, PLR0915
-    """Code a slab; return whether all its numbers are sound.
-
-    One long function, because what a voxel needs must stay in registers from one to the next.
-    """
+          mixed, starts, contexts, shares, rates, level_of, inverse, stretch, squash):  # fmt: skip
+    """Code a slab; return whether all its numbers are sound."""
     slices, rows, columns = volume.shape
     lanes = table.shape[1]
     width = columns + 6
@@ -357,8 +359,8 @@ def _code(decoding, state, words, volume, top, head, first_weights, table, count
                 n = np.int64(planes[p - width])
                 ne = np.int64(planes[p - width + 1])
                 nw = np.int64(planes[p - width - 1])
-                low = min(w, min(n, ne))
-                high = max(w, max(n, ne))
+                low = min(w, n, ne)
+                high = max(w, n, ne)
                 activity = (
                     2 * np.int64(noise[q - 1]) + 2 * np.int64(noise[q - width])
                     + noise[q - width - 1] + noise[q - width + 1]

@@ -165,9 +165,7 @@ class Calv(Codec):
         return chunk
 
 
-def _encode_as(
-    kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: bytes
-) -> bytes | None:
+def _encode_as(kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: bytes) -> bytes | None:
     """Return the payload with one section for each sample, or None if one became too large."""
     parts = [head]
     for volume in volumes:

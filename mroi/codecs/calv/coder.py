@@ -8,6 +8,9 @@ A coder is an int64 array: value (low end of the interval, or the code read less
 number of words so far, and 1 if an encoder has run out of room. Words read beyond the end are 0.
 """
 
+# Kernels are typed by numba when they are called.
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 import numpy as np
@@ -15,7 +18,16 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv.compiled import kernel
 
-__all__ = ["RATES", "adaptive", "adaptive_number", "close", "open_reader", "open_writer", "put", "uniform"]
+__all__ = [
+    "RATES",
+    "adaptive",
+    "adaptive_number",
+    "close",
+    "open_reader",
+    "open_writer",
+    "put",
+    "uniform",
+]
 
 _FULL = (1 << 48) - 1
 _REFRESH = 1 << 32  # a range below this takes another word

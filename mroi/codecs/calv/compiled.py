@@ -14,17 +14,18 @@ from typing import Any
 
 import numba
 from numba.core import event
+from typing_extensions import override
 
 __all__ = ["kernel"]
 
 _LOG = logging.getLogger("mroi.calv")
 
 
-def kernel(function: Callable[..., Any]) -> Any:  # noqa: ANN401  # numba has no type for it
+def kernel(function: Callable[..., Any]) -> Any:  # numba has no type for it
     """Return `function` compiled when first called: integers as written, without the GIL."""
     try:
         return numba.njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # there is no folder to cache in
+    except (RuntimeError, OSError):  # there is no folder to cache in
         return numba.njit(nogil=True)(function)
 
 
@@ -34,14 +35,16 @@ class _Announcement(event.Listener):
     def __init__(self) -> None:
         self._said = False
 
+    @override
     def on_start(self, event: event.Event) -> None:
         ours = event.data["dispatcher"].py_func.__module__.startswith("mroi.codecs.calv")
         if ours and not self._said:
             self._said = True
             _LOG.info("preparing the calv codec (first run only)")
 
+    @override
     def on_end(self, event: event.Event) -> None:
         pass
 
 
-event.register("numba:compile", _Announcement())
+event.register("numba:compile", _Announcement())  # type: ignore[no-untyped-call]

@@ -10,6 +10,11 @@ that exist; the slot of a state is masked to the 4096 entries of a table; tokens
 built here; words and bits are padded by what one row can take, and checked after each row.
 """
 
+# Kernels are typed by numba when they are called.
+# mypy: allow-untyped-defs, allow-untyped-calls
+# A kernel is one long function: what a voxel needs stays in registers.
+# ruff: noqa: C901, PLR0915, PLR0917
+
 from __future__ import annotations
 
 import math
@@ -34,22 +39,21 @@ _MAX_CONTEXTS = 64
 _SAMPLING = 16  # one voxel in so many shapes the predictor
 
 
-def encode(volume: NDArray[np.int32], top: int) -> bytes | None:
-    """Return the section of a slab of integers from 0 to `top`, or None if it is larger than raw."""
+def encode(volume: NDArray[np.int32], top: int) -> bytes:
+    """Return the section of a slab of numbers from 0 to `top`."""
     coefficients = _fit(volume)
     errors = np.empty(volume.shape, np.int32)
     activity = np.empty(volume.shape, np.int32)
     parts = np.empty(volume.shape, np.uint8)
     _model(volume, coefficients, top, errors, activity, parts)
     shift = _shift(activity)
-    levels = _LEVELS
     tokens = np.empty(volume.size, np.uint8)
     fine = np.empty(volume.size, np.uint8)
-    histogram = np.zeros((int(levels[-1]) + 1, _PARTS, _TOKENS), np.int64)
-    raw_bits = _tokenise(errors, activity, parts, shift, levels, tokens, fine, histogram)
+    histogram = np.zeros((int(_LEVELS[-1]) + 1, _PARTS, _TOKENS), np.int64)
+    raw_bits = _tokenise(errors, activity, parts, shift, _LEVELS, tokens, fine, histogram)
     split, cuts = _merge(histogram)
-    context_of = _context_map(split, cuts, levels.size)
-    first_bin = np.searchsorted(levels, np.arange(histogram.shape[0]))
+    context_of = _context_map(split, cuts, _BINS)
+    first_bin = np.searchsorted(_LEVELS, np.arange(histogram.shape[0]))
     of_fine = context_of.reshape(-1, _PARTS)[first_bin].ravel()
     counts = np.zeros((int(of_fine.max()) + 1, _TOKENS), np.int64)
     np.add.at(counts, of_fine, histogram.reshape(-1, _TOKENS))
@@ -234,7 +238,7 @@ def _row_part(c, planes, p, up, noise, q, back, first, sums, activities):
 
 @kernel
 def _model(volume, coefficients, top, errors, activity, parts):
-    """Predict each voxel; give its error, the activity around it, the fraction of the prediction."""
+    """Predict each voxel: its error, the activity around it, the part of a step left over."""
     slices, rows, columns = volume.shape
     width = columns + 6
     size = (rows + 5) * width
@@ -289,7 +293,7 @@ def _shift(activity: NDArray[np.int32]) -> int:
 
 @kernel
 def _tokenise(errors, activity, parts, shift, levels, tokens, fine, histogram):
-    """Give each error its token and fine context, and count them; return the number of raw bits."""
+    """Give each error its token and fine context, count them; return the number of raw bits."""
     e = errors.reshape(-1)
     a = activity.reshape(-1)
     f = parts.reshape(-1)
@@ -312,7 +316,7 @@ def _tokenise(errors, activity, parts, shift, levels, tokens, fine, histogram):
 
 @kernel
 def _cost(histogram, i, j):
-    """Return about how many bits a context costs that joins two levels: its tokens and its table."""
+    """Return about how many bits two levels cost in one context: tokens and table."""
     total = np.int64(0)
     cost = 0.0
     for t in range(128):
@@ -472,7 +476,7 @@ def _read_side(
 
 @kernel
 def _side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
-    """Code the coefficients, the shift, the split bin and the cuts; return whether they are sound."""
+    """Code coefficients, shift, split bin and cuts; return whether they are sound."""
     for kind in range(kinds):
         taps = _FIRST if kind == 0 else _TAPS
         total = np.int64(0)

@@ -7,6 +7,11 @@ No index leaves its array: taps stay within the margins of `planes`, contexts ar
 comparisons, and the nodes of the tree of numbers are fewer than 2 to the power of its depth.
 """
 
+# Kernels are typed by numba when they are called.
+# mypy: allow-untyped-defs, allow-untyped-calls
+# A kernel is one long function: what a voxel needs stays in registers.
+# ruff: noqa: C901, PLR0912
+
 from __future__ import annotations
 
 import numpy as np
@@ -38,7 +43,7 @@ def decode(section: memoryview, out: NDArray[np.int32], slices: int, top: int) -
     state = coder.open_reader(words)
     if not _code(True, state, words, out, top, *_contexts(top), coder.RATES):  # noqa: FBT003
         return False
-    return out.shape[0] < slices or (state[0] == 0 and state[2] == words.size)
+    return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
 
 def _contexts(top: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

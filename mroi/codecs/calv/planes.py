@@ -7,6 +7,9 @@ left of a row the value above its first voxel, right of it its last voxel, below
 last row, above it 0.
 """
 
+# Kernels are typed by numba when they are called.
+# mypy: allow-untyped-defs, allow-untyped-calls
+
 from __future__ import annotations
 
 from mroi.codecs.calv.compiled import kernel
