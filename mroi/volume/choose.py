@@ -55,7 +55,7 @@ def is_auto(codec: str | Codec | Pipeline) -> bool:
 
 def auto_mode(codec: str) -> str:
     """Return the mode that ``auto[:mode]`` names."""
-    return codec.partition(":")[2] or "balanced"
+    return codec.partition(":")[2] or "fast"
 
 
 def fit_codec(

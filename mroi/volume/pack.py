@@ -25,6 +25,9 @@ RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
 ChunkChoice = int | tuple[int, int, int] | None
 
+_CHUNK_SIZE = 1 << 16
+_MAX_SLICES = 16
+
 
 @dataclass(frozen=True, eq=False)
 class PackPlan:
@@ -129,7 +132,7 @@ def plan_pack(
         )
 
     def geom_with(chosen: Pipeline) -> Geom:
-        shape = chunk_shape(chunk, survey.box, slice_axis, chosen)
+        shape = chunk_shape(chunk, survey.box, slice_axis, chosen, g.datatype.itemsize)
         return _geom(g, survey, shape, slice_axis, drop=background == "drop")
 
     provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
@@ -296,18 +299,24 @@ def _medroi_box(source: VoxelSource) -> Box:
 
 
 def chunk_shape(
-    chunk: ChunkChoice, box: Box, slice_axis: int, pipeline: Pipeline
+    chunk: ChunkChoice, box: Box, slice_axis: int, pipeline: Pipeline, itemsize: int
 ) -> tuple[int, int, int]:
-    """Return the voxels of a chunk along x, y, z, at most those of the box."""
+    """Return the voxels of a chunk along x, y, z, at most those of the box.
+
+    Without a choice a chunk has as many slices as the codec likes: one, for most. Small slices are
+    put together up to 64 KiB (and 16 slices), where the codec takes more than one: below that,
+    handling a chunk costs more time than decoding it.
+    """
     limit = pipeline.codec.max_slices
     wanted: tuple[int, ...]
     if isinstance(chunk, tuple):
         wanted = tuple(chunk)
     else:
-        thick = pipeline.codec.default_slices if chunk is None else chunk
         full = list(box.shape)
-        full[slice_axis] = thick
-        wanted = (full[0], full[1], full[2])
+        full[slice_axis] = (
+            _thickness(box, slice_axis, pipeline, itemsize) if chunk is None else chunk
+        )
+        wanted = tuple(full)
     if len(wanted) != 3 or any(n < 1 for n in wanted):
         raise UsageError(f"chunks of {wanted} voxels")
     if limit is not None and wanted[slice_axis] > limit:
@@ -316,3 +325,11 @@ def chunk_shape(
         )
     x, y, z = (min(n, extent) for n, extent in zip(wanted, box.shape, strict=True))
     return x, y, z
+
+
+def _thickness(box: Box, slice_axis: int, pipeline: Pipeline, itemsize: int) -> int:
+    if pipeline.codec.max_slices is not None:
+        return pipeline.codec.default_slices
+    plane_size = box.count // box.shape[slice_axis] * itemsize
+    enough = min(-(-_CHUNK_SIZE // plane_size), _MAX_SLICES)
+    return max(pipeline.codec.default_slices, enough)
