@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 
 from numpy.typing import ArrayLike
 
-from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
+from mroi.adapters.nifti import KeptHeader, NiftiSource, gzip_writer, kept_header, restore
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source
 from mroi.errors import ChecksumError, MroiError, UsageError
@@ -264,23 +263,13 @@ def _open_targets(
     outputs: dict[str, BinaryIO] = {}
     for part, file_name in parts.items():
         raw = stack.enter_context(AtomicFile(path.with_name(file_name), overwrite=overwrite))
-        outputs[part] = stack.enter_context(_gzip_writer(raw)) if gz else raw
+        outputs[part] = stack.enter_context(gzip_writer(raw)) if gz else raw
     return outputs, tuple(path.with_name(file_name) for file_name in parts.values())
 
 
 def _restores_pair(volume: Volume) -> bool:
     kept = kept_header(volume)
     return kept is not None and kept.is_pair
-
-
-def _gzip_writer(raw: BinaryIO) -> BinaryIO:
-    """Return a gzip file over `raw` that does not name the moment it was made."""
-    try:
-        from isal import igzip
-
-        return cast("BinaryIO", igzip.IGzipFile("", "wb", compresslevel=2, fileobj=raw, mtime=0))
-    except ImportError:
-        return cast("BinaryIO", gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
 
 
 def _write_restored(

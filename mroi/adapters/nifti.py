@@ -35,6 +35,7 @@ __all__ = [
     "NiftiHeader",
     "NiftiSource",
     "build_header",
+    "gzip_writer",
     "kept_header",
     "parse_header",
     "restore",
@@ -326,6 +327,16 @@ def _opened(path: Path) -> BinaryIO:
     except ImportError:
         return cast("BinaryIO", gzip.open(path, "rb"))
     return cast("BinaryIO", igzip.open(path, "rb"))
+
+
+def gzip_writer(raw: BinaryIO) -> BinaryIO:
+    """Return a gzip file over `raw` that does not name the moment it was made."""
+    try:
+        from isal import igzip
+
+        return cast("BinaryIO", igzip.IGzipFile("", "wb", compresslevel=2, fileobj=raw, mtime=0))
+    except ImportError:
+        return cast("BinaryIO", gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
 
 
 def _read(file: BinaryIO, size: int, name: str) -> bytes:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typing_extensions import override
 
-from mroi.cli import codecs, info, pack, preview, recover, slice, unpack, verify  # noqa: A004
+from mroi.cli import codecs, info, pack, preview, recover, roi, slice, unpack, verify  # noqa: A004
 from mroi.cli.exits import ExitCode, code_of
 from mroi.errors import MroiError
 
@@ -47,6 +47,7 @@ app = typer.Typer(
 for _name, _module in (
     ("pack", pack),
     ("unpack", unpack),
+    ("roi", roi),
     ("info", info),
     ("verify", verify),
     ("recover", recover),

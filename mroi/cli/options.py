@@ -16,11 +16,13 @@ __all__ = [
     "ExistsOption",
     "FailFast",
     "Inputs",
+    "Irregular",
     "Jobs",
     "Json",
     "Metadata",
     "Output",
     "Quiet",
+    "Series",
     "Verbose",
     "VolumeOption",
     "WindowOption",
@@ -83,6 +85,13 @@ ExistsOption = Annotated[
 Jobs = Annotated[
     int,
     typer.Option("--jobs", "-j", min=0, help="Threads; 0 takes all processors.", metavar="N"),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(metavar="UID", help="DICOM: which series of a folder that has several."),
+]
+Irregular = Annotated[
+    bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")]

@@ -19,11 +19,13 @@ from mroi.cli.options import (
     ExistsOption,
     FailFast,
     Inputs,
+    Irregular,
     Jobs,
     Json,
     Metadata,
     Output,
     Quiet,
+    Series,
     Verbose,
 )
 from mroi.cli.report import Report, Step, size_text
@@ -80,17 +82,12 @@ def run(
     chunk: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Slices of a chunk; the codec's choice.")
     ] = None,
-    series: Annotated[
-        str | None,
-        typer.Option(metavar="UID", help="DICOM: which series of a folder that has several."),
-    ] = None,
+    series: Series = None,
     metadata: Annotated[
         Metadata,
         typer.Option(help="DICOM attributes: keep all, clean what identifies, or strip all."),
     ] = Metadata.KEEP,
-    allow_irregular: Annotated[
-        bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
-    ] = False,
+    allow_irregular: Irregular = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import typer
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from mroi.cli.sheet import Panel
 from mroi.errors import SourceError
-from mroi.format.geom import Background
+from mroi.format.geom import Background, Geom
 from mroi.geometry import spacing_of
 from mroi.volume.model import Volume
 
-__all__ = ["View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
+__all__ = ["Seen", "View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
 
 _WORLD = (("L", "R"), ("P", "A"), ("I", "S"))
 _PLANES = ("sagittal", "coronal", "axial")
@@ -102,6 +102,20 @@ def to_pixels(values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
     return pixels
 
 
+class Seen(Protocol):
+    """What a view needs to know: of an open file, or of a source with the box found in it."""
+
+    @property
+    def geom(self) -> Geom:
+        """Geometry, with the ROI."""
+        ...
+
+    @property
+    def orientation(self) -> str:
+        """Anatomical direction that x, y and z run to, like ``RAS``."""
+        ...
+
+
 class View:
     """How one volume is turned for display.
 
@@ -111,7 +125,7 @@ class View:
         Only its geometry is used.
     """
 
-    def __init__(self, volume: Volume) -> None:
+    def __init__(self, volume: Seen) -> None:
         self._geom = volume.geom
         known = "?" not in volume.orientation
         codes = volume.orientation if known else "RAS"
@@ -129,6 +143,17 @@ class View:
     def voxel_axis(self, plane: str) -> int:
         """Return the voxel axis across which a plane like ``axial`` is taken."""
         return self._voxel_axis[_PLANES.index(plane)]
+
+    def centre(self) -> list[tuple[int, int]]:
+        """Return (axis, index) of the three planes through the centre of the ROI.
+
+        A single slice is seen from one side only.
+        """
+        roi, shape = self._geom.roi, self._geom.shape
+        axes = [self.voxel_axis(plane) for plane in ("axial", "coronal", "sagittal")]
+        places = [(a, (roi.start[a] + roi.stop[a] - 1) // 2) for a in axes]
+        flat = [place for place in places if shape[place[0]] == 1]
+        return flat[:1] or places
 
     def panel(self, pixels: NDArray[np.uint8], axis: int, index: int) -> Panel:
         """Return a plane taken across voxel axis `axis`, as it is drawn on a sheet."""

@@ -101,13 +101,7 @@ def draw(
         raise UsageError(f"there are {geom.grid.volumes} volumes, no {number}")
     view = planes.View(volume)
     if axis is None:
-        places = [
-            (a, (geom.roi.start[a] + geom.roi.stop[a] - 1) // 2)
-            for a in (view.voxel_axis(plane) for plane in ("axial", "coronal", "sagittal"))
-        ]
-        # A single slice is seen from one side only.
-        flat = [place for place in places if geom.shape[place[0]] == 1]
-        places = flat[:1] or places
+        places = view.centre()
     else:
         start, stop = geom.roi.start[axis.number], geom.roi.stop[axis.number]
         shown = min(count, stop - start)

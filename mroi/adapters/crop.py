@@ -1,0 +1,387 @@
+"""MedROI's first half on whole files: find the box, cut it out, collect the tables.
+
+A source with one slice is an image, any other a volume, as for ``pack --roi medroi``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.adapters.nifti import build_header, gzip_writer
+from mroi.container import AtomicFile
+from mroi.errors import SourceError
+from mroi.format.datatypes import datatype_of
+from mroi.format.geom import Background, Geom, SourceKind
+from mroi.geometry import Box, crop_affine
+from mroi.volume.medroi import ImageRoi, VolumeRoi, find_image_roi, find_volume_roi
+from mroi.volume.pack import Progress
+from mroi.volume.roi_tables import (
+    BOX_TABLE,
+    IMAGE_TABLE,
+    SLICE_TABLE,
+    TIME_TABLE,
+    CropTimes,
+    ImageCrop,
+    SubjectBox,
+    build_box_table,
+    build_image_metadata,
+    build_image_table,
+    build_slice_table,
+    build_time_table,
+    find_subject,
+    parse_box_table,
+    subject_id,
+)
+from mroi.volume.source import SourceGeometry, VoxelSource
+
+__all__ = [
+    "TABLES",
+    "FoundRoi",
+    "RoiFolder",
+    "find_roi",
+    "read_box",
+    "subject_of",
+    "write_image_crop",
+    "write_volume_crop",
+]
+
+_BYTES = "surrogateescape"
+"""File names are bytes on some systems: they pass through the tables as they are."""
+
+TABLES = (SLICE_TABLE, BOX_TABLE, TIME_TABLE, IMAGE_TABLE)
+
+
+@dataclass(frozen=True, eq=False)
+class FoundRoi:
+    """A source, its voxels, and the box that was found.
+
+    Attributes
+    ----------
+    geometry : SourceGeometry
+        Of the source.
+    stored : (x, y, z) ndarray
+        All voxels.
+    slope, inter : float
+        Intensity is ``stored * slope + inter``.
+    roi : VolumeRoi or ImageRoi
+        As MedROI finds it.
+    box : Box
+        The ROI in voxels; an image lies at z = 0, its rows along y.
+    read_time, box_time : float
+        Seconds that reading and finding took.
+    modality : str
+        DICOM Modality, ``Unknown`` if absent.
+    bits_stored : int
+        DICOM Bits Stored, 0 if absent.
+    """
+
+    geometry: SourceGeometry
+    stored: NDArray[Any]
+    slope: float
+    inter: float
+    roi: VolumeRoi | ImageRoi
+    box: Box
+    read_time: float
+    box_time: float
+    modality: str
+    bits_stored: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along x, y, z."""
+        x, y, z = self.stored.shape
+        return x, y, z
+
+    @property
+    def is_image(self) -> bool:
+        """Whether it is a 2-D image."""
+        return isinstance(self.roi, ImageRoi)
+
+    @property
+    def share(self) -> float:
+        """Voxels of the box over those of the whole."""
+        return self.box.count / self.stored.size
+
+    def to_geom(self) -> Geom:
+        """Return the geometry of a file that has this box as its ROI."""
+        g = self.geometry
+        return Geom(
+            ndim=g.ndim,
+            shape=g.shape,
+            datatype=g.datatype,
+            bits_stored=g.bits_stored,
+            roi=self.box,
+            chunk_shape=(self.box.shape[0], self.box.shape[1], 1),
+            slice_axis=2,
+            background=Background.RESIDUE_EXACT,
+            fill=bytes(g.datatype.itemsize),
+            slope=g.slope,
+            inter=g.inter,
+            affine=g.affine,
+            spacing=g.spacing,
+            xform_code=g.xform_code,
+            xyzt_units=g.xyzt_units,
+        )
+
+    def pixels(self) -> NDArray[np.float32]:
+        """Return the intensities of an image, as (rows, columns)."""
+        stored = self.stored[:, :, 0].T
+        return stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
+
+
+def find_roi(source: VoxelSource, progress: Progress | None = None) -> FoundRoi:
+    """Find MedROI's box of a volume or an image.
+
+    Raises
+    ------
+    SourceError
+        If there is none, or the source is neither: it has more axes, or no real numbers.
+    """
+    g = source.geometry
+    if math.prod(g.shape[3:]) != 1:
+        raise SourceError(
+            f"MedROI's tables hold 3-D volumes, not one of shape {g.shape}; `mroi pack --roi "
+            "medroi` takes a box around those of all its volumes"
+        )
+    start = time.perf_counter()
+    planes = []
+    for done, plane in enumerate(source.planes(2), start=1):
+        planes.append(plane)
+        if progress:
+            progress("reading", done, g.shape[2])
+    stack = np.stack(planes)
+    slope, inter = g.slope, g.inter
+    if source.rescale is not None and stack.ndim == 3:
+        slopes, inters = np.frombuffer(source.rescale, "<f8").reshape(-1, 2, 1, 1).swapaxes(0, 1)
+        stack, slope, inter = stack * slopes + inters, 1.0, 0.0
+
+    read = time.perf_counter()
+    roi: VolumeRoi | ImageRoi | None
+    box: Box | None = None
+    if g.shape[2] == 1:
+        roi = find_image_roi(stack[0], slope, inter)
+        if roi is not None:
+            (y0, x0), (y1, x1) = roi.rect.start, roi.rect.stop
+            box = Box((x0, y0, 0), (x1, y1, 1))
+    else:
+        roi = find_volume_roi(stack.T, slope, inter)
+        box = roi.box
+    if roi is None or box is None:
+        raise SourceError("MedROI finds no anatomy: no intensity stands out above its threshold")
+    times = read - start, time.perf_counter() - read
+    modality, bits_stored = "Unknown", 0
+    if g.kind is SourceKind.DICOM:
+        from mroi.adapters.dicom import DicomSource
+
+        assert isinstance(source, DicomSource)
+        modality, bits_stored = source.series.modality, g.bits_stored
+    return FoundRoi(g, stack.T, slope, inter, roi, box, *times, modality, bits_stored)
+
+
+def write_volume_crop(found: FoundRoi, file: BinaryIO) -> None:
+    """Write the box of a volume as ``.nii.gz``: intensities in float32, affine moved to the box.
+
+    Raises
+    ------
+    SourceError
+        If a finite intensity is too large for float32.
+    """
+    g, box = found.geometry, found.box
+    datatype = datatype_of(np.dtype("<f4"))
+    assert datatype is not None
+    header = build_header(
+        SourceGeometry(
+            ndim=3,
+            shape=box.shape,
+            datatype=datatype,
+            affine=crop_affine(g.affine, box.start),
+            spacing=g.spacing[:3],
+            bits_stored=datatype.bits,
+            xform_code=g.xform_code,
+            xyzt_units=g.xyzt_units,
+        )
+    )
+    with gzip_writer(file) as image:
+        image.write(header)
+        for plane in found.stored[box.slices].T:  # z after z, each (y, x)
+            image.write(_single(plane.astype(np.float64) * found.slope + found.inter))
+
+
+def _single(values: NDArray[np.float64]) -> bytes:
+    with np.errstate(over="ignore"):
+        single = values.astype("<f4")
+    if (np.isinf(single) & np.isfinite(values)).any():
+        raise SourceError("intensities are too large for the float32 of a cropped volume")
+    return single.tobytes()
+
+
+def write_image_crop(found: FoundRoi, file: BinaryIO) -> None:
+    """Write the rectangle of an image as ``.npy``: intensities in float32, (rows, columns)."""
+    assert isinstance(found.roi, ImageRoi)
+    crop = np.ascontiguousarray(found.pixels()[found.roi.rect.slices])
+    np.lib.format.write_array(file, crop, allow_pickle=False)
+
+
+class RoiFolder:
+    """A folder of results: crops and descriptions as subjects are added, tables at the end.
+
+    Parameters
+    ----------
+    folder : path
+        Made when something is written.
+    overwrite : bool
+        Whether existing files are replaced.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        self.folder = Path(folder)
+        self._overwrite = overwrite
+        self._slices: list[tuple[str, VolumeRoi]] = []
+        self._boxes: list[SubjectBox] = []
+        self._times: list[CropTimes] = []
+        self._images: list[ImageCrop] = []
+
+    def has_tables(self) -> bool:
+        """Whether an earlier run left its tables here."""
+        return any((self.folder / name).exists() for name in TABLES)
+
+    def create(self, name: str) -> AtomicFile:
+        """Open a file of the folder, which appears once it is whole."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return AtomicFile(path, overwrite=self._overwrite)
+
+    def add(
+        self, subject: str, path: str, found: FoundRoi, *, save_cropped: bool = False
+    ) -> list[Path]:
+        """Take the rows of a subject, and write what it has files for.
+
+        Parameters
+        ----------
+        subject : str
+            Name in the tables, see `subject_of`; each is added once.
+        path : str
+            Where the source is, for the tables.
+        save_cropped : bool
+            Write what lies in the box.
+
+        Returns
+        -------
+        list of Path
+            What was written.
+
+        Raises
+        ------
+        SourceError
+            If the name cannot stand in a table.
+        """
+        if isinstance(found.roi, VolumeRoi):
+            return self._add_volume(subject, found, found.roi, save_cropped=save_cropped)
+        return self._add_image(subject, path, found, found.roi, save_cropped=save_cropped)
+
+    def _add_volume(
+        self, subject: str, found: FoundRoi, roi: VolumeRoi, *, save_cropped: bool
+    ) -> list[Path]:
+        box = SubjectBox(subject, found.box, found.shape)
+        build_box_table([box])  # a name that it refuses shall not spoil the whole table later
+        start, files = time.perf_counter(), []
+        if save_cropped:
+            name = f"cropped_volumes/{subject}.nii.gz"
+            with self.create(name) as file:
+                write_volume_crop(found, file)
+            files = [self.folder / name]
+        saving = time.perf_counter() - start
+        self._boxes.append(box)
+        self._slices.append((subject, roi))
+        total = found.read_time + found.box_time + saving
+        self._times.append(
+            CropTimes(subject, found.box_time, saving, total, found.shape, found.box.shape)
+        )
+        return files
+
+    def _add_image(
+        self, subject: str, path: str, found: FoundRoi, roi: ImageRoi, *, save_cropped: bool
+    ) -> list[Path]:
+        crop, metadata = self.folder / f"{subject}_cropped.npy", f"{subject}_metadata.json"
+        pixels = found.pixels()
+        start = time.perf_counter()
+        if save_cropped:
+            with self.create(crop.name) as file:
+                write_image_crop(found, file)
+        saving = time.perf_counter() - start
+        row = ImageCrop(
+            name=subject,
+            source=path,
+            crop=str(crop) if save_cropped else "",
+            metadata=str(self.folder / metadata),
+            roi=roi,
+            shape=(found.shape[1], found.shape[0]),
+            value_range=_range(pixels),
+            crop_range=_range(pixels[roi.rect.slices]),
+            crop_size=crop.stat().st_size if save_cropped else 0,
+            box_time=found.box_time,
+            save_time=saving,
+            total_time=found.read_time + found.box_time + saving,
+            modality=found.modality,
+            bits_stored=found.bits_stored,
+        )
+        build_image_table([row])
+        with self.create(metadata) as file:
+            file.write(build_image_metadata(row).encode())
+        self._images.append(row)
+        return [*([crop] if save_cropped else []), self.folder / metadata]
+
+    def write_tables(self) -> list[Path]:
+        """Write the tables that have rows."""
+        texts = {}
+        if self._boxes:
+            texts[SLICE_TABLE] = build_slice_table(self._slices)
+            texts[BOX_TABLE] = build_box_table(self._boxes)
+            texts[TIME_TABLE] = build_time_table(self._times)
+        if self._images:
+            texts[IMAGE_TABLE] = build_image_table(self._images)
+        for name, text in texts.items():
+            with self.create(name) as file:
+                file.write(text.encode("utf-8", _BYTES))
+        return [self.folder / name for name in texts]
+
+
+def _range(pixels: NDArray[np.float32]) -> tuple[float, float]:
+    finite = pixels[np.isfinite(pixels)]
+    return float(finite.min()), float(finite.max())
+
+
+def subject_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of a subject in the tables: that of its file or folder, without ending.
+
+    Examples
+    --------
+    >>> subject_of("study/sub-01_T1w.nii.gz"), subject_of("images/left.dcm")
+    ('sub-01_T1w', 'left')
+    """
+    path = Path(path)
+    name = subject_id((path.resolve() if path.is_dir() else path).name)  # "." has a name
+    return name[:-4] if name.lower().endswith(".dcm") else name
+
+
+def read_box(table: str | os.PathLike[str], subject: str, g: SourceGeometry) -> Box:
+    """Return the box of a subject from a table of boxes, MedROI's or ours.
+
+    Raises
+    ------
+    SourceError
+        If the table cannot be read, does not have the subject, or has it with another shape.
+    """
+    try:
+        text = Path(table).read_text("utf-8", _BYTES)
+    except OSError as exc:
+        raise SourceError(f"box table {table}: {exc.strerror}") from exc
+    return find_subject(parse_box_table(text), subject, g.shape)

@@ -1,0 +1,209 @@
+"""``mroi roi``: find the ROI of many images as MedROI does, and write its tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mroi.cli import batch
+from mroi.cli.options import (
+    DryRun,
+    Exists,
+    ExistsOption,
+    FailFast,
+    Irregular,
+    Json,
+    Quiet,
+    Series,
+    WindowOption,
+)
+from mroi.cli.report import Report, Step
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from mroi.adapters.crop import FoundRoi, RoiFolder
+    from mroi.cli.planes import Window
+    from mroi.format.geom import Geom
+
+EXAMPLES = """\
+  mroi roi scan.nii.gz -o roi/                    the tables of one volume
+  mroi roi study/ -o roi/ --save-cropped --draw   of a study, with crops and pictures
+  mroi roi mammograms/ -o roi/ --draw             2-D images: a JSON for each, one table
+  mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
+"""
+
+_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".dcm")
+_WIDTH = 1280  # pixels of a picture
+
+
+def run(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files and folders.")],
+    *,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where all results go.")
+    ],
+    save_cropped: Annotated[
+        bool,
+        typer.Option(
+            "--save-cropped",
+            help="Write what lies in the boxes, as float32: cropped_volumes/SUBJECT.nii.gz with "
+            "its own affine, or NAME_cropped.npy.",
+        ),
+    ] = False,
+    draw: Annotated[
+        bool, typer.Option("--draw", help="Draw the boxes: pictures/SUBJECT.png.")
+    ] = False,
+    window: WindowOption = None,
+    series: Series = None,
+    allow_irregular: Irregular = False,
+    exists: ExistsOption = Exists.ERROR,
+    dry_run: DryRun = False,
+    fail_fast: FailFast = False,
+    quiet: Quiet = False,
+    json: Json = False,
+) -> None:
+    """Find regions of interest as MedROI does.
+
+    Volumes (NIfTI, or a folder with a DICOM series) get rows in per_slice_boxes.csv,
+    bbox3d_by_subject.csv and cropping_times.csv. 2-D images (DICOM files; those called *.dcm of a
+    folder) get NAME_metadata.json and a row in cropped_2d_dicom_results.csv. Columns and values
+    are MedROI's: bounds in tables are inclusive. A file without anatomy has failed and has no row.
+
+    The folder is one output: --exists says what to do if it has tables already.
+    """
+    from mroi.adapters import convert
+    from mroi.adapters.crop import find_roi, subject_of
+    from mroi.cli.planes import parse_window
+
+    report = Report("roi", json=json, quiet=quiet)
+    shown = parse_window(window)
+    if batch.STANDARD in inputs:
+        raise typer.BadParameter("a subject is called like its file: give a file, not -")
+    subjects: dict[str, str] = {}
+    for entry in batch.find_inputs(inputs, _SUFFIXES, _is_volume):
+        other = subjects.setdefault(subject_of(entry.path), entry.path)
+        if other != entry.path:
+            raise typer.BadParameter(f"{other} and {entry.path} would be one subject in the tables")
+    folder, action = _folder(output, exists)
+
+    def work(task: batch.Task, step: Step) -> None:
+        if task.action is batch.Action.WRITE:
+            raise FileExistsError(17, "there are tables already", task.target)
+        source = convert.open_input(
+            task.source, series=series, allow_irregular=allow_irregular, metadata="strip"
+        )
+        found = find_roi(source, step)
+        subject = subject_of(task.source)
+        files = folder.add(subject, task.source, found, save_cropped=save_cropped)
+        if draw:
+            name = f"pictures/{subject}.png"
+            with folder.create(name) as file:
+                _draw(found, subject, shown).save(file, "PNG")
+            files.append(folder.folder / name)
+        for warning in () if found.is_image else source.warnings:  # they are of slices in space
+            report.say(f"mroi: {task.source}: {warning}")
+        report.done(
+            {
+                "source": task.source,
+                "target": task.target,
+                "subject": subject,
+                "kind": "image" if found.is_image else "volume",
+                "shape": list(found.shape),
+                "roi": {"start": list(found.box.start), "stop": list(found.box.stop)},
+                "share": found.share,
+                "box_time": found.box_time,
+                "files": [str(path) for path in files],
+            },
+            f"{task.source} -> {task.target}  ROI {found.box} ({found.share:.1%} of the voxels)",
+        )
+
+    tasks = [batch.Task(path, str(folder.folder), action) for path in subjects.values()]
+    try:
+        code = batch.run(tasks, work, report, dry_run=dry_run, fail_fast=fail_fast)
+    finally:  # what was found before an interruption is worth having
+        folder.write_tables()
+    raise typer.Exit(code)
+
+
+def _is_volume(folder: Path) -> bool:
+    """Whether a folder holds a DICOM series that makes a volume, by the first image in it."""
+    from mroi.adapters.convert import is_dicom
+    from mroi.adapters.dicom import read_series
+    from mroi.errors import SourceError
+
+    for path in sorted(folder.iterdir()):
+        if not path.is_file() or path.name.lower().endswith(_SUFFIXES[:-1]) or not is_dicom(path):
+            continue
+        try:
+            return read_series(path).has_position
+        except SourceError:  # a report, say
+            continue
+    return False
+
+
+def _folder(output: str, exists: Exists) -> tuple[RoiFolder, batch.Action]:
+    """Return the folder for the results, and what is done to its inputs."""
+    from mroi.adapters.crop import RoiFolder
+
+    folder = RoiFolder(output, overwrite=exists is Exists.OVERWRITE)
+    number = 0
+    while exists is Exists.SUFFIX and folder.has_tables():
+        number += 1
+        folder = RoiFolder(Path(output).with_name(f"{Path(output).name}-{number}"))
+    if exists is Exists.SKIP and folder.has_tables():
+        return folder, batch.Action.SKIP
+    if exists is Exists.ERROR and folder.has_tables():
+        return folder, batch.Action.WRITE  # which finds that something is in the way
+    return folder, batch.Action.OVERWRITE  # of the folder; its files look after themselves
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a view needs to know of a source with a box found in it."""
+
+    geom: Geom
+    orientation: str
+
+
+def _draw(found: FoundRoi, name: str, window: Window | None) -> Image:
+    """Return a sheet: the box on three planes through its centre; on the image, if it is one."""
+    import numpy as np
+
+    from mroi.cli import planes
+    from mroi.cli.sheet import Panel, draw_sheet
+    from mroi.geometry import axis_codes
+
+    shape = " x ".join(map(str, found.shape))
+    lines = [f"{shape} voxels", f"ROI {found.box} ({found.share:.0%} of the voxels), as MedROI"]
+    if found.is_image:
+        pixels = found.pixels()
+        rows, columns = pixels.shape
+        across, down = (step or 1.0 for step in found.geometry.spacing[:2])
+        (x0, y0, _), (x1, y1, _) = found.box.start, found.box.stop
+        panels = [
+            Panel(
+                planes.to_pixels(pixels.astype(float), window or planes.find_window([pixels])),
+                (columns * across, rows * down),
+                (x0, y0, x1, y1),
+                "    ",  # as stored: which way a detector looked is not known
+                f"columns {x0}:{x1}, rows {y0}:{y1}",
+            )
+        ]
+    else:
+        geom = found.to_geom()
+        view = planes.View(_Found(geom, axis_codes(geom.affine)))
+        places = view.centre()
+        values = [
+            found.stored.take(index, axis).astype(np.float64) * found.slope + found.inter
+            for axis, index in places
+        ]
+        window = window or planes.find_window(values)
+        panels = [
+            view.panel(planes.to_pixels(plane, window), axis, index)
+            for plane, (axis, index) in zip(values, places, strict=True)
+        ]
+    return draw_sheet(panels, columns=len(panels), title=name, lines=lines, width=_WIDTH)
