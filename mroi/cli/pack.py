@@ -34,6 +34,7 @@ from mroi.cli.streams import on_disk, sink
 if TYPE_CHECKING:
     from mroi.geometry import Box
     from mroi.volume.pack import RoiMethod
+    from mroi.volume.quality import Target
     from mroi.volume.source import VoxelSource
 
 EXAMPLES = """\
@@ -41,11 +42,15 @@ EXAMPLES = """\
   mroi pack study/ -o packed/ -j 8                every image below a folder, same folders
   mroi pack dicom/ -o ct.mroi                     a folder with a DICOM series
   mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
+  mroi pack scan.nii.gz --small                   the smallest that loses nothing
+  mroi pack scan.nii.gz --codec htj2k --max-error 2
+  mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
   mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
 """
 
 _SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
+_BOXES = "boxes:"
 _METHODS = ("auto", "full", "tight", "medroi")
 
 
@@ -62,17 +67,37 @@ def run(
             help="See `mroi codecs`; auto, auto:fast and auto:small choose by trial.",
         ),
     ] = "auto",
+    small: Annotated[
+        bool, typer.Option("--small", help="Short for --codec auto:small: smallest, slower.")
+    ] = False,
     roi: Annotated[
         str,
         typer.Option(
             metavar="ROI",
             help="auto (tight where it saves bytes), full, tight (around what is not constant), "
-            "medroi, x0:x1,y0:y1,z0:z1 in voxels, or a mask: FILE.nii.gz[:label].",
+            "medroi, x0:x1,y0:y1,z0:z1 in voxels, a mask: FILE.nii.gz[:label], or a table of "
+            "`mroi roi`: boxes:FILE.csv, with a row for the name of each input.",
         ),
     ] = "auto",
     margin: Annotated[
         str | None,
         typer.Option(metavar="N|Xmm", help="Widen a given box or a mask by voxels, or by mm."),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error",
+            metavar="X",
+            help="Lose at most X, in the units of the volume; the codec's setting is found by "
+            "trial. Name a codec that can lose something, like `--codec jpegls`.",
+        ),
+    ] = None,
+    psnr: Annotated[
+        float | None, typer.Option(metavar="DB", help="Or: a PSNR of at least DB in the ROI.")
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(metavar="R", help="Or: a file R times smaller than the voxels."),
     ] = None,
     background: Annotated[
         Background,
@@ -105,7 +130,11 @@ def run(
     from mroi.adapters import convert
 
     report = Report("pack", json=json, quiet=quiet, verbose=verbose)
+    if small and codec != "auto":
+        raise typer.BadParameter("--small chooses the codec itself: leave out --codec")
+    codec = "auto:small" if small else codec
     _check(codec, roi, margin)
+    target = _target(codec, max_error, psnr, ratio)
     tasks = batch.plan(
         inputs,
         _SUFFIXES,
@@ -126,10 +155,11 @@ def run(
                 source,
                 sink(task),
                 codec=codec,
-                roi=_chosen(roi, margin, source),
+                roi=_chosen(roi, margin, source, task.source),
                 background=background.value,
                 slice_axis=axis.number,
                 chunk=chunk,
+                target_quality=target,
                 jobs=threads,
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
@@ -142,6 +172,7 @@ def run(
             "size": result.size,
         }
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
+        text += _lost(result.provenance.get("loss"), source)
         seconds = time.perf_counter() - start
         report.detail(
             f"{task.source}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
@@ -190,8 +221,48 @@ def _check(codec: str, roi: str, margin: str | None) -> None:
             raise typer.BadParameter(exc.message) from exc
 
 
-def _chosen(roi: str, margin: str | None, source: VoxelSource) -> Box | RoiMethod:
-    """Return the method, or the box, that the options mean for one source."""
+def _target(
+    codec: str, max_error: float | None, psnr: float | None, ratio: float | None
+) -> Target | None:
+    """Return what a lossy codec shall reach, None if nothing is asked of it."""
+    from mroi.errors import UsageError
+    from mroi.volume.choose import is_auto
+    from mroi.volume.quality import Target
+
+    if (max_error, psnr, ratio) == (None, None, None):
+        return None
+    if is_auto(codec) or ":" in codec:
+        raise typer.BadParameter(
+            "--max-error, --psnr and --ratio choose the setting of a lossy codec: name one "
+            "without settings, like --codec jpegls"
+        )
+    try:
+        return Target(max_error=max_error, psnr=psnr, ratio=ratio)
+    except UsageError as exc:
+        raise typer.BadParameter(exc.message) from exc
+
+
+def _lost(loss: object, source: VoxelSource) -> str:
+    """Return what was lost, for people; nothing if nothing was."""
+    if not isinstance(loss, dict):
+        return ""
+    parts = []
+    if "max_error" in loss:
+        worst = loss["max_error"]
+        scale, unit = (abs(source.geometry.slope), "") if source.rescale is None else (1, " stored")
+        text = "not known" if worst is None else f"<= {worst * scale:.4g}{unit}"
+        parts.append(f"error {text if worst != 0 else 'none'}")
+    if "psnr" in loss:
+        parts.append(f"PSNR {loss['psnr']:.1f} dB")
+    if dropped := loss.get("background"):
+        values = f", stored values {dropped['min']:g} to {dropped['max']:g}" * ("min" in dropped)
+        parts.append(f"background dropped: {dropped['voxels']:,} voxels{values}")
+    return "  lossy: " + ", ".join(parts)
+
+
+def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box | RoiMethod:
+    """Return the method, or the box, that the options mean for the source of a path."""
+    from mroi.adapters.crop import read_box, subject_of
     from mroi.volume.roi import parse_box, parse_margin, split_label
 
     if roi in _METHODS:
@@ -199,6 +270,8 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource) -> Box | RoiMetho
     g = source.geometry
     if re.fullmatch(r"[0-9:,\s]+", roi):
         box = parse_box(roi, g.shape)
+    elif roi.startswith(_BOXES):
+        box = read_box(roi.removeprefix(_BOXES), subject_of(path), g)
     else:
         box = _box_of_mask(*split_label(roi), source)
     return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
