@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   mroi info scan.mroi
   mroi info --chunks scan.mroi            with a line for each chunk
+  mroi info --phi scan.mroi               what in its metadata may identify a person
   mroi info --json study/ | jq .ratio     one JSON object for each file
 """
 
@@ -51,6 +52,10 @@ def run(
     inputs: Inputs,
     *,
     chunks: Annotated[bool, typer.Option("--chunks", help="List every chunk.")] = False,
+    phi: Annotated[
+        bool,
+        typer.Option("--phi", help="List what in the metadata may identify a person, only that."),
+    ] = False,
     fail_fast: FailFast = False,
     json: Json = False,
 ) -> None:
@@ -58,13 +63,19 @@ def run(
 
     Geometry, ROI and what became of the background, codec, sizes, chunks, digests, provenance.
 
-    Codecs need not be installed: no voxel is decoded.
+    Codecs need not be installed: no voxel is decoded. So --phi sees no faces and no burned-in
+    text, and a short list does not make a file anonymous.
     """
     report = Report("info", json=json)
     tasks = [batch.Task(entry.path) for entry in batch.find_inputs(inputs, [".mroi"])]
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source) as volume:
+            if phi:
+                held = identifiers(volume)
+                text = _identifiers_text(task.name, held)
+                report.answer({"source": task.source, "identifiers": held}, text)
+                return
             record = {"source": task.source, **describe(volume)}
             if chunks:
                 record["chunk_table"] = chunk_table(volume)
@@ -127,6 +138,33 @@ def describe(volume: Volume) -> dict[str, object]:
         "provenance": volume.provenance,
         "sha256": _digests(volume),
     }
+
+
+def identifiers(volume: Volume) -> list[dict[str, object]]:
+    """Return what in the metadata of a file may identify a person."""
+    from dataclasses import asdict
+
+    from mroi.adapters.identifiers import find_held_identifiers
+
+    return [asdict(found) for found in find_held_identifiers(volume)]
+
+
+def _identifiers_text(name: str, held: list[dict[str, object]]) -> str:
+    groups: dict[tuple[str, str], list[str]] = {}
+    for found in held:
+        values = groups.setdefault((str(found["place"]), str(found["name"])), [])
+        values.append(_printable(str(found["value"])))
+    rows = [
+        (f"  {place}", keyword, values[0] + f"  and {len(values) - 1} others" * (len(values) > 1))
+        for (place, keyword), values in groups.items()
+    ]
+    first = f"{name}: {len(rows)} kinds of value that may identify a person"
+    return "\n".join([f"{first}; voxels were not looked at", *([columns(rows)] if rows else [])])
+
+
+def _printable(text: str) -> str:
+    """Return a text that cannot move the cursor of a terminal."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _source(geom: Geom) -> dict[str, object]:
