@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mroi.adapters.nifti import kept_header, parse_header
 from mroi.format.geom import SourceKind
@@ -86,7 +86,7 @@ def _in_header(data: bytes) -> Iterator[HeldIdentifier]:
 
     parsed = parse_header(data, name="nIFt")
     kind_of_header: Any = Nifti1Header if parsed.version == 1 else Nifti2Header
-    order = "big" if parsed.is_big_endian else "little"
+    order: Literal["big", "little"] = "big" if parsed.is_big_endian else "little"
     size = kind_of_header.sizeof_hdr
     header = kind_of_header(data[:size], ">" if parsed.is_big_endian else "<", check=False)
     for name in _TEXTS:
