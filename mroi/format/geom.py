@@ -206,7 +206,7 @@ def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a b
         raise refuse("reserved bytes are set", "GEO-14", 146)
     if not all(map(math.isfinite, affine)):
         raise refuse("affine is not finite", "GEO-11", 208)
-    if not all(math.isfinite(d) and d >= 0 for d in spacing):
+    if not all(math.isfinite(d) and d >= 0 for d in spacing) or any(spacing[max(ndim, 3) :]):
         raise refuse(f"spacing {spacing}", "GEO-11", 152)
     policy = Background(background)
     has_fill = policy in (Background.FILL_VERIFIED, Background.FILL_LOSSY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
@@ -277,9 +278,13 @@ def _medroi_box(source: VoxelSource) -> Box:
     g = source.geometry
     width, height, depth = g.shape[:3]
     planes = source.planes(2)
+    rescale = None if source.rescale is None else np.frombuffer(source.rescale, "<f8")
     found: Box | None = None
-    for _ in range(int(np.prod(g.shape[3:], dtype=np.int64))):
+    for volume in range(math.prod(g.shape[3:])):
         stack = np.stack([next(planes) for _ in range(depth)])
+        if rescale is not None:  # of each slice; slope and inter of the geometry are 1 and 0
+            pairs = rescale.reshape(-1, depth, 2, 1, 1)[volume]
+            stack = stack * pairs[:, 0] + pairs[:, 1]
         box: Box | None = None
         if depth == 1:
             image = find_image_roi(stack[0], g.slope, g.inter)

@@ -142,6 +142,12 @@ def geometry_values() -> Iterator[Case]:
     yield geom("GEO-10", "inter-infinite", "inter infinite", inter=-inf)
     affine = [2.0, 0, 0, -30, 0, 2.5, 0, -40, 0, 0, 3, -50]
     yield geom("GEO-11", "affine-nan", "NaN in the affine", affine=[*affine[:11], nan])
+    yield geom(
+        "GEO-11",
+        "spacing-of-no-axis",
+        "spacing of an axis beyond ndim",
+        spacing=[2.0, 2.5, 3, 1, 0, 0, 0],
+    )
     yield geom("GEO-11", "spacing-negative", "negative spacing", spacing=[2.0, -1, 3, 0, 0, 0, 0])
     yield geom(
         "GEO-11", "spacing-nan", "NaN spacing beyond ndim", spacing=[2.0, 2.5, 3, 0, 0, 0, nan]

@@ -327,6 +327,7 @@ def parse_geometry(frame: Frame, incompat_flags: int) -> Geometry:
     require(math.isfinite(g.inter), "GEO-10", g.inter, at + 136)
     require(all(map(math.isfinite, g.affine)), "GEO-11", g.affine, at + 208)
     require(all(0 <= step < math.inf for step in g.spacing), "GEO-11", g.spacing, at + 152)
+    require(not any(g.spacing[max(g.ndim, 3) :]), "GEO-11", g.spacing, at + 152)
     filled = g.itemsize if g.background in {FILL_VERIFIED, FILL_LOSSY} else 0
     require(not any(g.fill[filled:]), "GEO-12", g.fill, at + 304)
     require(not any(g.reserved), "GEO-14", g.reserved, at + 146)
