@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from mroi.container import (
+    AtomicFile,
     Chunk,
     ContainerBuilder,
     ContainerWriter,
@@ -71,7 +72,8 @@ def recover_volume(
     missing = tuple(i for i in range(count) if i not in usable)
     if len(missing) == count:
         raise FormatError("no chunk of the file is whole: nothing can be saved", "SAL-1")
-    with ContainerWriter(target, overwrite=overwrite) as writer:
+    with AtomicFile(target, overwrite=overwrite) as file:
+        writer = ContainerWriter(file)
         builder = ContainerBuilder(
             found.head.geom,
             found.head.codecs,
@@ -84,10 +86,10 @@ def recover_volume(
         for ordinal in range(count):
             _write(writer, found, ordinal, usable.get(ordinal))
         writer.finish(_metadata(found, missing))
-    with open_volume(target, limits=limits) as volume:
-        report = verify_volume(volume)
-    if problems := [p for p in report.problems if not isinstance(p, CodecUnavailableError)]:
-        raise problems[0]
+        # Checked before it gets its name: a file that failed would look like a good one.
+        report = verify_volume(open_volume(file, limits=limits))
+        if problems := [p for p in report.problems if not isinstance(p, CodecUnavailableError)]:
+            raise problems[0]
     return Recovery(count, missing, unchecked)
 
 
