@@ -9,6 +9,7 @@ from typing import BinaryIO, Literal, cast
 
 import numpy as np
 
+from mroi._version import __version__
 from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
@@ -136,13 +137,16 @@ def plan_pack(
         shape = chunk_shape(chunk, survey.box, slice_axis, chosen, g.datatype.itemsize)
         return _geom(g, survey, shape, slice_axis, drop=background == "drop")
 
+    def plan_with(chosen: Pipeline) -> PackPlan:
+        return _plan(geom_with(chosen), chosen, behind, provenance)
+
     provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
     if target is not None:
         if not isinstance(codec, str):
             raise UsageError("a target chooses the settings of a codec: give its name alone")
 
         def try_whole(tried: Pipeline) -> tuple[Loss, float]:
-            return _try(source, geom_with(tried), tried, behind, progress)
+            return _try(source, plan_with(tried), progress)
 
         pipeline = find_setting(codec, target, g, survey, try_whole)
     elif automatic:
@@ -154,8 +158,15 @@ def plan_pack(
     assert pipeline is not None
     if roi == "auto" and not target and not box_pays(pipeline, g, survey, slice_axis):
         survey = Survey(whole, None)
-    geom = geom_with(pipeline)
-    return PackPlan(geom, pipeline, behind if geom.background.is_stored else None, provenance)
+    return plan_with(pipeline)
+
+
+def _plan(
+    geom: Geom, codec: Pipeline, background_codec: Pipeline, provenance: dict[str, object]
+) -> PackPlan:
+    return PackPlan(
+        geom, codec, background_codec if geom.background.is_stored else None, provenance
+    )
 
 
 def _geom(
@@ -194,24 +205,10 @@ def _geom(
     )
 
 
-def _try(
-    source: VoxelSource,
-    geom: Geom,
-    codec: Pipeline,
-    background_codec: Pipeline,
-    progress: Progress | None,
-) -> tuple[Loss, float]:
-    """Pack into nothing; return what would be lost, and the ratio."""
-    sink = CountingSink()
-    writer = VolumeWriter(
-        cast("BinaryIO", sink), geom, codec=codec, background_codec=background_codec
-    )
-    with writer:
-        for done, plane in enumerate(source.planes(geom.slice_axis), start=1):
-            writer.write_plane(plane)
-            if progress:
-                progress("trying", done, geom.slice_count)
-    return writer.loss, geom.size / sink.size
+def _try(source: VoxelSource, plan: PackPlan, progress: Progress | None) -> tuple[Loss, float]:
+    """Pack into nothing; return what would be lost, and the ratio, metadata included."""
+    writer = _write(source, cast("BinaryIO", CountingSink()), plan, "trying", progress)
+    return writer.loss, plan.geom.size / writer.size
 
 
 def pack_source(
@@ -225,6 +222,26 @@ def pack_source(
     progress: Progress | None = None,
 ) -> PackResult:
     """Write `source` to `sink` as planned; see `VolumeWriter` for what holds of the sink."""
+    writer = _write(
+        source, sink, plan, "packing", progress, jobs=jobs, overwrite=overwrite, tool=tool
+    )
+    return PackResult(
+        source.stored_size, plan.geom.size, writer.size, writer.provenance, tuple(source.warnings)
+    )
+
+
+def _write(
+    source: VoxelSource,
+    sink: str | os.PathLike[str] | BinaryIO,
+    plan: PackPlan,
+    step: str,
+    progress: Progress | None,
+    *,
+    jobs: int | None = None,
+    overwrite: bool = False,
+    tool: str = f"mroi {__version__}",
+) -> VolumeWriter:
+    """Write `source` and return the writer, which knows what became of it."""
     geom = plan.geom
     writer = VolumeWriter(
         sink,
@@ -240,14 +257,12 @@ def pack_source(
         for done, plane in enumerate(source.planes(geom.slice_axis), start=1):
             writer.write_plane(plane)
             if progress:
-                progress("packing", done, geom.slice_count)
+                progress(step, done, geom.slice_count)
         for frame in source.metadata():
             # A digest of the source says that it can be given back.
             if frame.type != b"dIGE" or writer.is_exact:
                 writer.add_metadata(frame)
-    return PackResult(
-        source.stored_size, geom.size, writer.size, writer.provenance, tuple(source.warnings)
-    )
+    return writer
 
 
 # -- the box ---------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""``pack`` to a wanted error, quality or size: it is reached, and what was lost is said."""
+
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import mroi as library
+from mroi.cli.exits import ExitCode
+from tests.cli.runner import AFFINE, Mroi
+
+SLOPE, INTER = 0.5, -3.0
+CODEC = "wavelet3d"
+
+
+def smooth() -> np.ndarray:
+    """A wave with some noise: a lossy codec gains much, and not everything."""
+    x, y, z = np.indices((32, 28, 12))
+    noise = np.random.default_rng(1).normal(0, 3, x.shape)
+    return (500 + 300 * np.sin(x / 5) * np.cos(y / 7) + 4 * z + noise).round().astype("i2")
+
+
+@pytest.fixture
+def wave(tmp_path: Path) -> Path:
+    image = nib.Nifti1Image(smooth(), AFFINE)
+    image.header.set_slope_inter(SLOPE, INTER)
+    nib.save(image, tmp_path / "wave.nii")
+    return tmp_path / "wave.nii"
+
+
+def read(path: str) -> np.ndarray:
+    with library.open(path) as volume:
+        return np.asarray(volume[:])
+
+
+def psnr_of(restored: np.ndarray) -> float:
+    values = smooth() * SLOPE + INTER
+    mean = ((restored - values) ** 2).mean()
+    return float(20 * np.log10(np.ptp(values) / np.sqrt(mean)))
+
+
+@pytest.mark.parametrize("wanted", [0.5, 2.0, 8.0])
+def test_the_error_stays_below_what_is_asked(mroi: Mroi, wave: Path, wanted: float) -> None:
+    assert mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--max-error", wanted).code == 0
+    worst = np.abs(read("w.mroi") - (smooth() * SLOPE + INTER)).max()
+    assert 0 < worst <= wanted
+
+
+def test_the_psnr_is_at_least_what_is_asked(mroi: Mroi, wave: Path) -> None:
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--psnr", "50")
+    found = psnr_of(read("w.mroi"))
+    assert 50 <= found < 56
+    said = re.search(r"PSNR ([0-9.]+) dB", done.err)
+    assert said
+    assert float(said[1]) == pytest.approx(found, abs=0.06)
+
+
+def test_the_file_is_as_small_as_asked(mroi: Mroi, wave: Path) -> None:
+    assert mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--ratio", "4").code == 0
+    assert smooth().nbytes / Path("w.mroi").stat().st_size >= 4
+
+
+def test_the_line_says_the_largest_error_in_units_of_the_volume(mroi: Mroi, wave: Path) -> None:
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--max-error", "4")
+    said = re.search(r"error <= ([0-9.]+)", done.err)
+    assert said
+    worst = np.abs(read("w.mroi") - (smooth() * SLOPE + INTER)).max()
+    assert float(said[1]) == pytest.approx(worst, rel=1e-3)
+
+
+def test_the_line_says_what_was_dropped_of_the_background(mroi: Mroi, wave: Path) -> None:
+    box = "4:20,0:28,2:10"
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "zstd", "--roi", box, "--background", "drop")
+    outside = np.ones(smooth().shape, bool)
+    outside[4:20, :, 2:10] = False
+    dropped = smooth()[outside]
+    expected = f"background dropped: {dropped.size:,} voxels, stored values {dropped.min()} to"
+    assert expected in done.err
+
+
+def test_nothing_is_said_to_be_lost_where_nothing_was(mroi: Mroi, wave: Path) -> None:
+    assert "lossy" not in mroi("pack", wave, "-o", "w.mroi", "-c", "zstd").err
+
+
+def test_small_is_short_for_auto_small(mroi: Mroi, wave: Path) -> None:
+    assert mroi("pack", wave, "-o", "a.mroi", "--small").code == 0
+    assert mroi("pack", wave, "-o", "b.mroi", "--codec", "auto:small").code == 0
+    assert Path("a.mroi").read_bytes() == Path("b.mroi").read_bytes()
+    assert np.array_equal(read("a.mroi"), smooth() * SLOPE + INTER)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--max-error", "2"],
+        ["--psnr", "40", "--codec", "auto:small"],
+        ["--ratio", "4", "--small"],
+        ["--max-error", "2", "--codec", "wavelet3d:step=2"],
+        ["--max-error", "2", "--codec", "zstd"],
+        ["--max-error", "2", "--psnr", "40", "--codec", CODEC],
+        ["--max-error", "0", "--codec", CODEC],
+        ["--max-error", "-1", "--codec", CODEC],
+        ["--psnr", "nan", "--codec", CODEC],
+        ["--small", "--codec", "zstd"],
+    ],
+)
+def test_options_that_make_no_sense(mroi: Mroi, wave: Path, options: list[str]) -> None:
+    assert mroi("pack", wave, "-o", "w.mroi", *options).code == ExitCode.USAGE
+    assert not Path("w.mroi").exists()
+
+
+def test_a_target_out_of_reach(mroi: Mroi, wave: Path) -> None:
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--ratio", "1e9")
+    assert done.code == ExitCode.NO_INPUT
+    assert "reaches" in done.err
+    assert not Path("w.mroi").exists()
