@@ -65,7 +65,7 @@ def create_volume(
     background : {"exact", "drop"}
         Without `fill`: keep the voxels outside the box bit for bit, or replace them by zero.
     slice_axis, chunk
-        See `mroi.volume.pack.plan_pack`.
+        See `mroi.volume.pack.plan_pack`; small slices are not put together here.
 
     Returns
     -------
@@ -94,6 +94,8 @@ def create_volume(
     if background not in ("exact", "drop"):
         raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
     pipeline = codec_named(codec)
+    # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
+    thickness = pipeline.codec.default_slices if chunk is None else chunk
     full = extents + (1,) * (3 - len(extents))
     box = roi if roi is not None else Box.whole(full)
     if not Box.whole(full).contains(box):
@@ -114,7 +116,7 @@ def create_volume(
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=box,
-        chunk_shape=chunk_shape(chunk, box, slice_axis, pipeline, datatype.itemsize),
+        chunk_shape=chunk_shape(thickness, box, slice_axis, pipeline, datatype.itemsize),
         slice_axis=slice_axis,
         background=policy,
         fill=element,

@@ -111,12 +111,7 @@ def plan_pack(
         If the box lies outside the volume, or the codec does not take this kind of voxel.
     """
     behind = codec_named(background_codec)
-    if slice_axis not in (0, 1, 2):
-        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
-    if background not in ("exact", "drop"):
-        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
-    if background == "exact" and behind.fidelity is not Fidelity.LOSSLESS:
-        raise UsageError("an exact background needs a lossless codec")
+    _check_options(behind, slice_axis, background)
     g = source.geometry
     whole = Box.whole(g.shape)
     box = _given_box(source, roi)
@@ -167,6 +162,15 @@ def _plan(
     return PackPlan(
         geom, codec, background_codec if geom.background.is_stored else None, provenance
     )
+
+
+def _check_options(behind: Pipeline, slice_axis: int, background: BackgroundChoice) -> None:
+    if slice_axis not in (0, 1, 2):
+        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
+    if background not in ("exact", "drop"):
+        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
+    if background == "exact" and behind.fidelity is not Fidelity.LOSSLESS:
+        raise UsageError("an exact background needs a lossless codec")
 
 
 def _geom(

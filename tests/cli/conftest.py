@@ -39,5 +39,5 @@ def mroi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mroi:
 @pytest.fixture
 def packed(mroi: Mroi, scan: Path) -> Path:
     """The scan, packed in chunks of one slice."""
-    assert mroi("pack", scan, "-c", "zstd").code == 0
+    assert mroi("pack", scan, "-c", "zstd", "--chunk", "1").code == 0
     return scan.with_name("scan.mroi")
