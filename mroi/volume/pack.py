@@ -156,6 +156,15 @@ def plan_pack(
     return plan_with(pipeline)
 
 
+def _check_choices(slice_axis: int, background: str, background_codec: Pipeline) -> None:
+    if slice_axis not in (0, 1, 2):
+        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
+    if background not in ("exact", "drop"):
+        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
+    if background == "exact" and background_codec.fidelity is not Fidelity.LOSSLESS:
+        raise UsageError("an exact background needs a lossless codec")
+
+
 def _plan(
     geom: Geom, codec: Pipeline, background_codec: Pipeline, provenance: dict[str, object]
 ) -> PackPlan:
@@ -165,12 +174,7 @@ def _plan(
 
 
 def _check_options(behind: Pipeline, slice_axis: int, background: BackgroundChoice) -> None:
-    if slice_axis not in (0, 1, 2):
-        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
-    if background not in ("exact", "drop"):
-        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
-    if background == "exact" and behind.fidelity is not Fidelity.LOSSLESS:
-        raise UsageError("an exact background needs a lossless codec")
+    _check_choices(slice_axis, background, behind)
 
 
 def _geom(
