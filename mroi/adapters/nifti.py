@@ -242,12 +242,14 @@ class NiftiSource:
         3-D volume.
         """
         geometry = self.geometry
-        sha256 = hashlib.sha256()
+        # Once is enough: a source that changes between two passes shows when it is restored.
+        sha256 = None if self._kept else hashlib.sha256()
         with _opened(self._image_path) as file:
             if self.header.is_pair:
                 with _opened(self._header_path) as header_file:
                     whole = _read_all(header_file, str(self._header_path))
-                sha256.update(whole)
+                if sha256 is not None:
+                    sha256.update(whole)
                 kept = [Metadata(b"nIFt", whole)]
             else:
                 kept = []
@@ -260,6 +262,8 @@ class NiftiSource:
             for _ in range(blocks):
                 yield from self._slices(self._take(file, plane_size * depth, sha256), axis, depth)
             after = _read_all(file, self.name)
+        if sha256 is None:
+            return
         if after:
             sha256.update(after)
             kept.append(Metadata(b"nIFt", after, ordinal=1))
@@ -275,7 +279,8 @@ class NiftiSource:
                 f"{self.name}: the image is cut short: {size - len(data):,} bytes of a part of "
                 f"{size:,} are missing"
             )
-        sha256.update(data)
+        if sha256 is not None:
+            sha256.update(data)
         return data
 
     def _slices(self, data: bytes, axis: int, depth: int) -> Iterator[NDArray[Any]]:
