@@ -282,9 +282,13 @@ def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
     import numpy as np
 
     from mroi.adapters.nifti import NiftiSource
+    from mroi.errors import SourceError
     from mroi.volume.roi import check_same_grid, mask_box
 
-    mask = NiftiSource(path)
+    try:
+        mask = NiftiSource(path)
+    except OSError as exc:  # of the mask, not of an output
+        raise SourceError(f"mask {path}: {exc.strerror or exc}") from exc
     g, of = mask.geometry, source.geometry
     check_same_grid(g.shape, g.affine, of.shape, of.affine)
     stored = np.stack(list(mask.planes(2)))  # (z, y, x)

@@ -225,3 +225,10 @@ def test_damage_is_told_with_its_rule_and_nothing_appears(mroi: Mroi, packed: Pa
     assert done.code == record["code"] == ExitCode.DAMAGED
     assert record["rule"]
     assert not Path("back.nii").exists()
+
+
+def test_a_mask_that_is_not_there_is_an_input_that_is_not_there(mroi: Mroi, scan: Path) -> None:
+    done = mroi("pack", scan, "--roi", scan.with_name("none.nii.gz"))
+    assert done.code == 3
+    assert "mask" in done.err
+    assert not scan.with_name("scan.mroi").exists()
