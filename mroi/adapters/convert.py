@@ -131,8 +131,9 @@ def pack(
         A path is written atomically; a file object that cannot seek gets its index at the end.
     affine : (4, 4) array_like, optional
         For an array: voxel index to position in mm, RAS+.
-    codec : str or Codec
-        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``.
+    codec : str, Codec or Pipeline
+        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``; by default a lossless one that is
+        fast to read, chosen by trial. ``"auto:small"`` and others: see the next.
     roi, slice_axis, chunk, background
         See `mroi.volume.pack.plan_pack`.
     target_quality : Target, optional
@@ -150,8 +151,6 @@ def pack(
     SourceError
         If the source cannot be packed as it is.
     """
-    from mroi._version import __version__
-
     opened = open_input(source, affine=affine)
     plan = plan_pack(
         opened,
@@ -163,15 +162,7 @@ def pack(
         target=target_quality,
         progress=progress,
     )
-    return pack_source(
-        opened,
-        target,
-        plan,
-        jobs=jobs,
-        overwrite=overwrite,
-        tool=f"mroi {__version__}",
-        progress=progress,
-    )
+    return pack_source(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
 
 
 def unpack(

@@ -20,7 +20,7 @@ from mroi.volume.chunks import encode_chunk
 from mroi.volume.source import SourceGeometry
 from mroi.volume.survey import Survey
 
-__all__ = ["AUTO_MODES", "Trial", "box_pays", "fit_codec", "is_auto", "try_codecs"]
+__all__ = ["AUTO_MODES", "Trial", "auto_mode", "box_pays", "fit_codec", "is_auto", "try_codecs"]
 
 AUTO_MODES: dict[str, tuple[str, ...]] = {
     "fast": ("zstd", "zstd:delta=true"),

@@ -15,7 +15,7 @@ from mroi.format.datatypes import Datatype
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
 from mroi.volume.chunks import codec_named
-from mroi.volume.pack import BackgroundChoice, ChunkChoice, chunk_shape
+from mroi.volume.pack import BackgroundChoice, ChunkChoice, check_choices, chunk_shape
 from mroi.volume.source import array_datatype, check_affine
 from mroi.volume.write import VolumeWriter
 
@@ -89,10 +89,8 @@ def create_volume(
         raise SourceError(f"shape {extents}: expected 1 to 7 positive extents")
     datatype = array_datatype(np.dtype(dtype))
     matrix = check_affine(affine)
-    if slice_axis not in (0, 1, 2):
-        raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
-    if background not in ("exact", "drop"):
-        raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
+    behind = codec_named(background_codec)
+    check_choices(slice_axis, background, behind)
     pipeline = codec_named(codec)
     # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
     thickness = pipeline.codec.default_slices if chunk is None else chunk
@@ -131,7 +129,7 @@ def create_volume(
         target,
         geom,
         codec=pipeline,
-        background_codec=codec_named(background_codec) if policy.is_stored else None,
+        background_codec=behind if policy.is_stored else None,
         jobs=jobs,
         overwrite=overwrite,
     )

@@ -21,7 +21,18 @@ from mroi.volume.source import SourceGeometry, VoxelSource
 from mroi.volume.survey import Progress, Survey, survey_source
 from mroi.volume.write import VolumeWriter
 
-__all__ = ["PackPlan", "PackResult", "Progress", "chunk_shape", "pack_source", "plan_pack"]
+__all__ = [
+    "BackgroundChoice",
+    "ChunkChoice",
+    "PackPlan",
+    "PackResult",
+    "Progress",
+    "RoiMethod",
+    "check_choices",
+    "chunk_shape",
+    "pack_source",
+    "plan_pack",
+]
 
 RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
@@ -89,8 +100,9 @@ def plan_pack(
     Parameters
     ----------
     codec : str, Codec or Pipeline
-        Name and settings, or ``"auto"``, ``"auto:fast"``, ``"auto:small"``: by trial on the data.
-        A name gets the exact filters that its codec needs for this kind of voxel.
+        Name and settings, or ``"auto:fast"`` (which is ``"auto"``), ``"auto:balanced"``,
+        ``"auto:small"``: by trial on the data, among `mroi.volume.choose.AUTO_MODES`. A name gets
+        the exact filters that its codec needs for this kind of voxel.
     roi : Box or method
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
         ``"auto"``: the tight box where a trial on a few slices shows that it saves bytes, else the
@@ -98,8 +110,8 @@ def plan_pack(
     slice_axis : int
         Axis 0, 1 or 2 across which slices are cut.
     chunk : int or tuple, optional
-        Slices of a chunk, or its voxels along x, y, z; one slice (all planes, for codecs of
-        volumes that say so) by default.
+        Slices of a chunk, or its voxels along x, y, z; by default as many slices as the codec
+        likes, small ones put together: see `chunk_shape`.
     background : {"exact", "drop"}
         What becomes of voxels outside the box: kept bit for bit, or replaced by zero.
     target : Target, optional
@@ -111,7 +123,7 @@ def plan_pack(
         If the box lies outside the volume, or the codec does not take this kind of voxel.
     """
     behind = codec_named(background_codec)
-    _check_options(behind, slice_axis, background)
+    check_choices(slice_axis, background, behind)
     g = source.geometry
     whole = Box.whole(g.shape)
     box = _given_box(source, roi)
@@ -156,7 +168,8 @@ def plan_pack(
     return plan_with(pipeline)
 
 
-def _check_choices(slice_axis: int, background: str, background_codec: Pipeline) -> None:
+def check_choices(slice_axis: int, background: str, background_codec: Pipeline) -> None:
+    """Raise `UsageError` for choices that no volume could make right."""
     if slice_axis not in (0, 1, 2):
         raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
     if background not in ("exact", "drop"):
@@ -171,10 +184,6 @@ def _plan(
     return PackPlan(
         geom, codec, background_codec if geom.background.is_stored else None, provenance
     )
-
-
-def _check_options(behind: Pipeline, slice_axis: int, background: BackgroundChoice) -> None:
-    _check_choices(slice_axis, background, behind)
 
 
 def _geom(
@@ -226,13 +235,10 @@ def pack_source(
     *,
     jobs: int | None = None,
     overwrite: bool = False,
-    tool: str = "mroi",
     progress: Progress | None = None,
 ) -> PackResult:
     """Write `source` to `sink` as planned; see `VolumeWriter` for what holds of the sink."""
-    writer = _write(
-        source, sink, plan, "packing", progress, jobs=jobs, overwrite=overwrite, tool=tool
-    )
+    writer = _write(source, sink, plan, "packing", progress, jobs=jobs, overwrite=overwrite)
     return PackResult(
         source.stored_size, plan.geom.size, writer.size, writer.provenance, tuple(source.warnings)
     )
@@ -247,7 +253,6 @@ def _write(
     *,
     jobs: int | None = None,
     overwrite: bool = False,
-    tool: str = f"mroi {__version__}",
 ) -> VolumeWriter:
     """Write `source` and return the writer, which knows what became of it."""
     geom = plan.geom
@@ -257,7 +262,7 @@ def _write(
         codec=plan.codec,
         background_codec=plan.background_codec,
         rescale=source.rescale,
-        provenance={"tool": tool, **plan.provenance},
+        provenance={"tool": f"mroi {__version__}", **plan.provenance},
         jobs=jobs,
         overwrite=overwrite,
     )
