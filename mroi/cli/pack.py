@@ -64,7 +64,8 @@ def run(
             "--codec",
             "-c",
             metavar="NAME[:K=V,...]",
-            help="See `mroi codecs`; auto, auto:fast and auto:small choose by trial.",
+            help="See `mroi codecs`; auto:fast (as auto), auto:balanced and auto:small choose a "
+            "lossless one by trial.",
         ),
     ] = "auto",
     small: Annotated[
