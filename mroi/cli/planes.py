@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from mroi.cli.sheet import Panel
-from mroi.errors import SourceError
+from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import spacing_of
 from mroi.volume.model import Volume
@@ -50,7 +50,17 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     -------
     (n, m) ndarray of float64, or (n, m, 3) ndarray of uint8
         Complex values as magnitudes, colours as they are.
+
+    Raises
+    ------
+    UsageError
+        If there is no such 3-D volume.
+    SourceError
+        If values of this type cannot be drawn.
     """
+    volumes = volume.geom.grid.volumes
+    if number >= volumes:
+        raise UsageError(f"volume {number} of {volumes}: they are counted from 0")
     outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
     picks = [slice(None), slice(None), slice(None), *(int(i) for i in outer)]
     picks[axis] = index

@@ -25,7 +25,6 @@ from mroi.cli.options import (
 )
 from mroi.cli.report import Report, Step, size_text
 from mroi.cli.streams import open_output, open_volume
-from mroi.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -97,8 +96,6 @@ def draw(
     from mroi.cli.sheet import draw_sheet
 
     geom = volume.geom
-    if number >= geom.grid.volumes:
-        raise UsageError(f"there are {geom.grid.volumes} volumes, no {number}")
     view = planes.View(volume)
     if axis is None:
         places = view.centre()

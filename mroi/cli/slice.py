@@ -122,8 +122,6 @@ def _write_png(
     from mroi.cli import planes
 
     axis, index, number = place
-    if number >= volume.geom.grid.volumes:
-        raise UsageError(f"there are {volume.geom.grid.volumes} volumes, no {number}")
     values = planes.read_values(volume, axis, index, number)
     pixels = planes.to_pixels(values, window or planes.find_window([values]))
     Image.fromarray(planes.View(volume).turned(pixels, axis)).save(file, "PNG")
