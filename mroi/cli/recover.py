@@ -27,8 +27,8 @@ def run(
 ) -> None:
     """Save what is whole of damaged or cut files.
 
-    The new file is valid and says which chunks are missing. The head of the file has to be whole.
-    What was written is verified.
+    The new file is valid and says which chunks are missing. Of the head, what says how to read
+    the chunks (geometry, codecs, rescale factors) has to be whole. What was written is verified.
     """
     from mroi.volume.recover import recover_volume
 

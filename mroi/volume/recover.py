@@ -17,7 +17,7 @@ from mroi.container import (
     salvage,
 )
 from mroi.container.builder import Metadata
-from mroi.errors import CodecUnavailableError, FormatError, MroiError
+from mroi.errors import CodecUnavailableError, FormatError, MissingVoxelsError, MroiError
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -63,7 +63,8 @@ def recover_volume(
     Raises
     ------
     FormatError
-        If the head is damaged (nothing can be saved without it), or no chunk is whole.
+        If geometry, codecs or rescale factors are damaged (nothing can be saved without them), or
+        no chunk is whole.
     """
     found = salvage(open_source(source), limits=limits)
     decoder = ChunkDecoder(found.head.geom, found.head.codecs)
@@ -115,7 +116,7 @@ def _usable(
 
 def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
     if chunk.state is ChunkState.MISSING:
-        raise FormatError(f"chunk {chunk.ordinal} was missing before", "CHK-10")
+        raise MissingVoxelsError(f"chunk {chunk.ordinal} was missing before", "CHK-10")
     decoded = decoder.decode(chunk)
     return decoded_crc(chunk, decoded) if chunk.decoded_crc is None else chunk.decoded_crc
 

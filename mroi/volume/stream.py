@@ -176,7 +176,7 @@ class VolumeStream:
             try:
                 data = self._receive(min(self._parser.wanted, _READ_SIZE))
             except ValueError as exc:  # a file object that was closed meanwhile
-                raise TruncatedError(f"the stream was closed: {exc}", "STR-1") from exc
+                raise TruncatedError(f"the stream was closed: {exc}", "LAY-4") from exc
             if data is None:
                 raise BlockingIOError(errno.EAGAIN, "the stream does not wait for bytes to come")
             self._parser.receive_data(data)
