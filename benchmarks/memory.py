@@ -2,8 +2,8 @@
 
     python benchmarks/memory.py [--gigabytes 2] [--codec zstd]
 
-A phantom of the given size is written as .nii and .nii.gz to a temporary folder; every job runs in a
-process of its own, whose peak resident size is what the operating system reports at its end.
+A phantom of the given size is written as .nii and .nii.gz to a temporary folder; every job runs in
+a process of its own, whose peak resident size is what the operating system reports at its end.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ CHILD = """
 import resource, sys
 import mroi
 {code}
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform != "darwin" else 1 << 20))
+unit = 1 << 20 if sys.platform == "darwin" else 1024
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
 """
 
 
@@ -78,11 +79,10 @@ def main() -> None:
             "pack .nii": f"mroi.pack({str(plain)!r}, {str(packed)!r}, {codec}, overwrite=True)",
             "pack .nii.gz": f"mroi.pack({str(zipped)!r}, {str(packed)!r}, {codec}, overwrite=True)",
             "verify": f"assert mroi.verify({str(packed)!r})[0].ok",
-            "unpack .nii": f"mroi.unpack({str(packed)!r}, {str(folder / 'y.nii')!r}, overwrite=True)",
+            "unpack .nii": f"mroi.unpack({str(packed)!r}, {str(folder / 'y.nii')!r})",
         }
-        print(
-            f"volume {plain.stat().st_size / 2**30:.2f} GiB, as .nii.gz {zipped.stat().st_size / 2**20:.0f} MiB"
-        )
+        sizes = [path.stat().st_size / 2**20 for path in (plain, zipped)]
+        print(f"volume {sizes[0]:.0f} MiB, as .nii.gz {sizes[1]:.0f} MiB")
         for job, code in jobs.items():
             memory, seconds = run(code)
             print(f"{job:30} {memory:6} MB  {seconds:7.1f} s", flush=True)

@@ -133,20 +133,20 @@ def main() -> None:
                     f"{row.name[:26]:26} {row.codec[:9]:9} {row.gz_size / 1e6:6.2f}  "
                     f"{row.size / row.gz_size:8.3f} {row.size / row.saved_size:8.3f} "
                     f"{row.save / row.pack:7.2f} {row.nib_load / row.load:7.2f} "
-                    f"{row.nib_slice / row.slice:8.1f} {1e3 * row.slice:10.2f} {1e3 * row.open:8.2f}"
-                    f"  {row.overhead / row.decode:8.1%}",
+                    f"{row.nib_slice / row.slice:8.1f} {1e3 * row.slice:10.2f} "
+                    f"{1e3 * row.open:8.2f}  {row.overhead / row.decode:8.1%}",
                     flush=True,
                 )
     for codec in options.codec or ["zstd"]:
         mine = [row for row in rows if row.codec == codec]
         print(
-            f"{codec}: {sum(r.size for r in mine) / sum(r.gz_size for r in mine):.3f} of the bytes of the"
-            f" .nii.gz in all; slowest ratios: pack {min(r.save / r.pack for r in mine):.2f}, load "
-            f"{min(r.nib_load / r.load for r in mine):.2f}, slice "
+            f"{codec}: {sum(r.size for r in mine) / sum(r.gz_size for r in mine):.3f} of the bytes "
+            f"of the .nii.gz in all; slowest ratios: pack "
+            f"{min(r.save / r.pack for r in mine):.2f}, load {min(r.nib_load / r.load for r in mine):.2f}, slice "
             f"{min(r.nib_slice / r.slice for r in mine):.1f}"
         )
     print(
-        "x: times faster than nibabel on .nii.gz. /: bytes of ours over theirs, so below 1 is smaller."
+        "x: times faster than nibabel on .nii.gz. /: bytes of ours over theirs, below 1 is smaller."
     )
 
 

@@ -37,19 +37,19 @@ def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list
     need(int.from_bytes(payload[1:7], "little") == count and len(payload) >= 7, "CLV-3")
     values, at = value_table(payload, 7, kind, size)
     if len(values) == 1:
-        need(at == len(payload), "CLV-6")
+        need(at == len(payload), "CLV-4")
         return values * count
     samples = shape[3] if len(shape) == 4 else 1
     chunk = [0] * count
     for sample in range(samples):
-        need(at + 4 <= len(payload), "CLV-6")
+        need(at + 4 <= len(payload), "CLV-4")
         start = at + 4
         at = start + int.from_bytes(payload[at:start], "little")
-        need(at <= len(payload), "CLV-6")
+        need(at <= len(payload), "CLV-4")
         section = payload[start:at]
         numbers = SECTIONS[payload[0]](section, shape[:3], len(values) - 1)
         chunk[sample::samples] = [values[n] for n in numbers]
-    need(at == len(payload), "CLV-6")
+    need(at == len(payload), "CLV-4")
     return chunk
 
 
@@ -60,27 +60,27 @@ def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int
         nonlocal at
         number = 0
         for place in range(11):
-            need(at < len(payload) and place < 10, "CLV-4")
+            need(at < len(payload) and place < 10, "CLV-5")
             byte = payload[at]
             at += 1
             number |= (byte & 127) << 7 * place
             if byte < 128:
-                need(place == 0 or byte > 0, "CLV-4")
+                need(place == 0 or byte > 0, "CLV-5")
                 break
         return number
 
     zigzag, step, top, gaps = varint(), varint(), varint(), varint()
     offset = zigzag // 2 if zigzag % 2 == 0 else -(zigzag + 1) // 2
-    need(top <= 65535 and gaps <= top and 0 < step <= 1 << 40, "CLV-5")
+    need(top <= 65535 and gaps <= top and 0 < step <= 1 << 40, "CLV-6")
     runs = [(varint(), varint()) for _ in range(gaps)]
     left_out: dict[int, int] = {}
     number = 0
     for length, gap in runs:
-        need(length > 0 and gap > 0, "CLV-5")
+        need(length > 0 and gap > 0, "CLV-6")
         number += length
         left_out[number] = gap
-    need(number <= top, "CLV-5")
-    need(step * (top + sum(gap for _, gap in runs)) <= 1 << 40, "CLV-5")
+    need(number <= top, "CLV-6")
+    need(step * (top + sum(gap for _, gap in runs)) <= 1 << 40, "CLV-6")
     values = []
     value = offset
     for number in range(top + 1):
@@ -92,7 +92,7 @@ def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int
     else:
         low = -(1 << 8 * size - 1) if kind == "i" else 0
         sound = low <= values[0] and values[-1] < low + (1 << 8 * size)
-    need(sound, "CLV-5")
+    need(sound, "CLV-6")
     return values, at
 
 

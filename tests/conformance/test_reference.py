@@ -153,7 +153,8 @@ class Sample:
         raw += struct.pack(
             "<4Bddh6x", f["background"], f["kind"], f["source_flags"], 10, 1.0, 0.0, 1
         )
-        raw += struct.pack("<7d12d32s", *[1.0] * 7, *AFFINE, fill)
+        spacing = [1.0 if axis < max(f["ndim"], 3) else 0.0 for axis in range(7)]
+        raw += struct.pack("<7d12d32s", *spacing, *AFFINE, fill)
         return raw + struct.pack("<2I", self.roi_chunks, chunk_count - self.roi_chunks)
 
     def record(self) -> bytes:
