@@ -139,12 +139,14 @@ def main() -> None:
                 )
     for codec in options.codec or ["zstd"]:
         mine = [row for row in rows if row.codec == codec]
-        print(
-            f"{codec}: {sum(r.size for r in mine) / sum(r.gz_size for r in mine):.3f} of the bytes "
-            f"of the .nii.gz in all; slowest ratios: pack "
-            f"{min(r.save / r.pack for r in mine):.2f}, load {min(r.nib_load / r.load for r in mine):.2f}, slice "
-            f"{min(r.nib_slice / r.slice for r in mine):.1f}"
-        )
+        share = sum(r.size for r in mine) / sum(r.gz_size for r in mine)
+        slowest = {
+            "pack": min(r.save / r.pack for r in mine),
+            "load": min(r.nib_load / r.load for r in mine),
+            "slice": min(r.nib_slice / r.slice for r in mine),
+        }
+        ratios = ", ".join(f"{job} {ratio:.2f}" for job, ratio in slowest.items())
+        print(f"{codec}: {share:.3f} of the bytes of the .nii.gz in all; slowest ratios: {ratios}")
     print(
         "x: times faster than nibabel on .nii.gz. /: bytes of ours over theirs, below 1 is smaller."
     )
