@@ -177,6 +177,7 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
             thickness=sources.thickness(),
             rescale=sources.rescale(),
             keys={**sources.keys(), "FrameNumber": float(number)},
+            period=sources.period(),
         )
 
 
@@ -216,6 +217,7 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
             rescale=sources.rescale(),
             keys=sources.keys(),
             against=against,
+            period=sources.period(),
         )
 
 
@@ -267,6 +269,21 @@ class _Attributes:
             if found and found[0] > 0:
                 return found[0]
         return None
+
+    def period(self) -> float:
+        """Return the time between volumes, s; 0 if the header does not say it.
+
+        It is the repetition time of slices that are excited one by one, not that of a 3-D
+        acquisition, which takes many repetitions for a volume.
+        """
+        keywords = ["TemporalResolution"]
+        if str(self._dataset.get("MRAcquisitionType") or "").strip() != "3D":
+            keywords.append("RepetitionTime")
+        for keyword in keywords:
+            found = self._numbers("MRTimingAndRelatedParametersSequence", keyword)
+            if found and found[0] > 0:
+                return found[0] / 1000
+        return 0.0
 
     def rescale(self) -> tuple[float, float]:
         slope = self._numbers("PixelValueTransformationSequence", "RescaleSlope")

@@ -93,6 +93,8 @@ class DicomSeries:
         The attribute that tells volumes apart; empty if there is one volume.
     volume_values : tuple
         Its value for each volume.
+    period : float
+        Time between volumes, s; 0 if it is not known.
     turned_by_dcm2niix : bool
         A volume of a 3-D acquisition; see `to_dcm2niix_orientation`.
     instances : tuple of Instance
@@ -114,6 +116,7 @@ class DicomSeries:
     rescale: NDArray[np.float64]
     volume_key: str
     volume_values: tuple[Value, ...]
+    period: float
     turned_by_dcm2niix: bool
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...]
@@ -252,6 +255,7 @@ def read_series(
         rescale=np.array([frame.rescale for frame in stack.frames]),
         volume_key=stack.volume_key,
         volume_values=stack.volume_values,
+        period=stack.period,
         turned_by_dcm2niix=(
             chosen[0].is_turned and stack.volume_count == 1 and stack.slice_count > 1
         ),

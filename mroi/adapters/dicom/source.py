@@ -65,12 +65,12 @@ class DicomSource:
             shape=series.shape,
             datatype=datatype,
             affine=series.affine,
-            spacing=(*series.spacing, *[0.0] * volumes),
+            spacing=(*series.spacing, *[series.period] * volumes),
             bits_stored=series.bits_stored,
             slope=slope,
             inter=inter,
             xform_code=_SCANNER if series.has_position else 0,
-            xyzt_units=_MM + _SECONDS * volumes,
+            xyzt_units=_MM + _SECONDS * (series.period > 0),
             kind=SourceKind.DICOM,
         )
 

@@ -10,6 +10,7 @@ tiles, whichever way they run.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, permutations, product
@@ -32,6 +33,8 @@ OFF_GRID = 0.2
 
 Positions that a header rounds to 0.1 mm come near; a missing slice moves another by 0.5.
 """
+SAME_PERIOD = 0.01
+"""Largest difference between the times of volumes that are called even, as a part of them."""
 NAMES_SHOWN = 6
 
 VOLUME_KEYS = (
@@ -56,6 +59,18 @@ VOLUME_KEYS = (
     "FrameNumber",
 )
 """Attributes that may tell the volumes of a series apart, the surest first."""
+
+MILLISECOND_KEYS = {"TriggerTime", "NominalCardiacTriggerDelayTime", "FrameReferenceTime"}
+"""Those that say in ms when a volume was taken."""
+NOT_TIME_KEYS = {
+    "EchoNumbers",
+    "EchoTime",
+    "EffectiveEchoTime",
+    "DiffusionBValue",
+    "InversionTime",
+    "FlipAngle",
+}
+"""Those whose volumes differ in something else than time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +117,8 @@ class Frame:
         Those of `VOLUME_KEYS` that it has.
     against : bool
         Slices are counted against the normal.
+    period : float
+        What the header says of the time between volumes, s; 0 if nothing.
     """
 
     instance: int
@@ -113,6 +130,7 @@ class Frame:
     rescale: tuple[float, float]
     keys: Mapping[str, Value] = field(default_factory=dict)
     against: bool = False
+    period: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +151,9 @@ class Stack:
         The attribute that tells volumes apart; empty if there is one volume.
     volume_values : tuple
         Its values, of the first slice of each volume.
+    period : float
+        Time between volumes, s; 0 if it is not known, not the same everywhere, or if something
+        else than time tells the volumes apart.
     warnings : tuple of str
         What is unusual but was accepted.
     """
@@ -144,6 +165,7 @@ class Stack:
     positions: NDArray[np.float64] | None
     volume_key: str
     volume_values: tuple[Value, ...]
+    period: float
     warnings: tuple[str, ...]
 
 
@@ -207,6 +229,7 @@ def arrange(
         positions=positions,
         volume_key=key,
         volume_values=tuple(volume[0].keys[key] for volume in volumes) if key else (),
+        period=_period(key, volumes),
         warnings=tuple(warnings),
     )
 
@@ -286,6 +309,7 @@ def _without_positions(frames: Sequence[Frame], shape: tuple[int, int]) -> Stack
         positions=None,
         volume_key="",
         volume_values=(),
+        period=0.0,
         warnings=("the header has no position: the image is centred on the origin",),
     )
 
@@ -329,6 +353,20 @@ def _volumes(places: list[list[Frame]]) -> tuple[str, list[list[Frame]]]:
         )
     names = [frame.name for frame in full[0]]
     raise SourceError(f"duplicate slices at one position, in {len(full)} places: {_some(names)}")
+
+
+def _period(key: str, volumes: list[list[Frame]]) -> float:
+    """Return the time between volumes that `key` tells apart, s; 0 if it is not known."""
+    if len(volumes) < 2 or key in NOT_TIME_KEYS:
+        return 0.0
+    if key in MILLISECOND_KEYS:
+        times = [volume[0].keys[key] for volume in volumes]
+        if not all(isinstance(time, float) and math.isfinite(time) for time in times):
+            return 0.0
+        gaps = np.diff(np.array(times, dtype=np.float64))
+        return float(gaps.mean()) / 1000 if np.ptp(gaps) <= SAME_PERIOD * gaps.min() else 0.0
+    found = {frame.period for volume in volumes for frame in volume}
+    return found.pop() if len(found) == 1 else 0.0
 
 
 def _ordered(
