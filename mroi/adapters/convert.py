@@ -37,7 +37,16 @@ from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
 if TYPE_CHECKING:
     from mroi.adapters.dicom import HeadPolicy
 
-__all__ = ["UnpackResult", "open_input", "pack", "packed_name", "unpack", "unpacked_name", "verify"]
+__all__ = [
+    "UnpackResult",
+    "is_dicom",
+    "open_input",
+    "pack",
+    "packed_name",
+    "unpack",
+    "unpacked_name",
+    "verify",
+]
 
 _NIFTI_ENDINGS = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
 

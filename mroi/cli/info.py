@@ -152,7 +152,7 @@ def identifiers(volume: Volume) -> list[dict[str, object]]:
 def _identifiers_text(name: str, held: list[dict[str, object]]) -> str:
     groups: dict[tuple[str, str], list[str]] = {}
     for found in held:
-        values = groups.setdefault((str(found["place"]), str(found["name"])), [])
+        values = groups.setdefault((str(found["place"]), _printable(str(found["name"]))), [])
         values.append(_printable(str(found["value"])))
     rows = [
         (f"  {place}", keyword, values[0] + f"  and {len(values) - 1} others" * (len(values) > 1))
@@ -251,7 +251,8 @@ def _text(name: str, record: dict[str, Any]) -> str:
         *[(_LABELS.get(key, key), value if isinstance(value, str) else dumps(value))
           for key, value in record["provenance"].items() if key != "loss"],
     ]  # fmt: skip
-    text = f"{name}\n" + columns([("  " + key, value) for key, value in lines])
+    rows = [("  " + _printable(key), _printable(value)) for key, value in lines]
+    text = f"{name}\n" + columns(rows)
     if table := record.get("chunk_table"):
         head = tuple(table[0])
         text += "\n" + columns([head, *(tuple(str(row[key]) for key in head) for row in table)])
