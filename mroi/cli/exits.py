@@ -11,6 +11,7 @@ from mroi.errors import (
     CodecUnavailableError,
     DecodeError,
     FormatError,
+    MissingVoxelsError,
     SourceError,
     UsageError,
 )
@@ -42,7 +43,8 @@ _MEANINGS = {
     ExitCode.FAILED: "failed: another reason, or several reasons",
     ExitCode.USAGE: "wrong arguments",
     ExitCode.NO_INPUT: "an input does not exist, cannot be read or is no image",
-    ExitCode.DAMAGED: "a file is damaged, is not a valid .mroi file, or is not equal to its source",
+    ExitCode.DAMAGED: "a file is damaged, is no valid .mroi file, lacks voxels that are asked for, "
+    "or is not equal to its source",
     ExitCode.NO_CODEC: "the codec of a file is not installed",
     ExitCode.NO_OUTPUT: "an output exists already or cannot be written",
     ExitCode.SOME_FAILED: "some files failed, others did not",
@@ -55,7 +57,7 @@ def code_of(error: Exception, source: str) -> ExitCode:
     match error:
         case CodecUnavailableError():
             return ExitCode.NO_CODEC
-        case FormatError() | DecodeError():
+        case FormatError() | DecodeError() | MissingVoxelsError():
             return ExitCode.DAMAGED
         case SourceError():
             return ExitCode.NO_INPUT

@@ -11,15 +11,39 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
+
+import typer
 
 from mroi.cli.batch import STANDARD, Action, Task
+from mroi.errors import FormatError
 
 if TYPE_CHECKING:
     from mroi.volume.model import Volume
 
-__all__ = ["on_disk", "open_output", "open_volume", "sink"]
+__all__ = ["Missing", "MissingOption", "on_disk", "open_output", "open_volume", "sink"]
+
+_NIFTI_STARTS = tuple(
+    size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")
+)  # sizeof_hdr, the first field of NIfTI-1 and NIfTI-2
+
+
+class Missing(StrEnum):
+    """What is made of voxels that the file says it does not have."""
+
+    ERROR = "error"
+    FILL = "fill"
+
+
+MissingOption = Annotated[
+    Missing,
+    typer.Option(
+        "--missing",
+        help="Voxels that a recovered file lacks: refuse, or put the fill value in their place.",
+    ),
+]
 
 
 @contextmanager
@@ -36,12 +60,33 @@ def on_disk(source: str, suffix: str) -> Iterator[Path]:
 
 
 @contextmanager
-def open_volume(source: str) -> Iterator[Volume]:
-    """Open a ``.mroi`` file to look at; voxels that it does not have get the fill value."""
+def open_volume(
+    source: str, *, jobs: int | None = None, missing: Missing = Missing.ERROR
+) -> Iterator[Volume]:
+    """Open a ``.mroi`` file; what else it may be is said in the error if it is none."""
     from mroi.volume import model
 
-    with on_disk(source, ".mroi") as path, model.open_volume(path, missing="fill") as volume:
-        yield volume
+    with on_disk(source, ".mroi") as path:
+        try:
+            volume = model.open_volume(path, jobs=jobs, missing=missing.value)
+        except FormatError as exc:
+            if exc.rule != "PFX-1" or not (kind := _kind_of(path)):
+                raise
+            message = f"not an mroi file but {kind}: `mroi pack` it first"
+            raise FormatError(message, exc.rule, exc.offset) from exc
+        with volume:
+            yield volume
+
+
+def _kind_of(path: Path) -> str:
+    """Return what a file seems to be that is no ``.mroi`` file; nothing if that is not clear."""
+    with path.open("rb") as file:
+        start = file.read(132)
+    if start.startswith(b"\x1f\x8b"):
+        return "a gzip file (perhaps a NIfTI image)"
+    if start.startswith(_NIFTI_STARTS):
+        return "a NIfTI image"
+    return "a DICOM file" if start.endswith(b"DICM") else ""
 
 
 @contextmanager
