@@ -1,7 +1,7 @@
 """Planes of a volume as pictures: turned to the patient's axes, in 8 bits.
 
 The patient's right is on the right, front and head are up, whichever way the voxel axes run; for
-an oblique volume the nearest axes are taken.
+an oblique volume the nearest axes are taken. A DICOM image without a position is drawn as stored.
 """
 
 from __future__ import annotations
@@ -17,15 +17,28 @@ from numpy.typing import NDArray
 
 from mroi.cli.sheet import Panel
 from mroi.errors import SourceError, UsageError
-from mroi.format.geom import Background, Geom
-from mroi.geometry import spacing_of
+from mroi.format.geom import Background, Geom, SourceKind
+from mroi.geometry import Box, spacing_of
 from mroi.volume.model import Volume
 
-__all__ = ["Seen", "View", "Window", "find_window", "parse_window", "read_values", "to_pixels"]
+__all__ = [
+    "Seen",
+    "View",
+    "Window",
+    "find_window",
+    "has_place",
+    "lacks",
+    "mark",
+    "parse_window",
+    "pick_plane",
+    "read_values",
+    "to_pixels",
+]
 
 _WORLD = (("L", "R"), ("P", "A"), ("I", "S"))
 _PLANES = ("sagittal", "coronal", "axial")
-_ABSENT = (26, 33, 41)  # voxels that the file says it does not have
+_ABSENT = (26, 33, 41)  # voxels that were left out when the file was made
+_LOST = (255, 0, 160)  # voxels of missing chunks
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +71,7 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     SourceError
         If values of this type cannot be drawn.
     """
-    volumes = volume.geom.grid.volumes
-    if number >= volumes:
-        raise UsageError(f"volume {number} of {volumes}: they are counted from 0")
-    outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
-    picks = [slice(None), slice(None), slice(None), *(int(i) for i in outer)]
-    picks[axis] = index
-    plane = volume[tuple(picks[: volume.ndim])]
+    plane = volume[pick_plane(volume, axis, index, number)]
     shape = [n for a, n in enumerate(volume.geom.shape[:3]) if a != axis]
     plane = plane.reshape(shape)
     if plane.dtype.names:
@@ -72,6 +79,76 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     if plane.dtype.kind == "V":
         raise SourceError(f"values of type {volume.geom.datatype.name} cannot be drawn")
     return np.abs(plane) if plane.dtype.kind == "c" else plane.astype(np.float64)
+
+
+def pick_plane(volume: Volume, axis: int, index: int, number: int) -> tuple[slice | int, ...]:
+    """Return what to index `volume` with for one plane of its 3-D volume `number`.
+
+    Raises
+    ------
+    UsageError
+        If there is no such 3-D volume.
+    """
+    volumes = volume.geom.grid.volumes
+    if number >= volumes:
+        raise UsageError(f"volume {number} of {volumes}: they are counted from 0")
+    outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
+    picks: list[slice | int] = [slice(None), slice(None), slice(None), *(int(i) for i in outer)]
+    picks[axis] = index
+    return tuple(picks[: volume.ndim])
+
+
+def lacks(
+    volume: Volume, missing: Sequence[int], axis: int, index: int, number: int
+) -> NDArray[np.bool_]:
+    """Return which voxels of one plane lie in missing chunks.
+
+    Parameters
+    ----------
+    missing : sequence of int
+        Ordinals of the missing chunks of the file.
+    axis, index, number : int
+        As for `read_values`.
+
+    Returns
+    -------
+    (n, m) ndarray of bool
+        The two in-plane axes in ascending order.
+    """
+    shape, grid, gone = volume.geom.shape[:3], volume.geom.grid, frozenset(missing)
+    mask = np.zeros([n for a, n in enumerate(shape) if a != axis], dtype=np.bool_)
+    if not gone:
+        return mask
+    start, stop = [0, 0, 0], list(shape)
+    start[axis], stop[axis] = index, index + 1
+    plane = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    boxes = [chunk.box for chunk in grid.find_chunks(plane, number) if chunk.ordinal in gone]
+    for ordinal in grid.find_background(plane, number):
+        if ordinal in gone:
+            boxes += grid.outside_boxes(grid.background_box(ordinal))
+    for box in boxes:
+        if (inside := box.find_overlap(plane)) is not None:
+            mask[tuple(part for a, part in enumerate(inside.slices) if a != axis)] = True
+    return mask
+
+
+def mark(pixels: NDArray[np.uint8], lost: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Give voxels of missing chunks a colour that no picture has by chance."""
+    if not lost.any():
+        return pixels
+    marked = _coloured(pixels)
+    marked[lost] = _LOST
+    return marked
+
+
+def _coloured(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a copy in RGB."""
+    return pixels.copy() if pixels.ndim == 3 else np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
+
+
+def has_place(geom: Geom) -> bool:
+    """Whether the affine says where the patient is; without a position DICOM has a made-up one."""
+    return geom.source_kind is not SourceKind.DICOM or geom.xform_code != 0
 
 
 def find_window(planes: Sequence[NDArray[Any]], percent: float = 0.5) -> Window:
@@ -127,7 +204,7 @@ class Seen(Protocol):
 
 
 class View:
-    """How one volume is turned for display.
+    """How one volume is turned for display; not at all, if its place in the patient is not known.
 
     Parameters
     ----------
@@ -137,7 +214,8 @@ class View:
 
     def __init__(self, volume: Seen) -> None:
         self._geom = volume.geom
-        known = "?" not in volume.orientation
+        self._turns = has_place(volume.geom)
+        known = self._turns and "?" not in volume.orientation
         codes = volume.orientation if known else "RAS"
         self._known = known
         # Voxel axis of each patient axis, and whether the two run the same way.
@@ -170,10 +248,8 @@ class View:
         world = self._voxel_axis.index(axis)
         across, up = (w for w in range(3) if w != world)
         column_axis, row_axis = self._voxel_axis[across], self._voxel_axis[up]
-        box = (
-            *self._span(across, flip=not self._same_way[across]),
-            *self._span(up, flip=self._same_way[up]),
-        )
+        flips_rows, flips_columns = self._flips(across, up)
+        box = (*self._span(across, flip=flips_columns), *self._span(up, flip=flips_rows))
         shape = self._geom.shape
         size = (
             shape[column_axis] * self._spacing[column_axis],
@@ -202,9 +278,14 @@ class View:
         across, up = (w for w in range(3) if w != world)
         if self._voxel_axis[up] > self._voxel_axis[across]:
             plane = plane.swapaxes(0, 1)
-        rows = slice(None, None, -1 if self._same_way[up] else 1)
-        columns = slice(None, None, 1 if self._same_way[across] else -1)
+        rows, columns = (slice(None, None, -1 if flip else 1) for flip in self._flips(across, up))
         return np.ascontiguousarray(plane[rows, columns])
+
+    def _flips(self, across: int, up: int) -> tuple[bool, bool]:
+        """Return whether rows, and columns, are drawn the other way round than they are stored."""
+        if not self._turns:
+            return False, False
+        return self._same_way[up], not self._same_way[across]
 
     def _span(self, world: int, *, flip: bool) -> tuple[int, int]:
         axis = self._voxel_axis[world]
@@ -218,7 +299,7 @@ class View:
             return pixels
         inside = self._geom.roi.slices
         kept = tuple(inside[a] for a in range(3) if a != axis)
-        colours = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
+        colours = _coloured(pixels)
         marked = np.empty_like(colours)
         marked[:] = _ABSENT
         marked[kept] = colours[kept]

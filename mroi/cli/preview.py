@@ -24,7 +24,7 @@ from mroi.cli.options import (
     WindowOption,
 )
 from mroi.cli.report import Report, Step, size_text
-from mroi.cli.streams import open_output, open_volume
+from mroi.cli.streams import Missing, open_output, open_volume
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,7 +58,8 @@ def run(
     """Draw a contact sheet (PNG).
 
     Planes to scale, the ROI as a box, letters for the directions, and what the file is. The
-    patient's right is on the right, front and head are up.
+    patient's right is on the right, front and head are up; a DICOM image without a position is
+    drawn as stored. What a recovered file lacks is magenta.
     """
     from mroi.cli.planes import parse_window
 
@@ -67,14 +68,20 @@ def run(
     tasks = batch.plan(inputs, [".mroi"], output, lambda path: f"{path.stem}.png", exists)
 
     def work(task: batch.Task, _step: Step) -> None:
-        with open_volume(task.source) as opened:
+        with open_volume(task.source, missing=Missing.FILL) as opened:
+            missing = len(opened.reader.find_missing())
             sheet = draw(
                 opened, task.name, axis=axis, count=count, number=volume, window=chosen, width=width
             )
         with open_output(task) as file:
             sheet.save(file, "PNG")
         report.done(
-            {"source": task.source, "target": task.target, "size": sheet.size},
+            {
+                "source": task.source,
+                "target": task.target,
+                "size": sheet.size,
+                "missing": missing,
+            },
             f"{task.source} -> {task.target}  {sheet.width} x {sheet.height} pixels",
         )
 
@@ -105,16 +112,20 @@ def draw(
         step = (stop - start) / shown
         places = [(axis.number, start + int((n + 0.5) * step)) for n in range(shown)]
     values = [planes.read_values(volume, a, index, number) for a, index in places]
-    window = window or planes.find_window(values)
+    missing = volume.reader.find_missing()
+    lost = [planes.lacks(volume, missing, a, index, number) for a, index in places]
+    window = window or planes.find_window(
+        [plane[~gone] for plane, gone in zip(values, lost, strict=True)]
+    )
     panels = [
-        view.panel(planes.to_pixels(plane, window), a, index)
-        for plane, (a, index) in zip(values, places, strict=True)
+        view.panel(planes.mark(planes.to_pixels(plane, window), gone), a, index)
+        for plane, gone, (a, index) in zip(values, lost, places, strict=True)
     ]
     if axis is not None:  # many of a kind: one set of letters is enough
         panels[1:] = [replace(panel, letters="    ") for panel in panels[1:]]
     columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
     return draw_sheet(
-        panels, columns=columns, title=name, lines=_lines(volume, number), width=width
+        panels, columns=columns, title=name, lines=_lines(volume, number, len(missing)), width=width
     )
 
 
@@ -131,13 +142,17 @@ def _columns(count: int, size: tuple[float, float]) -> int:
     return min(range(1, count + 1), key=badness)
 
 
-def _lines(volume: Volume, number: int) -> list[str]:
+def _lines(volume: Volume, number: int, missing: int) -> list[str]:
+    from mroi.cli.planes import has_place
     from mroi.geometry import spacing_of
 
     geom, reader = volume.geom, volume.reader
     shape = " x ".join(map(str, volume.shape))
     spacing = " x ".join(f"{d:.3g}" for d in spacing_of(geom.affine)[: volume.ndim])
-    first = [f"{shape} voxels of {spacing} mm", geom.datatype.name, volume.orientation]
+    orientation = volume.orientation if has_place(geom) else "orientation not known"
+    first = [f"{shape} voxels of {spacing} mm", geom.datatype.name, orientation]
+    if missing:
+        first.insert(0, f"{missing} of {reader.head.chunk_count} chunks are missing (magenta)")
     if geom.grid.volumes > 1:
         first.append(f"volume {number} of {geom.grid.volumes}")
     share = geom.roi.count / math.prod(geom.shape[:3])

@@ -15,11 +15,10 @@ from mroi.cli.options import (
     Json,
     Output,
     Quiet,
-    VolumeOption,
     WindowOption,
 )
 from mroi.cli.report import Report, Step
-from mroi.cli.streams import open_output, open_volume
+from mroi.cli.streams import Missing, MissingOption, open_output, open_volume
 from mroi.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,7 +49,15 @@ def run(
     ] = None,
     output: Output = None,
     axis: AxisOption = None,
-    volume: VolumeOption = 0,
+    volume: Annotated[
+        int | None,
+        typer.Option(
+            "--volume",
+            min=0,
+            metavar="N",
+            help="Which 3-D volume of 4-D data. Default: PNG the first, NPY all of them.",
+        ),
+    ] = None,
     kind: Annotated[
         Format | None, typer.Option("--format", "-f", help="Default: by the name of the output.")
     ] = None,
@@ -58,6 +65,7 @@ def run(
         bool, typer.Option("--stored", help="NPY: stored values, without slope and intercept.")
     ] = False,
     window: WindowOption = None,
+    missing: MissingOption = Missing.ERROR,
     exists: ExistsOption = Exists.ERROR,
     quiet: Quiet = False,
     json: Json = False,
@@ -65,7 +73,8 @@ def run(
     """Read one slice: numbers (NPY) or a picture (PNG).
 
     Only the chunks that the slice lies in are read.
-    NPY holds the values, the two in-plane voxel axes in ascending order (all further axes too).
+    NPY holds the values, the two in-plane voxel axes in ascending order (all further axes too,
+    without --volume).
     PNG is a picture of it, one pixel for each voxel, turned as in `mroi preview`.
     """
     from mroi.cli.planes import parse_window
@@ -77,16 +86,31 @@ def run(
     tasks = batch.plan([source], [".mroi"], output, lambda path: path.stem + suffix, exists)
 
     def work(task: batch.Task, _step: Step) -> None:
-        with open_volume(task.source) as opened:
+        with open_volume(task.source, missing=missing) as opened:
             number = opened.slice_axis if axis is None else axis.number
             at = _index(opened, number, index)
             with open_output(task) as file:
                 if kind is Format.PNG:
-                    _write_png(file, opened, (number, at, volume), window=chosen)
+                    _write_png(file, opened, (number, at, volume or 0), window=chosen)
                 else:
-                    _write_npy(file, opened, (number, at), stored=stored)
+                    _write_npy(file, opened, (number, at, volume), stored=stored)
+            numbers = range(opened.geom.grid.volumes)
+            if kind is Format.PNG or volume is not None:
+                numbers = range(volume or 0, (volume or 0) + 1)
+            filled = _count_filled(opened, (number, at), numbers)
+        if filled and not quiet:
+            report.say(
+                f"mroi: {task.source}: warning: {filled:,} voxels of this slice are not in the "
+                "file, the fill value stands for them"
+            )
         report.done(
-            {"source": task.source, "target": task.target, "axis": "xyz"[number], "index": at},
+            {
+                "source": task.source,
+                "target": task.target,
+                "axis": "xyz"[number],
+                "index": at,
+                "filled": filled,
+            },
             f"{task.source} -> {task.target}  {'ijk'[number]} = {at}",
         )
 
@@ -104,11 +128,28 @@ def _index(volume: Volume, axis: int, index: int | None) -> int:
     return index % extent
 
 
-def _write_npy(file: BinaryIO, volume: Volume, place: tuple[int, int], *, stored: bool) -> None:
-    import numpy as np
+def _count_filled(volume: Volume, place: tuple[int, int], numbers: range) -> int:
+    """Return how many voxels of a slice, in these 3-D volumes, the file does not have."""
+    from mroi.cli import planes
 
     axis, index = place
-    image = (volume.unscaled if stored else volume).slice(index, axis)
+    missing = volume.reader.find_missing()
+    return sum(int(planes.lacks(volume, missing, axis, index, n).sum()) for n in numbers)
+
+
+def _write_npy(
+    file: BinaryIO, volume: Volume, place: tuple[int, int, int | None], *, stored: bool
+) -> None:
+    import numpy as np
+
+    from mroi.cli import planes
+
+    axis, index, number = place
+    values = volume.unscaled if stored else volume
+    if number is None:
+        image = values.slice(index, axis)
+    else:
+        image = values[planes.pick_plane(volume, axis, index, number)]
     if image.dtype.kind == "V" and not image.dtype.names:
         raise UsageError(f"NPY cannot hold {volume.geom.datatype.name}")
     np.lib.format.write_array(file, image, allow_pickle=False)
