@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -19,7 +20,10 @@ from mroi.cli.options import (
     Quiet,
 )
 from mroi.cli.report import Report, Step
-from mroi.cli.streams import on_disk, sink
+from mroi.cli.streams import Missing, MissingOption, open_volume, sink
+
+if TYPE_CHECKING:
+    from mroi.volume.model import Volume
 
 EXAMPLES = """\
   mroi unpack scan.mroi                     scan.nii.gz, .nii or .hdr/.img: as the source was
@@ -34,6 +38,7 @@ def run(
     inputs: Inputs,
     *,
     output: Output = None,
+    missing: MissingOption = Missing.ERROR,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
@@ -48,34 +53,49 @@ def run(
     DICOM series become a folder of files, or a NIfTI image if the output is called so.
     """
     from mroi.adapters import convert
-    from mroi.volume.model import open_volume
 
     report = Report("unpack", json=json, quiet=quiet)
     tasks = batch.plan(inputs, [".mroi"], output, _target_name, exists)
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
-        with (
-            on_disk(task.source, ".mroi") as path,
-            open_volume(path, jobs=threads) as volume,
-        ):
+        with open_volume(task.source, jobs=threads, missing=missing) as volume:
+            lost, chunks = len(volume.reader.find_missing()), volume.reader.head.chunk_count
             result = convert.unpack(
                 volume,
                 sink(task),
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
+            proof = "equal to the source (SHA-256)" if result.proven else _proof(volume)
+        if lost:
+            proof = "not equal to the source"
+            if not quiet:
+                report.say(
+                    f"mroi: {task.source}: warning: {lost} of {chunks} chunks are missing, "
+                    "the fill value stands for their voxels"
+                )
         targets = [str(path) for path in result.paths] or [task.target]
-        proof = "equal to the source (SHA-256)" if result.proven else "not proven: no digest"
         many = f"{task.target} ({len(targets)} files)"
         report.done(
-            {"source": task.source, "targets": targets, "proven": result.proven},
+            {"source": task.source, "targets": targets, "proven": result.proven, "missing": lost},
             f"{task.source} -> {many if len(targets) > 2 else ', '.join(targets)}  {proof}",
         )
 
     raise typer.Exit(
         batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
     )
+
+
+def _proof(volume: Volume) -> str:
+    """Say what is known of an image that was not checked against the digest of its source."""
+    from mroi.format.metadata import DigestScope
+
+    keys = {frame.key for frame in volume.reader.frames}
+    held = "voxels and attributes" if (b"dCMh", 0) in keys else "voxels"
+    if (b"dIGE", DigestScope.VOLUME) not in keys:
+        return f"{held} from the file; not proven: no digest"
+    return f"{held} from the file; `mroi verify` proves the voxels"
 
 
 def _target_name(path: Path) -> str:
