@@ -32,6 +32,15 @@ _BACKGROUND = {
     "FILL_LOSSY": "replaced by {fill}",
 }
 _XFORM = ("unknown space", "scanner", "aligned", "Talairach", "MNI", "template")
+_SPACES = {
+    "unknown space": "space not known",
+    "scanner": "in the space of the scanner",
+    "aligned": "in the space of another scan",
+    "Talairach": "in Talairach space",
+    "MNI": "in MNI space",
+    "template": "in the space of a template",
+}
+_OBLIQUE = 0.5  # degrees; what rounding makes of straight axes is far below
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
 _LABELS = {"codec": "codec chosen by", "roi": "roi found by", "tool": "made by"}
@@ -86,6 +95,8 @@ def run(
 
 def describe(volume: Volume) -> dict[str, object]:
     """Return what there is to know of a file, as JSON values."""
+    from mroi.cli.planes import has_place
+
     geom, reader = volume.geom, volume.reader
     lengths = reader.index.lengths
     return {
@@ -97,13 +108,14 @@ def describe(volume: Volume) -> dict[str, object]:
         "bits_stored": geom.bits_stored,
         "spacing": list(volume.spacing),
         "units": [_UNITS.get(geom.xyzt_units & 7), _TIME.get(geom.xyzt_units & 56)],
-        "orientation": volume.orientation,
+        "orientation": volume.orientation if has_place(geom) else None,
+        "oblique": _oblique(geom) if has_place(geom) else None,
         "space": _XFORM[geom.xform_code],
         "affine": geom.affine[:3].tolist(),
         "slope": geom.slope,
         "inter": geom.inter,
         "rescale_per_slice": reader.head.rescale is not None,
-        "source": _source(geom),
+        "format": _format(geom),
         "roi": {
             "start": list(geom.roi.start),
             "stop": list(geom.roi.stop),
@@ -167,7 +179,17 @@ def _printable(text: str) -> str:
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def _source(geom: Geom) -> dict[str, object]:
+def _oblique(geom: Geom) -> float:
+    """Return the largest angle, in degrees, between a voxel axis and the nearest patient axis."""
+    import numpy as np
+
+    matrix = geom.affine[:3, :3]
+    norms = np.sqrt((matrix**2).sum(axis=0))
+    cosines = np.abs(matrix).max(axis=0)[norms > 0] / norms[norms > 0]
+    return math.degrees(math.acos(min(float(cosines.min(initial=1.0)), 1.0)))
+
+
+def _format(geom: Geom) -> dict[str, object]:
     from mroi.format.geom import SourceFlags
 
     return {
@@ -233,10 +255,10 @@ def _text(name: str, record: dict[str, Any]) -> str:
         ("file", f"{record['size']:,} bytes, {record['index']} index"),
         ("volume", f"{shape} voxels, {record['datatype']}{_bits(record)}"),
         ("spacing", _spacing(record)),
-        ("orientation", f"{record['orientation']} ({record['space']})"),
+        ("orientation", _orientation(record)),
         *zip(("affine", "", ""), map(_row, record["affine"]), strict=True),
         ("scaling", _scaling(record)),
-        ("source", _source_text(record["source"])),
+        ("source", _format_text(record["format"])),
         ("roi", _roi_text(record["roi"])),
         ("background", _background_text(record)),
         *[("codec" if entry["role"] == "roi" else "", _codec_text(entry))
@@ -270,12 +292,21 @@ def _bits(record: dict[str, Any]) -> str:
 
 
 def _spacing(record: dict[str, Any]) -> str:
-    space, time = (f" {unit}" if unit else "" for unit in record["units"])
+    space, time = (f" {unit}" if unit else " (unit not known)" for unit in record["units"])
     values = [f"{value:.6g}" for value in record["spacing"]]
     spatial = " x ".join(values[:3]) + space
     return ", ".join(
         [spatial, *(value + (time if i == 0 else "") for i, value in enumerate(values[3:]))]
     )
+
+
+def _orientation(record: dict[str, Any]) -> str:
+    if record["orientation"] is None:
+        return "not known: the source has no position"
+    text = f"{record['orientation']}, {_SPACES[record['space']]}"
+    if record["oblique"] > _OBLIQUE:
+        text += f", oblique {record['oblique']:.1f} degrees"
+    return text
 
 
 def _row(row: list[float]) -> str:
@@ -290,9 +321,9 @@ def _scaling(record: dict[str, Any]) -> str:
     return f"{record['slope']:.9g} x stored + {record['inter']:.9g}"
 
 
-def _source_text(source: dict[str, Any]) -> str:
-    notes = [note for note in ("gzipped", "big_endian") if source[note]]
-    return ", ".join([source["kind"], *notes]).replace("_", " ")
+def _format_text(form: dict[str, Any]) -> str:
+    notes = [note for note in ("gzipped", "big_endian") if form[note]]
+    return ", ".join([form["kind"], *notes]).replace("_", " ")
 
 
 def _roi_text(roi: dict[str, Any]) -> str:

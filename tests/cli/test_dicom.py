@@ -29,7 +29,7 @@ def test_a_study_gives_a_file_for_each_series_and_each_image(mroi: Mroi, study: 
     assert mroi("pack", study, "-o", "out").code == 0
     assert sorted(path.name for path in Path("out").rglob("*.mroi")) == ["ct.mroi", "mr.mroi"]
     (info,) = mroi("info", "out/ct.mroi", "--json").records
-    assert info["source"]["kind"] == "DICOM"
+    assert info["format"]["kind"] == "DICOM"
 
 
 def test_a_folder_that_is_a_series_is_packed_to_one_file(mroi: Mroi, study: Path) -> None:

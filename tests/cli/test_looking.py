@@ -19,7 +19,7 @@ def test_info_is_what_the_library_and_the_source_say(mroi: Mroi, scan: Path, pac
     assert np.allclose(info["affine"], AFFINE[:3], atol=1e-6)
     assert (info["datatype"], info["slope"], info["inter"]) == ("int16", 0.5, -3.0)
     assert (info["orientation"], info["units"]) == ("LAS", ["mm", "s"])
-    assert info["source"] == {"kind": "NIfTI-1", "gzipped": True, "big_endian": False}
+    assert info["format"] == {"kind": "NIfTI-1", "gzipped": True, "big_endian": False}
     assert info["size"] == packed.stat().st_size
     assert info["ratio"] == pytest.approx(phantom().nbytes / packed.stat().st_size)
     roi = info["roi"]
