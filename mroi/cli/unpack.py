@@ -30,6 +30,7 @@ EXAMPLES = """\
   mroi unpack scan.mroi -o restored.nii     not compressed: the bytes of the source
   mroi unpack packed/ -o images/            every .mroi file below a folder
   mroi unpack ct.mroi -o ct.nii.gz          a DICOM series as an image; -o folder/ as files
+  mroi unpack cut.recovered.mroi --missing fill -o scan.nii      what is left of it
   mroi unpack - -o - < scan.mroi | sha256sum
 """
 
