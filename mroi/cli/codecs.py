@@ -24,7 +24,9 @@ _NAMES = ("uint", "int", "float", "complex")
 def run(*, verbose: Verbose = False, json: Json = False) -> None:
     """List the codecs, what they take, and what is missing.
 
-    What they take is asked of the codecs themselves, with their default settings.
+    What they take is asked of the codecs themselves, with their default settings and the exact
+    filters that packing puts before them. Volumes of wider types whose values fit a narrower one
+    are taken as such.
     """
     from mroi.codecs import available
 
@@ -75,14 +77,26 @@ def _record(entry: Entry) -> dict[str, object]:
 
 
 def _takes(codec: Codec) -> list[str]:
-    """Return the types of voxels that a codec takes, asked of itself."""
+    """Return the types of voxels that `mroi pack` takes with a codec, whatever their values."""
     import numpy as np
 
-    from mroi.codecs import ChunkSpec
+    from mroi.codecs import ChunkSpec, Pipeline, Values
+    from mroi.errors import CodecError
 
     def takes(kind: str, *samples: int) -> bool:
         dtype = np.dtype(f"<{kind}")
-        return codec.refuses(ChunkSpec((1, 64, 64, *samples), dtype, 8 * dtype.itemsize)) is None
+        spec = ChunkSpec((1, 64, 64, *samples), dtype, 8 * dtype.itemsize)
+        values = None
+        if dtype.kind in "iu":
+            info = np.iinfo(dtype)
+            values = Values(float(info.min), float(info.max), whole=True)
+        elif dtype.kind == "f":
+            values = Values(-1.0, 1.0, whole=False)
+        try:
+            Pipeline.fitting(codec, spec, values)
+        except CodecError:
+            return False
+        return True
 
     found = []
     for kind, name in zip("uifc", _NAMES, strict=True):

@@ -44,12 +44,16 @@ class Volume:
     Indexing raises `IndexError` for an index out of range, `MissingVoxelsError` for voxels that
     the file says it does not have, and another `MroiError` for a damaged chunk or a codec that is
     not installed.
+
+    After `close` indexing raises `UsageError`; what is known of the volume without reading stays.
+    Views that were taken before, and copies sent to other processes, open the file for themselves.
     """
 
     def __init__(self, regions: RegionReader, *, box: Box, scaled: bool = True) -> None:
         self._regions = regions
         self._box = box
         self._scaled = scaled
+        self._is_closed = False
         self.reader = regions.reader
 
     # -- views -----------------------------------------------------------------------------
@@ -57,12 +61,12 @@ class Volume:
     @property
     def unscaled(self) -> Self:
         """The same volume, giving stored values instead of real units."""
-        return type(self)(self._regions, box=self._box, scaled=False)
+        return type(self)(self._open_regions(), box=self._box, scaled=False)
 
     @property
     def cropped(self) -> Self:
         """The ROI alone, with its own shape and affine."""
-        return type(self)(self._regions, box=self.roi, scaled=self._scaled)
+        return type(self)(self._open_regions(), box=self.roi, scaled=self._scaled)
 
     # -- geometry --------------------------------------------------------------------------
 
@@ -136,7 +140,7 @@ class Volume:
     @cached_property
     def provenance(self) -> dict[str, object]:
         """What the file says of how it was made, and of what was lost."""
-        data = self.reader.find_metadata(b"jSOn")
+        data = self._open_regions().reader.find_metadata(b"jSOn")
         return {} if data is None else parse_json(data, max_size=MAX_JSON_SIZE)
 
     @property
@@ -195,7 +199,7 @@ class Volume:
             )
         k = range(self._box.shape[axis])[index] + self._box.start[axis]
         volumes = range(geom.grid.volumes)
-        planes = np.stack([self._regions.read_level(k, v, level) for v in volumes])
+        planes = np.stack([self._open_regions().read_level(k, v, level) for v in volumes])
         elements = self._elements(planes)  # (volumes, slow, fast)
         array = elements.reshape(*geom.shape[:2:-1], *elements.shape[1:]).transpose()
         rescale = self._slice_rescale(range(k, k + 1), volumes)
@@ -236,7 +240,8 @@ class Volume:
             start = lo
             for edge in chain(range(first, hi, step), (hi,)):
                 ranges[axis], start = range(start, edge), edge
-                block = self._regions.read((ranges[0], ranges[1], ranges[2]), [volume])[0]
+                regions = self._open_regions()
+                block = regions.read((ranges[0], ranges[1], ranges[2]), [volume])[0]
                 rest = range(3, block.ndim)
                 planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
                 yield from self._elements(planes)
@@ -251,7 +256,7 @@ class Volume:
         )
         outer = indices[3:]
         volumes = _linear(outer, self.geom.shape[3:])
-        block = self._elements(self._regions.read((x, y, z), volumes))  # (volumes, z, y, x)
+        block = self._elements(self._open_regions().read((x, y, z), volumes))  # (volumes, z, y, x)
         block = block.reshape(*(len(r) for r in reversed(indices)))
         rescale = self._slice_rescale((x, y, z)[self.geom.slice_axis], volumes)
         if rescale is not None:
@@ -285,13 +290,14 @@ class Volume:
         if geom.background is Background.OMIT:
             mask[:] = True
             mask[(slice(None), *grid.roi.slices[::-1])] = False
-        for ordinal in self.reader.find_missing():
+        for ordinal in self._open_regions().reader.find_missing():
             self._regions.mark(mask, ordinal)
         mask = mask[(slice(None), *self._box.slices[::-1])]
         return mask.reshape(*geom.shape[:2:-1], *mask.shape[1:]).T.reshape(self.shape)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; nothing can be read of this volume afterwards."""
+        self._is_closed = True
         self.reader.close()
 
     def __enter__(self) -> Self:
@@ -301,6 +307,11 @@ class Volume:
         self.close()
 
     # -- pieces ----------------------------------------------------------------------------
+
+    def _open_regions(self) -> RegionReader:
+        if self._is_closed:
+            raise UsageError("the volume is closed")
+        return self._regions
 
     def _elements(self, block: NDArray[Any]) -> NDArray[Any]:
         """Return samples as elements: RGB triples become structures."""
