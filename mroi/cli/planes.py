@@ -101,7 +101,7 @@ def pick_plane(volume: Volume, axis: int, index: int, number: int) -> tuple[slic
 def lacks(
     volume: Volume, missing: Sequence[int], axis: int, index: int, number: int
 ) -> NDArray[np.bool_]:
-    """Return which voxels of one plane lie in missing chunks.
+    """Return which voxels of one plane are not in the file.
 
     Parameters
     ----------
@@ -116,9 +116,6 @@ def lacks(
         The two in-plane axes in ascending order.
     """
     shape, grid, gone = volume.geom.shape[:3], volume.geom.grid, frozenset(missing)
-    mask = np.zeros([n for a, n in enumerate(shape) if a != axis], dtype=np.bool_)
-    if not gone:
-        return mask
     start, stop = [0, 0, 0], list(shape)
     start[axis], stop[axis] = index, index + 1
     plane = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
@@ -126,10 +123,13 @@ def lacks(
     for ordinal in grid.find_background(plane, number):
         if ordinal in gone:
             boxes += grid.outside_boxes(grid.background_box(ordinal))
+    if volume.geom.background is Background.OMIT:
+        boxes += grid.outside_boxes(plane)
+    mask = np.zeros(plane.shape, dtype=np.bool_)
     for box in boxes:
         if (inside := box.find_overlap(plane)) is not None:
-            mask[tuple(part for a, part in enumerate(inside.slices) if a != axis)] = True
-    return mask
+            mask[inside.shifted([-at for at in start]).slices] = True
+    return mask.squeeze(axis)
 
 
 def mark(pixels: NDArray[np.uint8], lost: NDArray[np.bool_]) -> NDArray[np.uint8]:

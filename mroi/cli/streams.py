@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from mroi.cli.batch import STANDARD, Action, Task
-from mroi.errors import FormatError
+from mroi.errors import FormatError, MissingVoxelsError
 
 if TYPE_CHECKING:
     from mroi.volume.model import Volume
@@ -61,21 +61,30 @@ def on_disk(source: str, suffix: str) -> Iterator[Path]:
 
 @contextmanager
 def open_volume(
-    source: str, *, jobs: int | None = None, missing: Missing = Missing.ERROR
+    source: str, *, jobs: int | None = None, missing: Missing | None = None
 ) -> Iterator[Volume]:
-    """Open a ``.mroi`` file; what else it may be is said in the error if it is none."""
+    """Open a ``.mroi`` file; what else it may be is said in the error if it is none.
+
+    Missing voxels are an error without `missing`, as for a command that has no such option.
+    """
     from mroi.volume import model
 
     with on_disk(source, ".mroi") as path:
         try:
-            volume = model.open_volume(path, jobs=jobs, missing=missing.value)
+            volume = model.open_volume(path, jobs=jobs, missing=(missing or Missing.ERROR).value)
         except FormatError as exc:
             if exc.rule != "PFX-1" or not (kind := _kind_of(path)):
                 raise
             message = f"not an mroi file but {kind}: `mroi pack` it first"
             raise FormatError(message, exc.rule, exc.offset) from exc
         with volume:
-            yield volume
+            try:
+                yield volume
+            except MissingVoxelsError as exc:
+                if missing is None:
+                    raise
+                message = f"{exc.message}; --missing fill takes the fill value"
+                raise MissingVoxelsError(message, exc.rule, exc.offset) from exc
 
 
 def _kind_of(path: Path) -> str:

@@ -41,6 +41,7 @@ def test_a_missing_slice_is_not_made_up(mroi: Mroi, recovered: tuple[str, int], 
     path, k = recovered
     done = mroi("slice", path, "-k", k, "-f", form, "-o", "s")
     assert done.code == ExitCode.DAMAGED
+    assert "--missing fill" in done.err
     assert not Path("s").exists()
     (record,) = mroi("slice", path, "-k", k + 1, "-f", form, "-o", "s", "--json").records
     assert record["filled"] == 0
