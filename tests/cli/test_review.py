@@ -15,6 +15,10 @@ from pydicom.uid import generate_uid
 import mroi as library
 from mroi.cli.exits import ExitCode
 from mroi.cli.planes import lacks
+from mroi.format.datatypes import DATATYPES
+from mroi.format.geom import Background, Geom
+from mroi.volume.chunks import codec_named
+from mroi.volume.write import VolumeWriter
 from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
 
 CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
@@ -67,6 +71,38 @@ def test_what_is_missing_of_each_plane(recovered: tuple[str, int]) -> None:
             for index in range(extent):
                 found = lacks(volume, missing, axis, index, 0)
                 assert np.array_equal(found, expected.take(index, axis))
+
+
+def test_voxels_that_were_left_out_count_as_missing(mroi: Mroi) -> None:
+    geom = Geom(
+        ndim=3,
+        shape=SHAPE,
+        datatype=DATATYPES[4],
+        bits_stored=16,
+        roi=library.Box((3, 4, 2), (9, 12, 8)),
+        chunk_shape=(6, 8, 1),
+        slice_axis=2,
+        background=Background.OMIT,
+        fill=bytes(2),
+        slope=1.0,
+        inter=0.0,
+        affine=AFFINE,
+        spacing=(1.5, 1.25, 3.0),
+    )
+    with VolumeWriter("left.mroi", geom, codec=codec_named("zstd")) as writer:
+        for k in range(SHAPE[2]):
+            writer.write(phantom()[:, :, k])
+    with library.open("left.mroi") as volume:
+        expected = volume.missing_mask()
+        for axis, extent in enumerate(SHAPE):
+            for index in range(extent):
+                assert np.array_equal(lacks(volume, [], axis, index, 0), expected.take(index, axis))
+    assert mroi("slice", "left.mroi", "-k", "4", "-o", "s.png").code == ExitCode.DAMAGED
+    (record,) = mroi("slice", "left.mroi", "-k", "4", "--missing", "fill", "--json").records
+    assert record["filled"] == 12 * 15 - 6 * 8
+    mroi("preview", "left.mroi", "-o", "p.png")
+    with Image.open("p.png") as picture:
+        assert not (np.asarray(picture.convert("RGB")) == LOST).all(axis=2).any()
 
 
 def test_the_preview_shows_what_is_missing(mroi: Mroi, recovered: tuple[str, int]) -> None:
