@@ -49,7 +49,7 @@ def test_a_series_comes_back_as_files_or_as_an_image(mroi: Mroi, study: Path) ->
 
 def test_a_series_that_is_not_there(mroi: Mroi, study: Path) -> None:
     done = mroi("pack", study / "ct", "--series", "1.2.3")
-    assert done.code == ExitCode.NO_INPUT
+    assert done.code == ExitCode.USAGE
 
 
 def test_stripping_removes_the_name_of_the_patient(mroi: Mroi, study: Path) -> None:

@@ -30,10 +30,12 @@ from mroi.adapters.dicom.part10 import (
     strip_pixels,
 )
 from mroi.adapters.dicom.stack import Frame, Value, arrange
-from mroi.errors import SourceError
+from mroi.errors import SourceError, UsageError
 from mroi.geometry.affine import spacing_of
 
 __all__ = ["DicomSeries", "Instance", "list_series", "read_series"]
+
+SERIES_SHOWN = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,17 +214,15 @@ def read_series(
     ------
     SourceError
         If there is no image, or what there is does not make one stack; it says which files.
+    UsageError
+        If there is no such series.
     """
     headers, skipped = _scan(source)
     uids = _by_series(headers)
     if series is None and len(uids) > 1:
-        listed = "; ".join(
-            f"{uid}: {len(found)} files like {found[0].name}"
-            for uid, found in list(uids.items())[:20]
-        )
-        raise SourceError(f"{len(uids)} series, choose one: {listed}")
+        raise SourceError(f"{len(uids)} series: choose one with --series UID{_listed(uids)}")
     if series is not None and series not in uids:
-        raise SourceError(f"no series {series}; there are {', '.join(list(uids)[:20]) or 'none'}")
+        raise UsageError(f"no series {series}; there are{_listed(uids)}")
     chosen = uids[series if series is not None else next(iter(uids))]
     _refuse_mixture(chosen)
 
@@ -365,6 +365,16 @@ def _by_series(headers: list[_Header]) -> dict[str, list[_Header]]:
     for header in headers:
         uids.setdefault(header.uid, []).append(header)
     return uids
+
+
+def _listed(uids: dict[str, list[_Header]]) -> str:
+    """Return a line for each series, the first ones of many."""
+    lines = [
+        f"\n  {uid}  {len(found)} file{'s' * (len(found) > 1)} like {found[0].name}"
+        for uid, found in list(uids.items())[:SERIES_SHOWN]
+    ]
+    more = len(uids) - SERIES_SHOWN
+    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
 
 
 def _refuse_mixture(headers: list[_Header]) -> None:
