@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
+from errno import ENOTDIR
 from pathlib import Path
 from threading import Event
 
@@ -231,7 +232,7 @@ def run(
                     report.planned(task.source, task.target)
                 else:
                     if task.target not in ("", STANDARD):
-                        Path(task.target).parent.mkdir(parents=True, exist_ok=True)
+                        _make_folder(Path(task.target).parent)
                     work(task, step)
             except BrokenPipeError:  # whoever read our output has left: end quietly
                 raise
@@ -274,6 +275,13 @@ def _results(
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as exc:
+        raise NotADirectoryError(ENOTDIR, "not a folder", str(folder)) from exc
 
 
 def _rehearse(task: Task) -> None:

@@ -78,6 +78,8 @@ class Report:
         if isinstance(error, OSError) and error.strerror:
             name = f"{error.filename}: " if error.filename and error.filename != source else ""
             message = name + error.strerror
+        if isinstance(error, FileExistsError):
+            message += "; see --exists"
         if self.json:
             record = {"status": "failed", "source": source, "code": int(code), "message": message}
             if isinstance(error, MroiError):
@@ -86,6 +88,11 @@ class Report:
         else:
             self.say(f"mroi: {source}: {message}")
         return code
+
+    def warn(self, source: str, text: str) -> None:
+        """Say what is odd about an input that was taken."""
+        if not self.quiet:
+            self.say(f"mroi: {source}: {text}")
 
     def detail(self, text: str) -> None:
         """Say what only a verbose user wants to know."""

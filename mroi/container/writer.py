@@ -35,6 +35,7 @@ class AtomicFile:
     def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         # The target of a symbolic link is replaced, not the link.
         self.path = Path(os.path.realpath(path))
+        self._given = os.fspath(path)  # what messages call it
         self._overwrite = overwrite
         self._temporary: Path | None = None
         self._check()
@@ -44,11 +45,14 @@ class AtomicFile:
         self._temporary = self.path.with_name(
             f".{self.path.name[:40]}.{secrets.token_hex(4)}.part"  # 40: at most 160 bytes
         )
-        self.file = cast("BinaryIO", self._temporary.open("x+b"))
+        try:
+            self.file = cast("BinaryIO", self._temporary.open("x+b"))
+        except OSError as exc:
+            raise OSError(exc.errno, exc.strerror, self._given) from exc
 
     def _check(self) -> None:
         if not self._overwrite and self.path.is_file():
-            raise FileExistsError(17, "the file exists already", str(self.path))
+            raise FileExistsError(17, "the file exists already", self._given)
 
     def commit(self) -> None:
         """Flush to disk and give the file its name."""
