@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike
 from mroi.adapters.nifti import KeptHeader, NiftiSource, gzip_writer, kept_header, restore
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source
-from mroi.errors import ChecksumError, MroiError, UsageError
+from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, parse_digest
+from mroi.format.records import MAGIC
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.model import Volume, open_volume
@@ -35,6 +36,8 @@ from mroi.volume.source import ArraySource, VoxelSource
 from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
 
 if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
+
     from mroi.adapters.dicom import HeadPolicy
 
 __all__ = [
@@ -68,7 +71,7 @@ class UnpackResult:
 
 
 def open_input(
-    source: str | os.PathLike[str] | ArrayLike | VoxelSource,
+    source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource,
     *,
     affine: ArrayLike | None = None,
     series: str | None = None,
@@ -79,10 +82,13 @@ def open_input(
 
     Parameters
     ----------
-    source : path, array or VoxelSource
+    source : path, array, nibabel image or VoxelSource
         A NIfTI image; a DICOM file, or a folder with a series; an array; or a source as it is.
+        Of a nibabel image, its NIfTI file if neither voxels nor header were changed since it was
+        loaded; otherwise its affine and the array ``np.asanyarray(image.dataobj)``, whose values
+        are scaled already.
     affine : (4, 4) array_like, optional
-        Of an array: voxel index to position in mm, RAS+.
+        Of an array: voxel index to position in mm, RAS+; instead of that of a nibabel image.
     series : str, optional
         Series Instance UID to take from a folder that has several.
     allow_irregular : bool
@@ -99,13 +105,37 @@ def open_input(
         return cast("VoxelSource", source)
     if isinstance(source, str | os.PathLike):
         path = Path(source)
+        if not path.is_dir() and _is_packed(path):
+            raise SourceError(f"{path}: an .mroi file already, not an image")
         if path.is_dir() or is_dicom(path):
             from mroi.adapters.dicom import DicomSource, read_series
 
             found = read_series(path, series=series, allow_irregular=allow_irregular)
             return DicomSource(found, metadata)
         return NiftiSource(path)
+    if hasattr(source, "dataobj") and hasattr(source, "affine"):
+        return _open_image(cast("SpatialImage", source), affine)
     return ArraySource(cast("ArrayLike", source), affine)
+
+
+def _open_image(image: SpatialImage, affine: ArrayLike | None) -> VoxelSource:
+    """Return the file of a nibabel image that is unchanged since it was loaded, or its array."""
+    import nibabel as nib
+    import numpy as np
+
+    path = image.get_filename()
+    is_nifti = isinstance(image, nib.Nifti1Pair) and nib.is_proxy(image.dataobj)
+    if affine is None and path and is_nifti:
+        kept = cast("SpatialImage", nib.load(path))
+        if kept.header == image.header and np.array_equal(kept.affine, image.affine):
+            return NiftiSource(path)
+    given = image.affine if affine is None else affine
+    return ArraySource(np.asanyarray(image.dataobj), given)
+
+
+def _is_packed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(MAGIC)) == MAGIC
 
 
 def is_dicom(path: Path) -> bool:
@@ -115,7 +145,7 @@ def is_dicom(path: Path) -> bool:
 
 
 def pack(
-    source: str | os.PathLike[str] | ArrayLike | VoxelSource,
+    source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource,
     target: str | os.PathLike[str] | BinaryIO,
     *,
     affine: ArrayLike | None = None,
@@ -133,9 +163,10 @@ def pack(
 
     Parameters
     ----------
-    source : path, array or VoxelSource
-        A NIfTI image, a DICOM file or a folder with a series, or an array with the axes
-        x, y, z, ... For more say in what is taken, give what `open_input` returns.
+    source : path, array, nibabel image or VoxelSource
+        A NIfTI image, a DICOM file or a folder with a series, an array with the axes
+        x, y, z, ..., or a nibabel image: see `open_input`, and give what it returns for more say
+        in what is taken.
     target : path or binary file
         A path is written atomically; a file object that cannot seek gets its index at the end.
     affine : (4, 4) array_like, optional
