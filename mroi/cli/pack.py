@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from json import dumps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -50,7 +49,14 @@ EXAMPLES = """\
 """
 
 _SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
+_OTHER_ENDINGS = (
+    *(ending + gz for ending in (".nii", ".hdr", ".img") for gz in ("", ".gz")),
+    *(".dcm", ".mha", ".mhd", ".nrrd", ".mgz"),
+    *(".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".gif"),
+)
 _BOXES = "boxes:"
+_BOX = r"[0-9:,\s]+"
+_FAR = 10**18
 _METHODS = ("auto", "full", "tight", "medroi")
 
 
@@ -144,6 +150,11 @@ def run(
         exists,
         is_one_input=_has_dicom,
     )
+    for task in tasks:
+        if task.target.lower().endswith(_OTHER_ENDINGS):
+            raise typer.BadParameter(
+                f"{task.target}: packing gives an .mroi file, whatever its name: end it in .mroi"
+            )
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
@@ -166,7 +177,7 @@ def run(
                 progress=step,
             )
         for warning in result.warnings:
-            report.say(f"mroi: {task.source}: {warning}")
+            report.warn(task.source, warning)
         sizes = {
             "source_size": result.source_size,
             "voxel_size": result.voxel_size,
@@ -174,10 +185,14 @@ def run(
         }
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
         text += _lost(result.provenance.get("loss"), source)
+        if result.size > result.source_size:
+            text += "  larger than the source"
+            if codec in ("auto", "auto:fast", "auto:balanced"):
+                text += "; --small makes it smaller"
         seconds = time.perf_counter() - start
         report.detail(
             f"{task.source}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
-            f"{size_text(result.voxel_size / seconds)}/s; {dumps(result.provenance)}"
+            f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
         )
         report.done(
             {"source": task.source, "target": task.target, **sizes, **result.provenance},
@@ -203,16 +218,23 @@ def _check(codec: str, roi: str, margin: str | None) -> None:
     from mroi.codecs import parse
     from mroi.errors import CodecError, CodecUnavailableError, SourceError
     from mroi.volume.choose import is_auto
-    from mroi.volume.roi import parse_margin
+    from mroi.volume.roi import parse_box, parse_margin
 
     try:
         problem = None if is_auto(codec) else type(parse(codec)).probe()
-    except CodecUnavailableError:
-        raise
     except CodecError as exc:
+        if isinstance(exc, CodecUnavailableError) and _is_known(codec):
+            raise
         raise typer.BadParameter(exc.message) from exc
     if problem:
         raise CodecUnavailableError(f"codec {codec!r}: {problem}")
+    if re.fullmatch(_BOX, roi):
+        try:  # whether it is inside, only a volume says
+            parse_box(roi, (_FAR, _FAR, _FAR))
+        except SourceError as exc:
+            raise typer.BadParameter(
+                f"--roi {roi}: not a box of voxels x0:x1,y0:y1,z0:z1, each x0 less than x1"
+            ) from exc
     if margin is not None:
         if roi in _METHODS:
             raise typer.BadParameter(f"--margin widens a given box or a mask, not {roi!r}")
@@ -220,6 +242,13 @@ def _check(codec: str, roi: str, margin: str | None) -> None:
             parse_margin(margin)
         except SourceError as exc:
             raise typer.BadParameter(exc.message) from exc
+
+
+def _is_known(codec: str) -> bool:
+    """Whether a codec of this name is there, even if it does not work."""
+    from mroi.codecs import available
+
+    return codec.partition(":")[0].strip() in {entry.name for entry in available()}
 
 
 def _target(
@@ -241,6 +270,18 @@ def _target(
         return Target(max_error=max_error, psnr=psnr, ratio=ratio)
     except UsageError as exc:
         raise typer.BadParameter(exc.message) from exc
+
+
+def _chosen_by(provenance: dict[str, object]) -> str:
+    """Return how box and codec were chosen, for people."""
+    text = ""
+    roi, codec = provenance.get("roi"), provenance.get("codec")
+    if isinstance(roi, dict):
+        text += f"; ROI {roi['method']}"
+    if isinstance(codec, dict):
+        tried = (f"{name} {size_text(size)}" for name, size in codec["tried"].items())
+        text += f"; samples in {', '.join(tried)}"
+    return text
 
 
 def _lost(loss: object, source: VoxelSource) -> str:
@@ -269,7 +310,7 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box
     if roi in _METHODS:
         return cast("RoiMethod", roi)
     g = source.geometry
-    if re.fullmatch(r"[0-9:,\s]+", roi):
+    if re.fullmatch(_BOX, roi):
         box = parse_box(roi, g.shape)
     elif roi.startswith(_BOXES):
         box = read_box(roi.removeprefix(_BOXES), subject_of(path), g)

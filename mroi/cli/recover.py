@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import typer
 
 from mroi.cli import batch
@@ -47,8 +49,11 @@ def run(
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
+            is_whole = not found.missing and not found.unchecked and _is_undamaged(path)
         saved = found.chunks - len(found.missing)
         text = f"{saved} of {found.chunks} chunks"
+        if is_whole:
+            text = "nothing was wrong; a full copy was written, but for digests"
         if found.unchecked:
             text += ", by their checksums alone: a codec is not installed"
         report.done(
@@ -58,8 +63,20 @@ def run(
                 "chunks": found.chunks,
                 "missing": list(found.missing),
                 "unchecked": found.unchecked,
+                "damaged": not is_whole,
             },
             f"{task.source} -> {task.target}  {text}",
         )
 
     raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast, dry_run=dry_run))
+
+
+def _is_undamaged(path: Path) -> bool:
+    """Whether nothing is wrong with a file, of which all chunks could be saved."""
+    from mroi.adapters.convert import verify
+    from mroi.errors import MroiError
+
+    try:
+        return verify(path)[0].ok
+    except MroiError:
+        return False
