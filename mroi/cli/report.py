@@ -96,7 +96,7 @@ class Report:
 
     def detail(self, text: str) -> None:
         """Say what only a verbose user wants to know."""
-        if self.verbose:
+        if self.verbose and not self.quiet:
             self.say(text)
 
     def say(self, text: str) -> None:

@@ -195,9 +195,9 @@ def test_inputs_that_are_not_there_or_no_image(mroi: Mroi) -> None:
         assert done.err.count(name) == 1
 
 
-def test_a_codec_that_is_not_installed(mroi: Mroi, scan: Path) -> None:
+def test_a_codec_that_is_not_known(mroi: Mroi, scan: Path) -> None:
     done = mroi("pack", scan, "-c", "zst")
-    assert done.code == ExitCode.NO_CODEC
+    assert done.code == ExitCode.USAGE
     assert "did you mean zstd" in done.err
 
 

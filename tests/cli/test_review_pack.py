@@ -160,8 +160,9 @@ def test_quiet_says_nothing_of_warnings(mroi: Mroi, two_series: tuple[Path, list
     (folder / "notes.txt").write_text("no image")
     arguments = ("pack", folder, "--series", uids[0], "-o", "x.mroi", "--exists", "overwrite")
     assert "notes.txt" in mroi(*arguments).err
-    done = mroi(*arguments, "-q")
-    assert (done.code, done.out, done.err) == (ExitCode.OK, "", "")
+    for more in ([], ["-v"]):
+        done = mroi(*arguments, "-q", *more)
+        assert (done.code, done.out, done.err) == (ExitCode.OK, "", "")
 
 
 def test_choices_are_told_in_words(mroi: Mroi, scan: Path) -> None:
