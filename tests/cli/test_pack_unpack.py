@@ -203,15 +203,18 @@ def test_a_codec_that_is_not_known(mroi: Mroi, scan: Path) -> None:
 
 def test_outputs_that_cannot_be_written(mroi: Mroi, scan: Path, packed: Path) -> None:
     Path("file").touch()
-    for arguments in (["pack", scan], ["unpack", packed]):
-        assert mroi(*arguments, "-o", "file/x.nii").code == ExitCode.NO_OUTPUT
+    for arguments in (["pack", scan, "-o", "file/x.mroi"], ["unpack", packed, "-o", "file/x.nii"]):
+        assert mroi(*arguments).code == ExitCode.NO_OUTPUT
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_an_error_of_the_output(mroi: Mroi, scan: Path, packed: Path) -> None:
-    Path("device.nii").symlink_to("/dev/full")
-    for arguments in (["pack", scan], ["unpack", packed]):
-        done = mroi(*arguments, "-o", "device.nii")
+    for command, source, target in (
+        ("pack", scan, "device.mroi"),
+        ("unpack", packed, "device.nii"),
+    ):
+        Path(target).symlink_to("/dev/full")
+        done = mroi(command, source, "-o", target)
         assert done.code == ExitCode.NO_OUTPUT
         assert "No space left" in done.err
 
