@@ -60,7 +60,6 @@ _DECISIONS = 40  # zero (3 parts), sign, quotient (24), remainder (3 and 6)
 _MASKS = 256  # contexts of the background, before those of the models
 _SIZES = (64, 2048, 512, 832, 512, 1024)  # contexts of each model
 _HALF = 1 << 31  # a context that has seen nothing
-_HIGHEST_RATE = 1023
 _SAMPLING = 16  # one voxel in so many shapes the first weights
 _STAGES = range(7)
 _MASK, _ZERO, _SIGN, _QUOTIENT, _HIGH, _NEXT, _DONE = _STAGES

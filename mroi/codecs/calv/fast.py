@@ -32,7 +32,6 @@ _TAPS = 19  # 10 in the plane, then the 3 x 3 around the same place in the slice
 _FIRST = 10  # of them in a first slice
 _ONE = 4096  # 1.0 as a coefficient, and the total of a table
 _TOKENS = 128
-_DIRECT = 32  # numbers below this are their own token
 _BINS = 1024  # of activity
 _PARTS = 4  # of the fraction of a prediction
 _MAX_CONTEXTS = 64

@@ -14,10 +14,7 @@ from __future__ import annotations
 
 from mroi.codecs.calv.compiled import kernel
 
-__all__ = ["LEFT", "close_plane", "close_row", "load", "open_row", "plane_size", "stride"]
-
-LEFT = 3
-"""Columns of margin on either side, and rows above."""
+__all__ = ["close_plane", "close_row", "load", "open_row", "plane_size", "stride"]
 
 
 @kernel
