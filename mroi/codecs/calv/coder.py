@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv.compiled import inlined, kernel
 
 __all__ = [
     "RATES",
@@ -84,7 +84,7 @@ def refresh(decoding, coder, words):
     coder[1] <<= 16
 
 
-@kernel
+@inlined
 def adaptive(decoding, coder, words, contexts, index, bit, rates):
     """Code a decision in a context: probability of 1 times 65536 and, below it, a count."""
     context = np.int64(contexts[index])
@@ -105,7 +105,7 @@ def adaptive(decoding, coder, words, contexts, index, bit, rates):
     return bit
 
 
-@kernel
+@inlined
 def uniform(decoding, coder, words, bits, value):
     """Code an integer of up to 16 bits, all values equally likely."""
     part = coder[1] >> bits

@@ -3,7 +3,7 @@
 What is compiled is cached on disk beside this package, or, where that cannot be written, in
 numba's own folder of the user. Where that cannot be written either it is compiled in each process.
 A kernel is compiled again when its own file has changed, not when one that it calls has: delete
-``__pycache__`` after a change to `coder` or `planes`.
+``__pycache__`` after a change to `coder`, `lanes` or `planes`.
 """
 
 from __future__ import annotations
@@ -16,17 +16,31 @@ import numba
 from numba.core import event
 from typing_extensions import override
 
-__all__ = ["kernel"]
+__all__ = ["inlined", "kernel", "reordering_kernel"]
 
 _LOG = logging.getLogger("mroi.calv")
 
 
 def kernel(function: Callable[..., Any]) -> Any:  # numba has no type for it
     """Return `function` compiled when first called: integers as written, without the GIL."""
+    return _compiled(function)
+
+
+def reordering_kernel(function: Callable[..., Any]) -> Any:
+    """Return `function` compiled like a kernel, but sums of floats are added in any order."""
+    return _compiled(function, fastmath={"reassoc", "nsz", "contract"})
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Return `function` to be made part of each kernel that calls it: a call has its price."""
+    return numba.njit(forceinline=True)(function)
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     try:
-        return numba.njit(cache=True, nogil=True)(function)
+        return numba.njit(cache=True, nogil=True, **options)(function)
     except (RuntimeError, OSError):  # there is no folder to cache in
-        return numba.njit(nogil=True)(function)
+        return numba.njit(nogil=True, **options)(function)
 
 
 class _Announcement(event.Listener):
