@@ -57,9 +57,7 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     low, high = int(chunk.min()), int(chunk.max())
     if high - low > _SPAN or abs(low) >= 1 << 62:
         return None
-    above = _above(chunk, low)
-    counted = high - low <= _COUNTED
-    present = np.flatnonzero(np.bincount(above)) if counted else np.unique(above)
+    present = _present(chunk, low, high)
     step = int(np.gcd.reduce(present)) or 1
     present //= step
     top = int(present[-1])
@@ -75,6 +73,18 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     lengths = np.diff(numbers + 1, prepend=0)
     runs = tuple(zip(lengths.tolist(), gaps[ends].tolist(), strict=True))
     return ValueMap(low, step, top - int(gaps[ends].sum()), runs)
+
+
+def _present(chunk: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
+    """Return what values there are above the lowest, ascending."""
+    if low < high and chunk.dtype.kind in "iu" and chunk.dtype.itemsize <= 2:
+        from mroi.codecs.calv.lookup import mark  # it imports numba
+
+        found = np.zeros(high - low + 1, np.bool_)
+        mark(chunk.reshape(-1).view(f"u{chunk.dtype.itemsize}"), low, found)
+        return np.flatnonzero(found)
+    above = _above(chunk, low)
+    return np.flatnonzero(np.bincount(above)) if high - low <= _COUNTED else np.unique(above)
 
 
 def _holds_integers(chunk: NDArray[Any]) -> bool:
@@ -109,12 +119,19 @@ def to_numbers(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
     return (_above(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
 
 
-def to_values(numbers: NDArray[np.int32], values: ValueMap, out: NDArray[Any]) -> None:
-    """Fill `out` with the values of `numbers`, both of one shape."""
-    if values.step == 1 and not values.runs and abs(values.offset) < 1 << 30:
+def to_values(numbers: NDArray[Any], values: ValueMap, out: NDArray[Any]) -> None:
+    """Fill `out` with the values of `numbers`, both of one shape, or of one memory."""
+    plain = values.step == 1 and not values.runs
+    if plain and numbers.dtype == np.uint16 and out.dtype.kind in "iu" and out.itemsize == 2:
+        np.add(numbers, np.uint16(values.offset & 0xFFFF), out=out.view(np.uint16))
+    elif plain and abs(values.offset) < 1 << 30:
         np.add(numbers, np.int32(values.offset), out=out, casting="unsafe")
     else:
-        out[...] = _values_of(values, out.dtype)[numbers]
+        from mroi.codecs.calv.lookup import look_up  # it imports numba
+
+        unsigned = f"u{out.itemsize}"
+        table = _values_of(values, out.dtype).view(unsigned)
+        look_up(numbers, table, out.view(unsigned))
 
 
 def _values_of(values: ValueMap, dtype: np.dtype[Any]) -> NDArray[Any]:
