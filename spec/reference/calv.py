@@ -8,6 +8,7 @@ sample. Values are given flat, in C order. `BrokenError` is raised for a payload
 
 from __future__ import annotations
 
+import itertools
 import math
 import struct
 from collections.abc import Iterator
@@ -216,66 +217,88 @@ NOISE = ((2, 0, 0, 1), (2, 0, 1, 0), (1, 0, 1, 1), (1, 0, 1, -1), (1, 0, 0, 2), 
 NOISE_ABOVE = ((2, 1, 0, 0), (1, 1, 0, -1), (1, 1, -1, 0), (1, 1, 0, 1), (1, 1, 1, 0))
 
 
-def activity_of(noise: Slab, s: int, y: int, x: int) -> int:
-    """Return the weighted sum of the errors around a place."""
+def activity_of(noise: Slab, s: int, y: int, x: int, *, alone: bool = False) -> int:
+    """Return the weighted sum of the errors around a place, or of those in its slice alone."""
     near = sum(k * noise(s, y - up, x - left) for k, _, up, left in NOISE)
-    if s == 0:
+    if s == 0 or alone:
         return 2 * near
     return near + sum(k * noise(s - 1, y - up, x - left) for k, _, up, left in NOISE_ABOVE)
 
 
+class Stream:
+    """The tokens of every 16th row: a state, and words that it takes."""
+
+    def __init__(self, words: tuple[int, ...]) -> None:
+        need(len(words) >= 2, "CLV-13")
+        self.words = words
+        self.state = words[0] << 16 | words[1]
+        self.at = 2
+
+    def refill(self) -> None:
+        """Take another word if the state is small."""
+        if self.state < 65536:
+            need(self.at < len(self.words), "CLV-13")
+            self.state = self.state << 16 | self.words[self.at]
+            self.at += 1
+
+    def number(self, table: list[tuple[int, int, int]]) -> int:
+        """Return the number of an error: a token, and raw bits if it is large."""
+        token, frequency, place = table[self.state & 4095]
+        self.state = frequency * (self.state >> 12) + place
+        self.refill()
+        if token < 32:
+            return token
+        bits = (token - 32 >> 3) + 2
+        number = (8 + (token & 7)) << bits | self.state & (1 << bits) - 1
+        self.state >>= bits
+        self.refill()
+        return number
+
+
 def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     """Return the numbers of a section of the kind 1."""
-    need(len(section) >= 8, "CLV-9")
-    side_size, count = struct.unpack("<II", section[:8])
-    start = 8 + side_size
-    stop = start + 16 + 2 * count
-    need(stop <= len(section), "CLV-9")
-    coder = Coder(section[8:start])
+    need(len(section) >= 4, "CLV-9")
+    start = 4 + int.from_bytes(section[:4], "little")
+    need(start <= len(section) and (len(section) - start) % 2 == 0, "CLV-9")
+    count = math.prod(shape)
+    alone = shape[:2] == (1, 1) and count > 1024
+    rows = -(-count // 1024) if alone else shape[1]
+    if alone:
+        shape = (rows, 1, 1024)
+    coder = Coder(section[4:start])
     contexts = fresh(420)
-    coefficients = fast_coefficients(coder, contexts, min(shape[0], 2))
+    coefficients = fast_coefficients(coder, contexts, 1 if alone else min(shape[0], 2))
     shift, split = coder.number(contexts, 21), coder.number(contexts, 42)
     need(shift <= 20 and split < 1024, "CLV-11")
     context_of, contexts_used = fast_map(coder, contexts, split)
     tables = [fast_table(coder, contexts) for _ in range(contexts_used)]
+    sizes = [coder.number(contexts, 105) << 16 | coder.uniform(16) for _ in range(min(rows, 16))]
     coder.finish()
-    states = list(struct.unpack("<4I", section[start : start + 16]))
-    words = struct.unpack(f"<{count}H", section[start + 16 : stop])
-    raw = int.from_bytes(section[stop:], "little")
-    at = bit = 0
+    words = struct.unpack(f"<{(len(section) - start) // 2}H", section[start:])
+    need(sum(sizes) == len(words), "CLV-9")
+    streams = [Stream(words[sum(sizes[:i]) : sum(sizes[: i + 1])]) for i in range(len(sizes))]
     numbers, noise = Slab(shape), Slab(shape)
-    for place, (s, y, x) in enumerate(numbers.places()):
-        taps = PLANE if s == 0 else PLANE + ABOVE
+    for s, y, x in itertools.islice(numbers.places(), count):
+        first = s == 0 or alone
+        taps = PLANE if first else PLANE + ABOVE
         exact = sum(
             c * numbers(s - back, y - up, x - left)
-            for c, (back, up, left) in zip(coefficients[min(s, 1)], taps, strict=True)
+            for c, (back, up, left) in zip(coefficients[0 if first else 1], taps, strict=True)
         )
         exact = min(max(exact, 0), top << 12)
-        activity = min(activity_of(noise, s, y, x) >> shift, 1023)
-        symbols, slots = tables[context_of[activity][exact + 2048 >> 10 & 3]]
-        state = states[place & 3]
-        slot = state & 4095
-        token = symbols[slot]
-        frequency, first = slots[token]
-        state = frequency * (state >> 12) + slot - first
-        if state < 65536:
-            need(at < count, "CLV-13")
-            state = state << 16 | words[at]
-            at += 1
-        states[place & 3] = state
-        number = token
-        if token >= 32:
-            extra = (token - 32 >> 3) + 2
-            number = (8 + (token & 7) << extra) + (raw >> bit & (1 << extra) - 1)
-            bit += extra
+        activity = min(activity_of(noise, s, y, x, alone=alone) >> shift, 1023)
+        near = {numbers(s, y, x - 1), numbers(s, y - 1, x), numbers(s, y - 1, x + 1)}
+        if not first:
+            near.add(numbers(s - 1, y, x))
+        sort = 4 if len(near) == 1 else exact + 2048 >> 10 & 3
+        number = streams[(s if alone else y) % 16].number(tables[context_of[activity][sort]])
         value = (exact + 2048 >> 12) + signed(number)
         need(0 <= value <= top, "CLV-13")
         numbers.data[s][y][x] = value
-        noise.data[s][y][x] = abs((value << 12) - exact) >> 8
-    size = len(section) - stop
-    need(0 <= 8 * size - bit < 8 and raw >> bit == 0 and at == count, "CLV-13")
-    need(states == [65536] * 4, "CLV-13")
-    return flat(numbers)
+        noise.data[s][y][x] = min(abs((value << 12) - exact) >> 8, 65535)
+    for stream in streams:
+        need(stream.state == 65536 and stream.at == len(stream.words), "CLV-13")
+    return flat(numbers)[:count]
 
 
 def fast_coefficients(coder: Coder, contexts: list[list[int]], kinds: int) -> list[list[int]]:
@@ -290,11 +313,12 @@ def fast_coefficients(coder: Coder, contexts: list[list[int]], kinds: int) -> li
 
 
 def fast_map(coder: Coder, contexts: list[list[int]], split: int) -> tuple[list[list[int]], int]:
-    """Return the context of each bin and part, and how many contexts there are."""
-    result = [[0] * 4 for _ in range(1024)]
+    """Return the context of each bin and part (4: flat), and how many contexts there are."""
+    result = [[0] * 5 for _ in range(1024)]
     context = 0
+    lists: list[tuple[int, int, tuple[int, ...]]]
     lists = [(0, split, (part,)) for part in range(4)] if split else []
-    for low, high, parts in [*lists, (split, 1024, (0, 1, 2, 3))]:
+    for low, high, sorts in [*lists, (split, 1024, (0, 1, 2, 3)), (0, 1024, (4,))]:
         cuts = []
         before = low
         for _ in range(coder.number(contexts, 63)):
@@ -302,15 +326,15 @@ def fast_map(coder: Coder, contexts: list[list[int]], split: int) -> tuple[list[
             need(before < high, "CLV-11")
             cuts.append(before)
         for a_bin in range(low, high):
-            for part in parts:
-                result[a_bin][part] = context + sum(cut <= a_bin for cut in cuts)
+            for sort in sorts:
+                result[a_bin][sort] = context + sum(cut <= a_bin for cut in cuts)
         context += len(cuts) + 1
         need(context <= 64, "CLV-11")
     return result, context
 
 
-def fast_table(coder: Coder, contexts: list[list[int]]) -> tuple[list[int], list[tuple[int, int]]]:
-    """Return the token of each slot, and frequency and first slot of each token."""
+def fast_table(coder: Coder, contexts: list[list[int]]) -> list[tuple[int, int, int]]:
+    """Return for each slot its token, the frequency of it, and the place of the slot within it."""
     frequencies: list[int] = []
     while sum(frequencies) < 4096:
         need(len(frequencies) < 128, "CLV-12")
@@ -319,14 +343,30 @@ def fast_table(coder: Coder, contexts: list[list[int]]) -> tuple[list[int], list
             near = frequencies[-1]
         if len(frequencies) > 1:
             near = near + frequencies[-2] + 1 >> 1
-        frequencies.append(coder.number(contexts, 105 + 21 * near.bit_length()))
+        frequencies.append(fast_frequency(coder, contexts, near.bit_length()))
         need(sum(frequencies) <= 4096, "CLV-12")
-    symbols: list[int] = []
-    slots = []
-    for token, frequency in enumerate(frequencies):
-        slots.append((frequency, len(symbols)))
-        symbols += [token] * frequency
-    return symbols, slots
+    return [
+        (token, frequency, place)
+        for token, frequency in enumerate(frequencies)
+        for place in range(frequency)
+    ]
+
+
+def fast_frequency(coder: Coder, contexts: list[list[int]], length: int) -> int:
+    """Return a frequency, where that of a likely one has so many bits."""
+    first = 126 + 21 * length
+    if length == 0 or coder.adaptive(contexts, first):
+        i = first + 1
+        while length < 13 and coder.adaptive(contexts, i):
+            length += 1
+            i += 1
+    else:
+        i = first + 20
+        length -= 1
+        while length > 0 and coder.adaptive(contexts, i):
+            length -= 1
+            i -= 1
+    return length if length < 2 else 1 << length - 1 | coder.uniform(length - 1)
 
 
 # --- small and max ---

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mroi.codecs.base import ChunkSpec
-from mroi.codecs.calv import Calv
+from mroi.codecs.calv import Calv, fast
 from mroi.errors import CodecError, DecodeError
 from mroi.testing import CodecSuite
 
@@ -121,6 +121,24 @@ def test_a_background_chunk_is_a_list(level: str, zeros: int) -> None:
     voxels = anatomy((8, 40, 40)).reshape(1, 1, -1)
     chunk = np.where(np.arange(voxels.size) % 9 < zeros, 0, voxels).astype("<i2")
     assert len(round_trip(chunk, level)) < chunk.nbytes * 0.8
+
+
+ROWS = [(3, 15, 40), (3, 16, 44), (2, 17, 45), (4, 33, 61), (1, 50, 7), (3, 40, 1), (2, 1, 90),
+        (1, 1, 1024), (1, 1, 1025), (1, 1, 20_000)]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("spread", [2, 30_000])
+def test_rows_decoded_in_lockstep_are_exact(shape: tuple[int, int, int], spread: int) -> None:
+    """Fewer rows than lanes, rows left over, narrow planes, lists; small errors and large ones."""
+    rng = np.random.default_rng(7)
+    steps = rng.integers(-spread, spread, shape) * (rng.random(shape) < 0.5)
+    numbers = (np.cumsum(steps, axis=2) % 60_000).astype(np.int32)
+    section = memoryview(fast.encode(numbers, 59_999))
+    for count in range(1, shape[0] + 1):
+        found = np.zeros((count, *shape[1:]), np.uint16)
+        assert fast.decode(section, found, shape[0], 59_999)
+        assert (found == numbers[:count]).all()
 
 
 def test_levels_grow_smaller() -> None:

@@ -152,6 +152,14 @@ def test_the_reference_agrees_on_other_chunks(seed: int, level: str) -> None:
     assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
 
 
+def test_the_reference_agrees_on_a_list_of_many_pieces() -> None:
+    rng = np.random.default_rng(6)
+    chunk = rng.normal(90, 9, (1, 1, 17_500)).astype("u1")
+    payload = Calv().encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 8))
+    assert payload[0] == KINDS.index("fast")
+    assert reference_decode(payload, chunk.shape, chunk.dtype) == chunk.tobytes()
+
+
 @pytest.mark.parametrize("name", ["slab-fast", "slab-small", "byte-max", "labels", "colour-small"])
 def test_codec_and_reference_agree_on_damage(name: str) -> None:
     """Both refuse, or both give the same chunk."""

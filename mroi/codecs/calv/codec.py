@@ -44,6 +44,7 @@ _TYPES = frozenset(
 )
 _HEAD = 7  # kind, count of samples
 _LITTLE = 1 << 16  # voxels
+_FEW = 4096  # labels, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,21 +115,31 @@ class Calv(Codec):
             payload = _encode_as(kind, volumes, values.top, bytes([kind]) + head)
             if payload is not None and len(payload) < len(best):
                 best = payload
+        if self._may_be_labels(volumes, values.top, len(best)):
+            payload = _encode_as(Kind.LABELS, volumes, values.top, bytes([Kind.LABELS]) + head)
+            most = 3 * len(best) // 4 if self.level == "fast" else len(best)  # it reads slowly
+            if payload is not None and len(payload) < most:
+                best = payload
         return best
 
     def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
-        """Return the kinds worth trying.
+        """Return the kinds worth trying: `fast` too where there is little to learn from."""
+        kind = _LEVELS[self.level]
+        little = sum(volume.size for volume in volumes) < _LITTLE
+        return [kind, Kind.FAST] if kind is not Kind.FAST and little else [kind]
 
-        Labels where most voxels repeat their neighbour; `fast` where there is little to learn from.
+    def _may_be_labels(self, volumes: list[NDArray[np.int32]], top: int, size: int) -> bool:
+        """Return whether most voxels repeat their neighbour, and the others are hard to predict.
+
+        At level `fast`, what a voxel that differs costs in a payload of `size` bytes must be much
+        for one of so few numbers; otherwise the time to try is wasted.
         """
-        kinds = [_LEVELS[self.level]]
-        size = sum(volume.size for volume in volumes)
-        if kinds[0] is not Kind.FAST and size < _LITTLE:
-            kinds.append(Kind.FAST)
+        if self.level == "fast" and top >= _FEW:
+            return False
+        voxels = sum(volume.size for volume in volumes)
         same = sum(np.count_nonzero(v[..., 1:] == v[..., :-1]) for v in volumes)
-        if 4 * same >= 3 * size:
-            kinds.append(Kind.LABELS)
-        return kinds
+        costly = 12 * size > (voxels - same) * top.bit_length()
+        return bool(4 * same >= 3 * voxels and (top < 16 or costly or self.level != "fast"))
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
@@ -185,12 +196,21 @@ def _decode_samples(
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
             raise DecodeError("calv: payload ends within a section", "CHK-8")
-        numbers = np.zeros(chunk.shape[:3], np.int32)
+        numbers = _room(Kind(data[0]), chunk)
         section = data[start:at]
         if not _decode_section(Kind(data[0]), section, numbers, spec.shape[0], values.top):
             raise DecodeError("calv: a section is damaged", "CHK-8")
         to_values(numbers, values, chunk if chunk.ndim == 3 else chunk[..., sample])
     return at
+
+
+def _room(kind: Kind, chunk: NDArray[Any]) -> NDArray[Any]:
+    """Return an array for numbers: that of the values themselves, if they have as many bits."""
+    if kind is not Kind.FAST:
+        return np.zeros(chunk.shape[:3], np.int32)
+    if chunk.ndim == 3 and chunk.itemsize == 2:
+        return chunk.view(np.uint16)
+    return np.empty(chunk.shape[:3], np.uint16)
 
 
 def _encode_section(kind: Kind, volume: NDArray[np.int32], top: int) -> bytes | None:
@@ -205,7 +225,7 @@ def _encode_section(kind: Kind, volume: NDArray[np.int32], top: int) -> bytes | 
 
 
 def _decode_section(
-    kind: Kind, section: memoryview, out: NDArray[np.int32], slices: int, top: int
+    kind: Kind, section: memoryview, out: NDArray[Any], slices: int, top: int
 ) -> bool:
     """Fill `out`, the first of so many slices; return whether the section is sound."""
     from mroi.codecs.calv import adaptive, fast, labels  # they import numba

@@ -1,13 +1,20 @@
 """Level `fast`: everything is fitted by the encoder and stored, the decoder only applies it.
 
 One linear predictor for the first slice of a slab and one for the others; contexts made of the
-errors around a voxel; one static table of errors for each context; four interleaved rANS states.
-Normative in ``spec/codecs/calv.md``, where the words used here are defined.
+errors around a voxel; one static table of errors for each context; 16 rANS streams, one for every
+16th row. Normative in ``spec/codecs/calv.md``, where the words used here are defined.
 
-Why no index leaves its array (numba checks none): taps stay within the margins of `planes`;
-`activity` is clipped to the 1024 entries of the context map; the map holds numbers of contexts
-that exist; the slot of a state is masked to the 4096 entries of a table; tokens come from tables
-built here; words and bits are padded by what one row can take, and checked after each row.
+The decoder takes 16 adjacent rows at once, each three columns behind the one above it, so that all
+neighbours are there when they are needed: `_read` says how. The encoder knows all voxels and goes
+row by row.
+
+Why no index leaves its array (numba checks none), whatever the section says: places in planes
+depend on the shape alone, and `_read` allocates the steps that taps reach beyond the first and the
+last. A bin is clipped to 1023 as an unsigned integer, a part has 2 bits, so the index of a first
+slot is below 5120; first slots are those of tables that exist, a slot has 12 bits, and all 4096
+entries of a table are set, since its frequencies have that sum. The words of all streams lie in one
+array; a step takes at most two of each, and no stream goes on past the check after each row if it
+has passed its end: words are padded by what goes before that check.
 """
 
 # Kernels are typed by numba when they are called.
@@ -18,12 +25,13 @@ built here; words and bits are padded by what one row can take, and checked afte
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv import coder
-from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv import coder, lanes
+from mroi.codecs.calv.compiled import kernel, reordering_kernel
 from mroi.codecs.calv.planes import close_plane, close_row, load, open_row
 
 __all__ = ["decode", "encode"]
@@ -32,97 +40,153 @@ _TAPS = 19  # 10 in the plane, then the 3 x 3 around the same place in the slice
 _FIRST = 10  # of them in a first slice
 _ONE = 4096  # 1.0 as a coefficient, and the total of a table
 _TOKENS = 128
+_DIRECT = 32  # tokens that are a number
+_FINE = 3  # the others: 2 to this power for each octave
+_FEWEST = _DIRECT.bit_length() - 1 - _FINE  # raw bits after the first of them
 _BINS = 1024  # of activity
 _PARTS = 4  # of the fraction of a prediction
+_SORTS = 5  # of places: a part, or flat
 _MAX_CONTEXTS = 64
-_SAMPLING = 16  # one voxel in so many shapes the predictor
+_NOISE = 65535  # greatest
+_FOLD = 1024  # columns of a piece of a list
+_SAMPLING = 32  # one voxel in so many shapes the predictor, if there are many
+_FEW = 4096  # voxels that shape it at least
+_BATCH = 256  # samples in one sum
+
+_LANES = lanes.LANES
+_SKEW = 3  # columns from a row to the one above it, both in decoding
+_STEP = _LANES + 2  # places of a step in the decoder's planes: a row before, the lanes, one after
+_AHEAD = 8  # steps before the first that taps reach, and more
+
+
+class _Model(NamedTuple):
+    """What the side information of a section says.
+
+    Attributes
+    ----------
+    coefficients : (2, 19) int32
+        In 1/4096, of the first slice and of the others.
+    shift, split : int
+        From activity to bins; the bin up to which parts count.
+    cuts : list of arrays
+        The lists of cuts.
+    tables : (contexts, 128) int32
+        Frequencies of the tokens, of sum 4096.
+    counts : (streams,) int64
+        Words of each stream.
+    """
+
+    coefficients: NDArray[np.int32]
+    shift: int
+    split: int
+    cuts: list[NDArray[np.int64]]
+    tables: NDArray[np.int32]
+    counts: NDArray[np.int64]
 
 
 def encode(volume: NDArray[np.int32], top: int) -> bytes:
     """Return the section of a slab of numbers from 0 to `top`."""
-    coefficients = _fit(volume)
-    errors = np.empty(volume.shape, np.int32)
-    activity = np.empty(volume.shape, np.int32)
-    parts = np.empty(volume.shape, np.uint8)
-    _model(volume, coefficients, top, errors, activity, parts)
+    shape = _folded_shape(volume.shape)
+    slices, rows, columns = shape
+    last = _last_row(volume.shape)
+    alone = _is_list(volume.shape)
+    if alone:  # pieces are slices that have none before
+        volume = np.pad(volume.reshape(-1), (0, columns - last), "edge").reshape(rows, 1, columns)
+    coefficients = _fit(volume, alone)
+    numbers = np.empty(volume.size, np.int32)
+    activity = np.empty(volume.size, np.int32)
+    sorts = np.empty(volume.size, np.uint8)
+    _predict(volume, alone, coefficients, top, numbers, activity, sorts)
     shift = _shift(activity)
-    tokens = np.empty(volume.size, np.uint8)
+    levels = int(_LEVELS[-1]) + 1
+    histograms = np.zeros((2, levels, _SORTS, _TOKENS), np.int64)
     fine = np.empty(volume.size, np.uint8)
-    histogram = np.zeros((int(_LEVELS[-1]) + 1, _PARTS, _TOKENS), np.int64)
-    raw_bits = _tokenise(errors, activity, parts, shift, _LEVELS, tokens, fine, histogram)
-    split, cuts = _merge(histogram)
-    context_of = _context_map(split, cuts, _BINS)
-    first_bin = np.searchsorted(_LEVELS, np.arange(histogram.shape[0]))
-    of_fine = context_of.reshape(-1, _PARTS)[first_bin].ravel()
-    counts = np.zeros((int(of_fine.max()) + 1, _TOKENS), np.int64)
-    np.add.at(counts, of_fine, histogram.reshape(-1, _TOKENS))
-    tables = np.stack([_normalise(row) for row in counts]).astype(np.int32)
-    words = np.empty(volume.size, np.uint16)
-    bits = np.zeros(raw_bits // 32 + 2, np.uint32)
-    states = np.full(4, 1 << 16, np.int64)
-    first_word = _write(errors, tokens, fine, of_fine, tables, words, bits, states)
-    side = _write_side(coefficients, volume.shape[0], shift, split, cuts, tables)
-    coded = words[first_word:]
-    return b"".join(
-        (
-            len(side).to_bytes(4, "little"),
-            coded.size.to_bytes(4, "little"),
-            side,
-            states.astype("<u4").tobytes(),
-            coded.astype("<u2").tobytes(),
-            bits.astype("<u4").tobytes()[: (raw_bits + 7) // 8],
-        )
-    )
+    coded = volume.size - columns + last
+    _count(numbers, activity, sorts, shift, _LEVELS, coded, fine, histograms)
+    histogram = histograms.sum(axis=0)
+    first_bin = np.searchsorted(_LEVELS, np.arange(levels))
+    split, cuts = _merge(histogram, first_bin)
+    context_of = _context_map(split, cuts)[first_bin].ravel()
+    tables = np.zeros((int(context_of.max()) + 1, _TOKENS), np.int32)
+    _tabulate(histogram, context_of, tables)
+    words = np.empty(2 * volume.size + 3 * _LANES, np.uint16)
+    bounds = np.zeros((min(_LANES, rows), 2), np.int64)
+    _write(numbers, fine, context_of, tables, shape, last, words, bounds)
+    counts = bounds[:, 1] - bounds[:, 0]
+    side = _write_side(_Model(coefficients, shift, split, cuts, tables, counts), slices)
+    streams = [words[start:stop].astype("<u2").tobytes() for start, stop in bounds]
+    return b"".join((len(side).to_bytes(4, "little"), side, *streams))
 
 
-def decode(section: memoryview, out: NDArray[np.int32], slices: int, top: int) -> bool:
+def decode(section: memoryview, out: NDArray[np.uint16], slices: int, top: int) -> bool:
     """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
-    if len(section) < 8:
+    start = 4 + int.from_bytes(section[:4], "little")
+    if start < 10 or start > len(section) or start % 2 or len(section) % 2:
         return False
-    side_size = int.from_bytes(section[:4], "little")
-    count = int.from_bytes(section[4:8], "little")
-    start = 8 + side_size
-    stop = start + 16 + 2 * count
-    if side_size < 6 or side_size % 2 or stop > len(section):
+    shape = (slices, *out.shape[1:])
+    last = _last_row(shape)
+    alone = _is_list(shape)
+    planes = np.empty(_folded_shape(shape), np.uint16) if alone else out
+    model = _read_side(np.frombuffer(section[4:start], "<u2"), slices, planes.shape[1])
+    if model is None:
         return False
-    side = _read_side(np.frombuffer(section[8:start], "<u2").astype(np.uint16), slices)
-    if side is None:
+    found = np.frombuffer(section[start:], "<u2")
+    if model.counts.sum() != found.size:
         return False
-    coefficients, shift, context_of, tables = side
-    columns = out.shape[2]
-    states = np.frombuffer(section[start : start + 16], "<u4").astype(np.int64)
-    words = np.zeros(count + columns + 1, np.uint16)
-    words[:count] = np.frombuffer(section[start + 16 : stop], "<u2")
-    rest = len(section) - stop
-    # One row takes at most 13 bits a voxel.
-    padded = np.zeros(4 * (rest // 4 + columns // 2 + 4), np.uint8)
-    padded[:rest] = np.frombuffer(section[stop:], np.uint8)
-    symbols = np.empty(tables.shape[0] * _ONE, np.uint8)
-    slots = np.empty((tables.shape[0], _TOKENS), np.uint32)
-    _build(tables, symbols, slots)
-    bits = padded.view("<u4").astype(np.uint32, copy=False)
-    status = _read(
-        words, count, bits, 8 * rest, symbols, slots, context_of, shift, coefficients, top, states,
-        out,
+    # At most two words a step; checked after the steps of a row and the lag of the last lane.
+    words = np.zeros(found.size + 2 * (planes.shape[2] + _SKEW * _LANES + 4), np.uint16)
+    words[: found.size] = found
+    ends = np.cumsum(model.counts, dtype=np.int32)
+    streams = np.zeros((3, _LANES), np.int32)  # next word, end, state
+    begins = ends - model.counts.astype(np.int32)
+    streams[0, : ends.size] = begins + 2
+    streams[1, : ends.size] = ends
+    states = words[begins].astype(np.uint32) << 16 | words[begins + 1]
+    streams[2, : ends.size] = states.view(np.int32)
+    entries = np.empty(model.tables.shape[0] * _ONE, np.uint32)
+    _build(model.tables, entries)
+    contexts = _context_map(model.split, model.cuts)
+    first_slots = np.append(contexts[:, :_PARTS], contexts[:, _PARTS]).astype(np.int32) << 12
+    sound = _read(
+        words, streams, entries, first_slots, model.shift, model.coefficients, top, alone, last,
+        planes,
     )  # fmt: skip
-    if status < 0:
-        return False
-    if out.shape[0] < slices:
-        return True
-    left = 8 * rest - status  # of the last byte, and 0
-    return 0 <= left < 8 and (rest == 0 or section[-1] >> (8 - left) == 0)
+    if alone:
+        out.reshape(-1)[:] = planes.reshape(-1)[: out.size]
+    if not sound or out.shape[0] < slices:
+        return bool(sound)
+    place, end, state = streams[:, : ends.size]
+    return bool((place == end).all() and (state == 1 << 16).all())
+
+
+def _is_list(shape: tuple[int, ...]) -> bool:
+    """Return whether a chunk is one long row: it is coded in pieces that do not know each other."""
+    return shape[:2] == (1, 1) and shape[2] > _FOLD
+
+
+def _folded_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape that a chunk is coded in: pieces of a list are rows."""
+    return (1, -(-shape[2] // _FOLD), _FOLD) if _is_list(shape) else shape
+
+
+def _last_row(shape: tuple[int, ...]) -> int:
+    """Return how many voxels the last row of a plane has."""
+    return (shape[2] - 1) % _FOLD + 1 if _is_list(shape) else shape[2]
 
 
 # --- prediction ---
 
 
-def _fit(volume: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Return the coefficients in 1/4096 of the first slice and of the others, (2, 15)."""
+def _fit(volume: NDArray[np.int32], alone: bool) -> NDArray[np.int32]:  # noqa: FBT001
+    """Return the coefficients in 1/4096 of the first slice and of the others, (2, 19).
+
+    If slices are `alone`, all are like the first.
+    """
     normal = np.zeros((2, _TAPS, _TAPS))
-    _accumulate(volume, normal)
+    _accumulate(volume, alone, normal)
     result = np.zeros((2, _TAPS), np.int32)
     for kind, taps in enumerate((_FIRST, _TAPS)):
-        if kind < volume.shape[0]:
+        if kind < volume.shape[0] and not (kind and alone):
             result[kind, :taps] = _solve(normal[kind], taps)
     return result
 
@@ -133,11 +197,10 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
     Unknowns are all taps but N, which the values were taken relative to.
     """
     count = taps - 1
-    lower = normal[:taps, :taps]
-    matrix = np.tril(lower[:count, :count])
+    matrix = np.tril(normal[:count, :count])
     matrix = matrix + np.tril(matrix, -1).T
     ridge = 1e-6 * np.trace(matrix) / count + 1e-3
-    solution = np.linalg.solve(matrix + ridge * np.eye(count), lower[count, :count])
+    solution = np.linalg.solve(matrix + ridge * np.eye(count), normal[count, :count])
     others = np.rint(np.clip(solution, -1.9, 1.9) * _ONE).astype(np.int64)
     excess = np.abs(others).sum() / (3 * _ONE)
     if excess > 1:  # the sum of the magnitudes of all must stay below 8
@@ -146,129 +209,175 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
 
 
 @kernel
-def _accumulate(volume, normal):
+def _accumulate(volume, alone, normal):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
     width = columns + 6
     size = (rows + 5) * width
-    planes = np.zeros(2 * size, np.int32)
-    d = np.zeros(_TAPS)
+    planes = np.zeros(min(slices, 2) * size, np.int32)
+    samples = np.zeros((_TAPS, _BATCH))
+    weighted = np.zeros((_TAPS, _BATCH))
+    one, two, wide = np.uint64(1), np.uint64(2), np.uint64(width)
     for s in range(slices):
         start = (s & 1) * size
-        up = (1 - 2 * (s & 1)) * size
+        up = np.uint64((1 - 2 * (s & 1)) * size)
         load(volume, s, planes, start)
-        taps = _FIRST if s == 0 else _TAPS
-        kind = min(s, 1)
-        step = _SAMPLING // 4 if s == 0 else _SAMPLING
+        first = s == 0 or alone
+        kind = 0 if first else 1
+        taps = _FIRST if first else _TAPS
+        step = max(1, min(_SAMPLING, volume.size // _FEW) // (4 if s == 0 else 1))
+        k = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
-                p = start + (y + 3) * width + x + 3
-                n = planes[p - width]
-                d[0] = planes[p - 1] - n
-                d[1] = planes[p - width - 1] - n
-                d[2] = planes[p - width + 1] - n
-                d[3] = planes[p - 2] - n
-                d[4] = planes[p - 2 * width] - n
-                d[5] = planes[p - width - 2] - n
-                d[6] = planes[p - width + 2] - n
-                d[7] = planes[p - 2 * width - 1] - n
-                d[8] = planes[p - 2 * width + 1] - n
-                detail = abs(d[0] - d[1]) + abs(d[1]) + abs(d[2]) + abs(d[4])
-                if s > 0:
+                p = np.uint64(start + (y + 3) * width + x + 3)
+                n = planes[p - wide]
+                w = planes[p - one] - n
+                nw = planes[p - wide - one] - n
+                ne = planes[p - wide + one] - n
+                nn = planes[p - wide - wide] - n
+                detail = abs(w - nw) + abs(nw) + abs(ne) + abs(nn)
+                samples[0, k] = w
+                samples[1, k] = nw
+                samples[2, k] = ne
+                samples[3, k] = planes[p - two] - n
+                samples[4, k] = nn
+                samples[5, k] = planes[p - wide - two] - n
+                samples[6, k] = planes[p - wide + two] - n
+                samples[7, k] = planes[p - wide - wide - one] - n
+                samples[8, k] = planes[p - wide - wide + one] - n
+                if not first:
                     q = p + up
-                    d[9] = planes[q] - n
-                    d[10] = planes[q - 1] - n
-                    d[11] = planes[q - width] - n
-                    d[12] = planes[q + 1] - n
-                    d[13] = planes[q + width] - n
-                    d[14] = planes[q - width - 1] - n
-                    d[15] = planes[q - width + 1] - n
-                    d[16] = planes[q + width - 1] - n
-                    d[17] = planes[q + width + 1] - n
-                    detail += abs(d[0] - d[10]) + abs(d[11]) + abs(d[2] - d[15])
-                d[taps - 1] = planes[p] - n
+                    uw = planes[q - one] - n
+                    un = planes[q - wide] - n
+                    une = planes[q - wide + one] - n
+                    detail += abs(w - uw) + abs(un) + abs(ne - une)
+                    samples[9, k] = planes[q] - n
+                    samples[10, k] = uw
+                    samples[11, k] = un
+                    samples[12, k] = planes[q + one] - n
+                    samples[13, k] = planes[q + wide] - n
+                    samples[14, k] = planes[q - wide - one] - n
+                    samples[15, k] = une
+                    samples[16, k] = planes[q + wide - one] - n
+                    samples[17, k] = planes[q + wide + one] - n
+                samples[taps - 1, k] = planes[p] - n
                 weight = 1.0 / (detail * math.sqrt(detail) + 30.0)
                 for i in range(taps):
-                    t = weight * d[i]
-                    for j in range(i + 1):
-                        normal[kind, i, j] += t * d[j]
+                    weighted[i, k] = weight * samples[i, k]
+                k += 1
+                if k == _BATCH:
+                    _add_products(weighted, samples, k, taps, normal[kind])
+                    k = 0
+        _add_products(weighted, samples, k, taps, normal[kind])
+
+
+@reordering_kernel
+def _add_products(a, b, count, taps, sums):
+    """Add the products of all pairs of rows."""
+    for i in range(taps):
+        for j in range(i + 1):
+            total = 0.0
+            for k in range(np.uint64(count)):
+                total += a[i, k] * b[j, k]
+            sums[i, j] += total
 
 
 @kernel
-def _row_part(c, planes, p, up, noise, q, back, first, sums, activities):
+def _row_part(c, planes, p, up, width, noise, first, sums, activities):
     """Sum what the rows and the slice before give to each voxel of a row.
 
-    `p` and `q` are the first voxel of the row in `planes` and `noise`; `up` and `back` lead from
-    there to the same place in the slice before.
+    `p` is the first voxel of the row in `planes` and `noise`, `up` and `width` lead to the slice
+    before and from row to row, all unsigned. Each loop writes one array, or LLVM would not make
+    vectors of it.
     """
-    columns = sums.size
-    width = columns + 6
+    n = p - width
+    m = n - width
+    one, two = np.uint64(1), np.uint64(2)
+    count = np.uint64(sums.size)
     c1, c2, c3, c5, c6, c7, c8, c9 = c[1], c[2], c[3], c[5], c[6], c[7], c[8], c[9]
-    n1 = planes[p - width - 2 : p - width + columns + 2]
-    n2 = planes[p - 2 * width - 1 : p - 2 * width + columns + 1]
-    e1 = noise[q - width - 1 : q - width + columns + 1]
-    e2 = noise[q - 2 * width : q - 2 * width + columns]
-    for x in range(columns):
+    for x in range(count):
         sums[x] = (
-            c6 * n1[x] + c2 * n1[x + 1] + c1 * n1[x + 2] + c3 * n1[x + 3] + c7 * n1[x + 4]
-            + c8 * n2[x] + c5 * n2[x + 1] + c9 * n2[x + 2]
+            c6 * planes[n + x - two] + c2 * planes[n + x - one] + c1 * planes[n + x]
+            + c3 * planes[n + x + one] + c7 * planes[n + x + two]
+            + c8 * planes[m + x - one] + c5 * planes[m + x] + c9 * planes[m + x + one]
         )  # fmt: skip
-        activities[x] = e1[x] + 2 * e1[x + 1] + e1[x + 2] + e2[x]
+    for x in range(count):
+        activities[x] = (
+            noise[n + x - one] + 2 * noise[n + x] + noise[n + x + one] + noise[m + x]
+        )  # fmt: skip
     if first:
-        for x in range(columns):
+        for x in range(count):
             activities[x] *= 2
         return
-    u0 = planes[p + up - width - 1 : p + up - width + columns + 1]
-    u1 = planes[p + up - 1 : p + up + columns + 1]
-    u2 = planes[p + up + width - 1 : p + up + width + columns + 1]
-    f0 = noise[q + back - width : q + back - width + columns]
-    f1 = noise[q + back - 1 : q + back + columns + 1]
-    f2 = noise[q + back + width : q + back + width + columns]
+    u = p + up
+    a = u - width
+    b = u + width
     a0, a1, a2, a3, a4 = c[15], c[12], c[16], c[11], c[10]
     a5, a6, a7, a8 = c[13], c[17], c[14], c[18]
-    for x in range(columns):
+    for x in range(count):
         sums[x] += (
-            a0 * u0[x] + a1 * u0[x + 1] + a2 * u0[x + 2]
-            + a3 * u1[x] + a4 * u1[x + 1] + a5 * u1[x + 2]
-            + a6 * u2[x] + a7 * u2[x + 1] + a8 * u2[x + 2]
+            a0 * planes[a + x - one] + a1 * planes[a + x] + a2 * planes[a + x + one]
+            + a3 * planes[u + x - one] + a4 * planes[u + x] + a5 * planes[u + x + one]
+            + a6 * planes[b + x - one] + a7 * planes[b + x] + a8 * planes[b + x + one]
         )  # fmt: skip
-        activities[x] += f0[x] + f1[x] + 2 * f1[x + 1] + f1[x + 2] + f2[x]
+    for x in range(count):
+        activities[x] += (
+            noise[a + x] + noise[b + x]
+            + noise[u + x - one] + 2 * noise[u + x] + noise[u + x + one]
+        )  # fmt: skip
 
 
 @kernel
-def _model(volume, coefficients, top, errors, activity, parts):
-    """Predict each voxel: its error, the activity around it, the part of a step left over."""
+def _predict(volume, alone, coefficients, top, numbers, activity, sorts):
+    """Predict each voxel: the number of its error, the activity around it, the sort of its place.
+
+    The results have one axis.
+    """
     slices, rows, columns = volume.shape
-    width = columns + 6
-    size = (rows + 5) * width
-    planes = np.zeros(2 * size, np.int32)
-    noise = np.zeros(2 * size, np.int32)
+    width = np.uint64(columns + 6)
+    size = (rows + 5) * (columns + 6)
+    planes = np.zeros(min(slices, 2) * size, np.int32)
+    noise = np.zeros(min(slices, 2) * size, np.int32)
     sums = np.zeros(columns, np.int32)
     activities = np.zeros(columns, np.int32)
-    ceiling = np.int64(top) << 12
+    ceiling = np.int32(top << 12)
+    one, two, count = np.uint64(1), np.uint64(2), np.uint64(columns)
+    k = np.uint64(0)
     for s in range(slices):
         start = (s & 1) * size
-        up = (1 - 2 * (s & 1)) * size
+        up = np.uint64((1 - 2 * (s & 1)) * size)
         load(volume, s, planes, start)
-        c = coefficients[min(s, 1)]
-        west, far = np.int64(c[0]), np.int64(c[4])
-        scale = 2 if s == 0 else 1
+        first = s == 0 or alone
+        c = coefficients[0 if first else 1]
+        west, far = c[0], c[4]
         for y in range(rows):
-            p = start + (y + 3) * width + 3
-            open_row(noise, p, columns)
-            _row_part(c, planes, p, up, noise, p, up, s == 0, sums, activities)
-            row = planes[p - 2 : p + columns]
-            made = noise[p - 2 : p + columns]
-            for x in range(columns):
-                exact = np.int64(sums[x]) + west * row[x + 1] + far * row[x]
-                exact = max(np.int64(0), min(exact, ceiling))
-                value = np.int64(row[x + 2])
-                parts[s, y, x] = ((exact + 2048) >> 10) & 3
-                errors[s, y, x] = value - ((exact + 2048) >> 12)
-                made[x + 2] = abs((value << 12) - exact) >> 8
-            for x in range(columns):
-                activity[s, y, x] = activities[x] + scale * (2 * made[x + 1] + made[x])
-            close_row(noise, p, columns)
+            row = start + (y + 3) * (columns + 6) + 3
+            p = np.uint64(row)
+            open_row(noise, row, columns)
+            _row_part(c, planes, p, up, width, noise, first, sums, activities)
+            for x in range(count):
+                exact = np.int32(sums[x] + west * planes[p + x - one] + far * planes[p + x - two])
+                sums[x] = max(np.int32(0), min(exact, ceiling))
+            for x in range(count):
+                error = np.int32(planes[p + x] - (np.int32(sums[x] + 2048) >> 12))
+                numbers[k + x] = (error << 1) ^ (error >> 31)
+            for x in range(count):
+                off = np.int32((planes[p + x] << 12) - sums[x])
+                noise[p + x] = min(max(off, np.int32(-off)) >> 8, _NOISE)
+            u = p - width if first else p + up
+            for x in range(count):
+                w = planes[p + x - one]
+                flat = (
+                    (w == planes[p + x - width]) & (w == planes[p + x - width + one])
+                    & (w == planes[u + x])
+                )  # fmt: skip
+                sorts[k + x] = _PARTS if flat else (np.int32(sums[x] + 2048) >> 10) & 3
+            scale = 2 if first else 1
+            for x in range(count):
+                near = 2 * noise[p + x - one] + noise[p + x - two]
+                activity[k + x] = activities[x] + scale * near
+            k += count
+            close_row(noise, row, columns)
         close_plane(noise, start, rows, columns)
 
 
@@ -286,48 +395,89 @@ _LEVELS = _fine_levels()
 
 def _shift(activity: NDArray[np.int32]) -> int:
     """Return how far to shift activities so that nearly all of them fall into bins."""
-    high = int(np.quantile(activity.ravel()[:: 1 + activity.size // 16384], 0.999))
+    sample = activity[:: 1 + activity.size // 8192]
+    high = int(np.partition(sample, -1 - sample.size // 1000)[-1 - sample.size // 1000])
     return max(0, (high // (_BINS - 24)).bit_length())
 
 
+def _token_of(number: int) -> int:
+    """Return the token of a number."""
+    if number < _DIRECT:
+        return number
+    bits = number.bit_length() - 1 - _FINE
+    return _DIRECT + ((bits - _FEWEST) << _FINE) + ((number >> bits) & ((1 << _FINE) - 1))
+
+
+_SMALL = 1024
+_SMALL_TOKENS = np.array([_token_of(number) for number in range(_SMALL)], np.uint8)
+
+
 @kernel
-def _tokenise(errors, activity, parts, shift, levels, tokens, fine, histogram):
-    """Give each error its token and fine context, count them; return the number of raw bits."""
-    e = errors.reshape(-1)
-    a = activity.reshape(-1)
-    f = parts.reshape(-1)
-    raw = np.int64(0)
-    for i in range(e.size):
-        number = (np.int64(e[i]) << 1) ^ (np.int64(e[i]) >> 63)
-        level = np.int64(levels[min(np.int64(a[i]) >> shift, 1023)])
-        token = number
-        if number >= 32:
-            extra = np.int64(2)
-            while number >> extra >= 16:
-                extra += 1
-            token = 32 + (extra - 2) * 8 + ((number >> extra) & 7)
-            raw += extra
-        tokens[i] = token
-        fine[i] = level * 4 + f[i]
-        histogram[level, f[i], token] += 1
-    return raw
+def _token(number):
+    """Return the token of an unsigned number below 2^17, unsigned."""
+    if number < np.uint64(_SMALL):
+        return np.uint64(_SMALL_TOKENS[number])
+    bits = np.uint64(1)
+    while number >> bits >= np.uint64(_SMALL):
+        bits += np.uint64(1)
+    return np.uint64(_SMALL_TOKENS[number >> bits]) + (bits << np.uint64(_FINE))
+
+
+@kernel
+def _raw_bits(token):
+    """Return how many raw bits follow a token."""
+    return ((token - _DIRECT) >> _FINE) + _FEWEST if token >= _DIRECT else 0
+
+
+@kernel
+def _count(numbers, activity, sorts, shift, levels, coded, fine, histograms):
+    """Count the tokens of each fine context: a level of activity and a sort.
+
+    There are two histograms, taken in turn: to count the same twice takes time.
+    """
+    flat = histograms.reshape(-1)
+    half = np.uint64(flat.size // 2)
+    for k in range(np.uint64(coded)):
+        level = levels[np.uint64(min(activity[k] >> shift, _BINS - 1))]
+        context = np.uint64(_SORTS * level + sorts[k])
+        fine[k] = context
+        token = _token(np.uint64(numbers[k]))
+        flat[(k & np.uint64(1)) * half + context * np.uint64(_TOKENS) + token] += 1
+
+
+_LOGS = np.arange(2048) * np.log2(np.maximum(1, np.arange(2048)))
+
+
+@kernel
+def _times_log(n):
+    """Return n times the binary logarithm of n."""
+    return _LOGS[n] if n < 2048 else n * math.log2(n)
 
 
 @kernel
 def _cost(histogram, i, j):
-    """Return about how many bits two levels cost in one context: tokens and table."""
+    """Return about how many bits two levels cost in one context: tokens and table.
+
+    A context costs something beyond its bits: its table takes time and cache.
+    """
     total = np.int64(0)
     cost = 0.0
-    for t in range(128):
+    for t in range(histogram.shape[1]):
         n = histogram[i, t]
         if j != i:
             n += histogram[j, t]
         if n > 0:
             total += n
-            cost += 6.0 - n * math.log2(n)
+            cost += 6.0 - _times_log(n)
     if total == 0:
         return 0.0
-    return cost + total * math.log2(total) + 20.0
+    return cost + _times_log(total) + 100.0
+
+
+@kernel
+def _gain(histogram, costs, i, j):
+    """Return how many bits it saves to merge two levels."""
+    return costs[i] + costs[j] - _cost(histogram, i, j)
 
 
 @kernel
@@ -341,7 +491,7 @@ def _join(histogram, starts, costs, gains):
         starts[i] = 1
         costs[i] = _cost(histogram, i, i)
     for i in range(levels - 1):
-        gains[i] = costs[i] + costs[i + 1] - _cost(histogram, i, i + 1)
+        gains[i] = _gain(histogram, costs, i, i + 1)
     while True:
         best = 0
         for i in range(levels - 1):
@@ -352,7 +502,7 @@ def _join(histogram, starts, costs, gains):
             joined += 1
         if joined >= levels or gains[best] < 0:
             break
-        for t in range(128):
+        for t in range(histogram.shape[1]):
             histogram[best, t] += histogram[joined, t]
         costs[best] = _cost(histogram, best, best)
         costs[joined] = 0.0
@@ -362,97 +512,127 @@ def _join(histogram, starts, costs, gains):
             after += 1
         gains[best] = -1.0
         if after < levels:
-            gains[best] = costs[best] + costs[after] - _cost(histogram, best, after)
+            gains[best] = _gain(histogram, costs, best, after)
         before = best - 1
         while before >= 0 and starts[before] == 0:
             before -= 1
         if before >= 0:
-            gains[before] = costs[before] + costs[best] - _cost(histogram, before, best)
+            gains[before] = _gain(histogram, costs, before, best)
     total = 0.0
     for i in range(levels):
         total += costs[i]
     return total
 
 
-def _merge(histogram: NDArray[np.int64]) -> tuple[int, list[NDArray[np.int64]]]:
-    """Choose the contexts: the bin up to which fractions count, and the cuts of each list."""
+def _merge(
+    histogram: NDArray[np.int64], first_bin: NDArray[np.int64]
+) -> tuple[int, list[NDArray[np.int64]]]:
+    """Choose the contexts: the bin up to which parts count, and the cuts of each list."""
     levels = histogram.shape[0]
-    first_bin = np.searchsorted(_LEVELS, np.arange(levels))
-    best = (np.inf, 0, [np.zeros(0, np.int64)])
+    used = int(np.flatnonzero(histogram.any(axis=(0, 1)))[-1]) + 1
+    histogram = histogram[:, :, :used]
+    outer = histogram[:, :_PARTS].sum(axis=1)
+    flat = _cuts(histogram[:, _PARTS], first_bin)[1]
+    best = (np.inf, 0, [np.zeros(0, np.int64), np.zeros(0, np.int64)])
     for split in (0, levels // 5, 2 * levels // 5, 3 * levels // 5):
-        cost = 0.0
-        cuts = []
-        lists = [(histogram[:split, part], 0) for part in range(_PARTS)] if split else []
-        lists.append((histogram[split:].sum(axis=1), split))
-        for counts, offset in lists:
-            size = counts.shape[0]
-            starts = np.zeros(size, np.int64)
-            cost += _join(counts.copy(), starts, np.zeros(size), np.full(size, -1.0))
-            cuts.append(first_bin[np.flatnonzero(starts)[1:] + offset])
-        if len(lists) + sum(map(len, cuts)) <= _MAX_CONTEXTS and cost < best[0]:
+        found = [
+            _cuts(histogram[:split, part], first_bin) for part in range(_PARTS if split else 0)
+        ]
+        found.append(_cuts(outer[split:], first_bin[split:]))
+        cost = sum(cost for cost, _ in found)
+        cuts = [*(inner for _, inner in found), flat]
+        if sum(inner.size + 1 for inner in cuts) <= _MAX_CONTEXTS and cost < best[0]:
             best = (cost, int(first_bin[split]), cuts)
     return best[1], best[2]
 
 
-def _context_map(split: int, cuts: list[NDArray[np.int64]], bins: int) -> NDArray[np.uint8]:
-    """Return the context of each bin and part, (bins * 4,); contexts are numbered list by list."""
-    result = np.empty((bins, _PARTS), np.uint8)
+def _cuts(
+    histogram: NDArray[np.int64], first_bin: NDArray[np.int64]
+) -> tuple[float, NDArray[np.int64]]:
+    """Return the bits that some levels cost in contexts of their own, and where these begin."""
+    levels = histogram.shape[0]
+    starts = np.zeros(levels, np.int64)
+    cost = _join(histogram.copy(), starts, np.zeros(levels), np.full(levels, -1.0))
+    return cost, first_bin[np.flatnonzero(starts)[1:]]
+
+
+def _context_map(split: int, cuts: list[NDArray[np.int64]]) -> NDArray[np.uint8]:
+    """Return the context of each bin and sort, (bins, 5); contexts are numbered list by list."""
+    result = np.empty((_BINS, _SORTS), np.uint8)
+    lists: list[tuple[int, int, int | slice]] = [(0, split, part) for part in range(_PARTS)]
+    lists = [*(lists if split else []), (split, _BINS, slice(_PARTS)), (0, _BINS, _PARTS)]
     count = 0
-    for part, inner in enumerate(cuts[:-1]):
-        result[:split, part] = count + np.searchsorted(inner, np.arange(split), side="right")
+    for (low, high, sorts), inner in zip(lists, cuts, strict=True):
+        contexts = count + np.searchsorted(inner, np.arange(low, high), side="right")
+        result[low:high, sorts] = contexts if isinstance(sorts, int) else contexts[:, np.newaxis]
         count += len(inner) + 1
-    outer = count + np.searchsorted(cuts[-1], np.arange(split, bins), side="right")
-    result[split:] = outer[:, np.newaxis]
-    return result.ravel()
-
-
-def _normalise(counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return frequencies of total 4096, at least 1 for each token that occurs."""
-    total = max(1, int(counts.sum()))
-    result = np.where(counts > 0, np.maximum(1, (counts * _ONE + total // 2) // total), 0)
-    if not counts.any():
-        result[0] = _ONE
-    while excess := int(result.sum()) - _ONE:
-        most = int(result.argmax())
-        result[most] -= min(excess, int(result[most]) // 2) if excess > 0 else excess
     return result
+
+
+@kernel
+def _tabulate(histogram, context_of, tables):
+    """Add up the fine contexts of each context; scale to 4096, at least 1 for what occurs."""
+    levels, sorts, tokens = histogram.shape
+    counts = np.zeros(tables.shape, np.int64)
+    for i in range(levels * sorts):
+        for t in range(tokens):
+            counts[context_of[i], t] += histogram[i // sorts, i % sorts, t]
+    for c in range(tables.shape[0]):
+        total = counts[c].sum()
+        table = tables[c]
+        if total == 0:
+            table[0] = _ONE
+            continue
+        left = np.int64(_ONE)
+        for t in range(tokens):
+            if counts[c, t] > 0:
+                table[t] = max(1, (counts[c, t] * _ONE + total // 2) // total)
+                left -= table[t]
+        while left != 0:  # one step where it saves most, or costs least
+            sign = 1 if left > 0 else -1
+            best = -1
+            most = -np.inf
+            for t in range(tokens):
+                if table[t] + sign > 0 and counts[c, t] > 0:
+                    gain = counts[c, t] * math.log2((table[t] + sign) / table[t])
+                    if gain > most:
+                        best = t
+                        most = gain
+            table[best] += sign
+            left -= sign
 
 
 # --- side information ---
 
 _NUMBER = 21  # contexts of an adaptive number
+_GROUPS = 20  # of contexts
 
 
-def _write_side(
-    coefficients: NDArray[np.int32],
-    slices: int,
-    shift: int,
-    split: int,
-    cuts: list[NDArray[np.int64]],
-    tables: NDArray[np.int32],
-) -> bytes:
-    layout = np.concatenate([[len(inner), *inner] for inner in cuts]).astype(np.int64)
-    state, words = coder.open_writer(2 * tables.size + 1024)
-    contexts = np.full(20 * _NUMBER, 1 << 31, np.int64)
-    head = np.zeros(2, np.int64)
-    head[:] = shift, split
-    _side(False, state, words, contexts, coefficients, min(slices, 2), head, layout, coder.RATES)  # noqa: FBT003
-    _code_tables(False, state, words, contexts, tables, coder.RATES)  # noqa: FBT003
+def _write_side(model: _Model, slices: int) -> bytes:
+    layout = np.concatenate([[len(inner), *inner] for inner in model.cuts]).astype(np.int64)
+    state, words = coder.open_writer(2 * model.tables.size + 1024)
+    contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
+    head = np.array([model.shift, model.split], np.int64)
+    _code_side(
+        False, state, words, contexts, model.coefficients, min(slices, 2), head, layout, coder.RATES  # noqa: FBT003
+    )  # fmt: skip
+    _code_tables(
+        False, state, words, contexts, model.tables, model.counts, coder.RATES  # noqa: FBT003
+    )  # fmt: skip
     written = coder.close(state, words)
     assert written is not None
     return written.astype("<u2").tobytes()
 
 
-def _read_side(
-    words: NDArray[np.uint16], slices: int
-) -> tuple[NDArray[np.int32], int, NDArray[np.uint8], NDArray[np.int32]] | None:
-    """Return coefficients, shift, context map and tables, or None if they are not sound."""
+def _read_side(section: NDArray[np.uint16], slices: int, rows: int) -> _Model | None:
+    """Return the model of a section, or None if it is not sound."""
+    words = section.astype(np.uint16)
     state = coder.open_reader(words)
-    contexts = np.full(20 * _NUMBER, 1 << 31, np.int64)
+    contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
     coefficients = np.zeros((2, _TAPS), np.int32)
     head = np.zeros(2, np.int64)
     layout = np.zeros(_MAX_CONTEXTS + 8, np.int64)
-    sound = _side(
+    sound = _code_side(
         True, state, words, contexts, coefficients, min(slices, 2), head, layout, coder.RATES  # noqa: FBT003
     )  # fmt: skip
     if not sound:
@@ -460,21 +640,22 @@ def _read_side(
     split = int(head[1])
     cuts = []
     at = 0
-    for _ in range(_PARTS + 1 if split else 1):
+    for _ in range(_PARTS + 2 if split else 2):
         size = int(layout[at])
         cuts.append(layout[at + 1 : at + 1 + size])
         at += 1 + size
-    context_of = _context_map(split, cuts, _BINS)
-    tables = np.zeros((int(context_of.max()) + 1, _TOKENS), np.int32)
-    if not _code_tables(True, state, words, contexts, tables, coder.RATES):  # noqa: FBT003
+    contexts_used = sum(inner.size + 1 for inner in cuts)
+    tables = np.zeros((contexts_used, _TOKENS), np.int32)
+    counts = np.zeros(min(_LANES, rows), np.int64)
+    if not _code_tables(True, state, words, contexts, tables, counts, coder.RATES):  # noqa: FBT003
         return None
     if state[2] != words.size or state[0] != 0:
         return None
-    return coefficients, int(head[0]), context_of, tables
+    return _Model(coefficients, int(head[0]), split, cuts, tables, counts)
 
 
 @kernel
-def _side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
+def _code_side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
     """Code coefficients, shift, split bin and cuts; return whether they are sound."""
     for kind in range(kinds):
         taps = _FIRST if kind == 0 else _TAPS
@@ -506,8 +687,7 @@ def _side(decoding, state, words, contexts, coefficients, kinds, head, layout, r
         return False
     at = 0
     count = 0
-    for part in range(5 if split > 0 else 1):
-        last = part == 4 or split == 0
+    for i in range(0 if split > 0 else _PARTS, _PARTS + 2):
         size = coder.adaptive_number(
             decoding, state, words, contexts, np.int64(63), layout[at], rates
         )
@@ -515,15 +695,15 @@ def _side(decoding, state, words, contexts, coefficients, kinds, head, layout, r
         if count > 64:
             return False
         layout[at] = size
-        before = split if last else np.int64(0)
-        end = np.int64(1024) if last else split
-        for i in range(at + 1, at + 1 + size):
+        before = split if i == _PARTS else np.int64(0)
+        end = split if i < _PARTS else np.int64(_BINS)
+        for j in range(at + 1, at + 1 + size):
             before += 1 + coder.adaptive_number(
-                decoding, state, words, contexts, np.int64(84), layout[i] - before - 1, rates
+                decoding, state, words, contexts, np.int64(84), layout[j] - before - 1, rates
             )
             if before >= end:
                 return False
-            layout[i] = before
+            layout[j] = before
         at += 1 + size
     return True
 
@@ -537,19 +717,50 @@ def _bit_length(n):
 
 
 @kernel
-def _code_tables(decoding, state, words, contexts, tables, rates):
-    """Code the tables, each until its total is reached; return whether they are sound."""
+def _code_frequency(decoding, state, words, contexts, near, value, rates):
+    """Code a number below 8192: how its bit length differs from another's, then its bits."""
+    length = _bit_length(near)
+    first = 126 + 21 * length
+    goal = _bit_length(value)
+    if length == 0 or coder.adaptive(
+        decoding, state, words, contexts, first, np.int64(goal >= length), rates
+    ):
+        i = first + 1
+        while length < 13 and coder.adaptive(
+            decoding, state, words, contexts, i, np.int64(goal > length), rates
+        ):
+            length += 1
+            i += 1
+    else:
+        i = first + 20
+        length -= 1
+        while length > 0 and coder.adaptive(
+            decoding, state, words, contexts, i, np.int64(goal < length), rates
+        ):
+            length -= 1
+            i -= 1
+    if length < 2:
+        return np.int64(length)
+    top = np.int64(1) << (length - 1)
+    return top | coder.uniform(decoding, state, words, np.int64(length - 1), value & (top - 1))
+
+
+@kernel
+def _code_tables(decoding, state, words, contexts, tables, counts, rates):
+    """Code the tables, each until its total is reached, and the words of each stream.
+
+    Returns whether the tables are sound.
+    """
     for c in range(tables.shape[0]):
-        left = np.int64(4096)
-        for t in range(128):
+        left = np.int64(_ONE)
+        for t in range(_TOKENS):
             near = np.int64(0)
             if t > 0:
                 near = np.int64(tables[c, t - 1])
             if t > 1:
                 near = (near + tables[c, t - 2] + 1) >> 1
-            first = np.int64(105 + 21 * _bit_length(near))
-            n = coder.adaptive_number(
-                decoding, state, words, contexts, first, np.int64(tables[c, t]), rates
+            n = _code_frequency(
+                decoding, state, words, contexts, near, np.int64(tables[c, t]), rates
             )
             if n > left:
                 return False
@@ -560,6 +771,12 @@ def _code_tables(decoding, state, words, contexts, tables, rates):
                 break
         if left > 0:
             return False
+    for j in range(counts.size):
+        high = coder.adaptive_number(
+            decoding, state, words, contexts, np.int64(105), counts[j] >> 16, rates
+        )
+        low = coder.uniform(decoding, state, words, np.int64(16), counts[j] & 65535)
+        counts[j] = (high << 16) | low
     return True
 
 
@@ -567,132 +784,258 @@ def _code_tables(decoding, state, words, contexts, tables, rates):
 
 
 @kernel
-def _write(errors, tokens, fine, of_fine, tables, words, bits, states):
-    """Write raw bits forwards and tokens backwards; return the first word."""
-    e = errors.reshape(-1)
-    held = np.int64(0)
-    count = np.int64(0)
-    at = 0
-    for i in range(tokens.size):
-        token = np.int64(tokens[i])
-        if token >= 32:
-            extra = ((token - 32) >> 3) + 2
-            number = (np.int64(e[i]) << 1) ^ (np.int64(e[i]) >> 63)
-            held |= (number & ((np.int64(1) << extra) - 1)) << count
-            count += extra
-            if count >= 32:
-                bits[at] = held & 0xFFFFFFFF
-                at += 1
-                held >>= 32
-                count -= 32
-    if count > 0:
-        bits[at] = held
-    starts = np.zeros((tables.shape[0], 128), np.int64)
+def _write(numbers, fine, context_of, tables, shape, last, words, bounds):
+    """Write the stream of each lane, backwards; give where it begins and ends in `words`."""
+    slices, rows, columns = shape
+    streams = bounds.shape[0]
+    inverses = np.zeros(tables.size, np.uint64)  # 2^44 / frequency, rounded up: that is exact
+    shares = np.zeros(tables.size, np.uint64)  # first slot, frequency, raw bits
     for c in range(tables.shape[0]):
-        for t in range(127):
-            starts[c, t + 1] = starts[c, t] + tables[c, t]
-    first = words.size
-    for i in range(tokens.size - 1, -1, -1):
-        state = states[i & 3]
-        c = of_fine[fine[i]]
-        token = tokens[i]
-        frequency = np.int64(tables[c, token])
-        if state >= frequency << 20:
-            first -= 1
-            words[first] = state & 65535
-            state >>= 16
-        quotient = np.int64(np.uint32(state) // np.uint32(frequency))
-        states[i & 3] = (quotient << 12) + state - quotient * frequency + starts[c, token]
-    return first
+        slot = np.uint64(0)
+        for t in range(_TOKENS):
+            i = c * _TOKENS + t
+            frequency = np.uint64(tables[c, t])
+            bits = np.uint64(_raw_bits(t))
+            shares[i] = slot << np.uint64(32) | frequency << np.uint64(8) | bits
+            if frequency > 0:
+                inverses[i] = ((np.uint64(1) << np.uint64(44)) - np.uint64(1)) // frequency
+                inverses[i] += np.uint64(1)
+            slot += frequency
+    states = np.full(_LANES, 1 << 16, np.uint64)
+    places = np.zeros(_LANES, np.uint64)
+    end = 0
+    for j in range(streams):
+        # A voxel takes at most two words, a state two; a word more is written and not kept.
+        end += 2 * slices * columns * ((rows - j + _LANES - 1) // _LANES) + 3
+        places[j] = end
+        bounds[j, 1] = end
+    one, half, whole = np.uint64(1), np.uint64(16), np.uint64(32)
+    for s in range(slices - 1, -1, -1):
+        for group in range((rows - 1) // _LANES * _LANES, -1, -_LANES):
+            taken = min(_LANES, rows - group)
+            first = (s * rows + group) * columns
+            for x in range(columns - 1, -1, -1):
+                short = group + taken == rows and x >= last
+                for j in range(np.uint64(taken - short)):
+                    k = np.uint64(first + x) + j * np.uint64(columns)
+                    number = np.uint64(numbers[k])
+                    i = np.uint64(context_of[fine[k]]) * np.uint64(_TOKENS) + _token(number)
+                    share = shares[i]
+                    state = states[j]
+                    place = places[j]
+                    # Without branches, which would be guessed wrong.
+                    bits = share & np.uint64(15)
+                    full = np.uint64(state >> (whole - bits) > 0)
+                    words[place - one] = state
+                    place -= full
+                    state >>= half * full
+                    state = (state << bits) | (number & ((one << bits) - one))
+                    frequency = (share >> np.uint64(8)) & np.uint64(0x1FFF)
+                    full = np.uint64(state >> np.uint64(20) >= frequency)
+                    words[place - one] = state
+                    place -= full
+                    state >>= half * full
+                    quotient = (state * inverses[i]) >> np.uint64(44)
+                    states[j] = state + quotient * (np.uint64(_ONE) - frequency) + (share >> whole)
+                    places[j] = place
+    for j in range(streams):
+        words[places[j] - one] = states[j]
+        words[places[j] - one - one] = states[j] >> half
+        bounds[j, 0] = np.int64(places[j]) - 2
 
 
 @kernel
-def _build(tables, symbols, slots):
-    """Lay out the 4096 slots of each table: their tokens, and each token's frequency and start."""
+def _build(tables, entries):
+    """Lay out the 4096 slots of each table: token, frequency less 1, place within it."""
     for c in range(tables.shape[0]):
-        start = 0
-        for t in range(128):
+        slot = c * _ONE
+        for t in range(_TOKENS):
             frequency = tables[c, t]
-            slots[c, t] = (frequency << 12) | (start & 4095)
-            for i in range(start, start + frequency):
-                symbols[(c << 12) + i] = t
-            start += frequency
+            entry = (t << 24) | ((frequency - 1) << 12)
+            for i in range(frequency):
+                entries[slot + i] = entry + i
+            slot += frequency
 
 
 @kernel
-def _read(words, count, bits, bit_count, symbols, slots, context_of, shift, coefficients, top,
-          states, out):  # fmt: skip
-    """Decode slices into `out`; return the number of raw bits used, or -1 if it is not sound."""
+def _read(words, streams, entries, first_slots, shift, coefficients, top, alone, last, out):
+    """Decode slices into `out`; return whether they are sound. Rows may be `alone`: nothing above.
+
+    Lane j decodes the rows j, j + 16, ... of a slice one after the other: in step t it is at
+    column t - 3j of them. A row takes `period` steps: its columns, two for the margin right of it
+    and two for the margin left of the next, more if there are few columns. What the lanes give in
+    a step is stored side by side in a plane of steps, so that a tap of the slice before is at a
+    fixed distance. For that, lane -1 of a step holds what lane 15 gave `lag` before, which is the
+    row above lane 0, and lane 16 what lane 0 will give as much later, the row below lane 15. Taps
+    of the same slice are kept in registers: what was just stored cannot be loaded soon.
+    """
     slices, rows, columns = out.shape
-    width = columns + 6
-    size = (rows + 5) * width
-    planes = np.zeros(2 * size, np.int32)
-    noise = np.zeros(2 * size, np.int32)
-    sums = np.zeros(columns, np.int32)
-    activities = np.zeros(columns, np.int32)
-    bases = np.zeros(128, np.int64)
-    extras = np.zeros(128, np.int64)
-    for t in range(128):
-        bases[t] = t
-        if t >= 32:
-            extras[t] = ((t - 32) >> 3) + 2
-            bases[t] = (8 + (t & 7)) << extras[t]
-    ceiling = np.int64(top) << 12
-    s0, s1, s2, s3 = states[0], states[1], states[2], states[3]
-    at = np.int64(0)
-    bit = np.int64(0)
-    flat = slots.reshape(-1)
+    period = max(columns + 4, _SKEW * _LANES)
+    lag = (period - _SKEW * _LANES) * _STEP
+    groups = (rows + _LANES - 1) // _LANES
+    ends = np.zeros(_LANES, np.int32)  # of each lane: voxels, and margins between them
+    begins = np.zeros(_LANES, np.int32)  # its column in the first step
+    offsets = np.zeros(_LANES, np.int32)  # its steps until then
+    steps = 0
+    for j in range(_LANES):
+        own = (rows - j + _LANES - 1) // _LANES
+        begins[j] = -_SKEW * j % period
+        offsets[j] = -_SKEW * j
+        if own > 0:
+            lacking = columns - last if j == (rows - 1) % _LANES else 0
+            ends[j] = (own - 1) * period + columns - lacking
+            steps = max(steps, (own - 1) * period + _SKEW * j + columns + 2)
+    # A single slice needs the last period only.
+    held = steps if slices > 1 else min(steps, 2 * period + _SKEW * _LANES)
+    ahead = lag + _AHEAD * _STEP
+    size = ahead + (held + _SKEW + 3) * _STEP
+    planes = np.zeros(min(slices, 2) * size, np.uint16)
+    noise = np.zeros(min(slices, 2) * size, np.uint16)
+    end = lanes.load(ends, 0)
+    flat_streams = streams.reshape(-1)
+    place = lanes.load(flat_streams, 0)
+    limit = lanes.load(flat_streams, _LANES)
+    state = lanes.load(flat_streams, 2 * _LANES)
+    nothing = lanes.spread(0)
+    wrong = nothing
+    highest = lanes.spread(top)
+    ceiling = lanes.spread(top << 12)
     for s in range(slices):
-        start = (s & 1) * size
+        zero = (s & 1) * size + ahead + 1  # where lane 0 of step 0 is
         up = (1 - 2 * (s & 1)) * size
         c = coefficients[min(s, 1)]
-        west, far = np.int64(c[0]), np.int64(c[4])
-        scale = np.int64(2 if s == 0 else 1)
-        for y in range(rows):
-            p = start + (y + 3) * width + 3
-            open_row(planes, p, columns)
-            open_row(noise, p, columns)
-            _row_part(c, planes, p, up, noise, p, up, s == 0, sums, activities)
-            row = planes[p : p + columns]
-            made = noise[p : p + columns]
-            result = out[s, y]
-            w1 = np.int64(planes[p - 1])
-            w2 = w1
-            e1 = np.int64(noise[p - 1])
-            e2 = e1
-            wrong = np.int64(0)
-            for x in range(columns):
-                exact = np.int64(sums[x]) + west * w1 + far * w2
-                exact = max(np.int64(0), min(exact, ceiling))
+        column = lanes.load(begins, 0)
+        position = lanes.load(offsets, 0)
+        w1 = w2 = e1 = e2 = nothing
+        n1 = n2 = n3 = n4 = n5 = m1 = m2 = m3 = nothing  # rows above, from the right
+        f0 = f1 = f2 = f3 = f4 = nothing  # noise above
+        for group in range(groups):
+            stop = (group + 1) * period if group < groups - 1 else steps
+            for t in range(group * period, stop):
+                p = zero + t * _STEP
+                q = p - lag + _LANES
+                n5, n4, n3, n2 = n4, n3, n2, n1
+                n1 = lanes.slide(w1, np.int64(planes[np.uint64(p - _STEP - 1)]))
+                m3, m2 = m2, m1
+                m1 = lanes.slide(n5, np.int64(planes[np.uint64(q - 5 * _STEP - 2)]))
+                g = lanes.slide(f4, np.int64(noise[np.uint64(q - 6 * _STEP - 2)]))
+                f4, f3, f2, f1 = f3, f2, f1, f0
+                f0 = lanes.slide(e1, np.int64(noise[np.uint64(p - _STEP - 1)]))
+                if alone:
+                    n1 = m1 = f0 = g = nothing
+                exact = (
+                    n5 * c[6] + n4 * c[2] + n3 * c[1] + n2 * c[3] + n1 * c[7]
+                    + m3 * c[8] + m2 * c[5] + m1 * c[9]
+                )  # fmt: skip
+                activity = f3 + f2 * 2 + f1 + g
+                before = n3
+                if s > 0:
+                    u = p + up
+                    un = u - _SKEW * _STEP - 1
+                    us = u + _SKEW * _STEP + 1
+                    before = lanes.load(planes, u)
+                    exact = exact + (
+                        lanes.load(planes, un - _STEP) * c[15] + lanes.load(planes, un) * c[12]
+                        + lanes.load(planes, un + _STEP) * c[16]
+                        + lanes.load(planes, u - _STEP) * c[11] + before * c[10]
+                        + lanes.load(planes, u + _STEP) * c[13]
+                        + lanes.load(planes, us - _STEP) * c[17] + lanes.load(planes, us) * c[14]
+                        + lanes.load(planes, us + _STEP) * c[18]
+                    )  # fmt: skip
+                    activity = activity + (
+                        lanes.load(noise, un) + lanes.load(noise, u - _STEP)
+                        + lanes.load(noise, u) * 2 + lanes.load(noise, u + _STEP)
+                        + lanes.load(noise, us)
+                    ) + (e1 * 2 + e2)  # fmt: skip
+                else:
+                    activity = (activity + (e1 * 2 + e2)) * 2
+                exact = exact + (w2 * c[4] + w1 * c[0])
+                exact = lanes.lower(lanes.higher(exact, 0), ceiling)
                 rounded = exact + 2048
-                activity = min((np.int64(activities[x]) + scale * (2 * e1 + e2)) >> shift, 1023)
-                context = np.int64(context_of[(activity << 2) | ((rounded >> 10) & 3)])
-                slot = s0 & 4095
-                token = np.int64(symbols[(context << 12) | slot])
-                entry = np.int64(flat[(context << 7) | token])
-                s0 = (entry >> 12) * (s0 >> 12) + slot - (entry & 4095)
-                low = s0 < 65536
-                s0 = (s0 << 16) | np.int64(words[at]) if low else s0
-                at += np.int64(low)
-                s0, s1, s2, s3 = s1, s2, s3, s0
-                word = bit >> 5
-                window = (np.int64(bits[word]) | (np.int64(bits[word + 1]) << 32)) >> (bit & 31)
-                extra = extras[token]
-                number = bases[token] + (window & ((1 << extra) - 1))
-                bit += extra
-                value = (rounded >> 12) + ((number >> 1) ^ -(number & 1))
-                wrong |= value | (top - value)
-                row[x] = value
-                result[x] = value
-                w2 = w1
-                w1 = value
-                e2 = e1
-                e1 = abs((value << 12) - exact) >> 8
-                made[x] = e1
-            if wrong < 0 or at > count or bit > bit_count:
-                return np.int64(-1)
-            close_row(planes, p, columns)
-            close_row(noise, p, columns)
-        close_plane(planes, start, rows, columns)
-        close_plane(noise, start, rows, columns)
-    return bit
+                where = lanes.lowest(lanes.shift(activity, shift), _BINS - 1)
+                flat = (w1 == n3) & (w1 == n2) & (w1 == before)
+                part = (where << 2) | ((rounded >> 10) & 3)
+                where = lanes.select(flat, where + _PARTS * _BINS, part)
+                slot = state & (_ONE - 1)
+                entry = lanes.gather_through(first_slots, where, entries, slot)
+
+                inside = lanes.below(position, end) & (column < columns)
+                number = lanes.shift(entry, 24)
+                share = lanes.shift(state, 12)
+                after = share * (lanes.shift(entry, 12) & 4095) + share + (entry & 4095)
+                need = inside & lanes.below(after, 65536)
+                after = lanes.select(need, (after << 16) | lanes.gather(words, place), after)
+                place = place + lanes.ones(need)
+                coarse = inside & (number > _DIRECT - 1)
+                if lanes.any_true(coarse):
+                    bits = lanes.shift(number - _DIRECT, _FINE) + _FEWEST
+                    bits = lanes.select(coarse, bits, 0)
+                    rest = after & ((lanes.spread(1) << bits) - 1)
+                    rest = rest | (((number & ((1 << _FINE) - 1)) | (1 << _FINE)) << bits)
+                    number = lanes.select(coarse, rest, number)
+                    after = lanes.shift(after, bits)
+                    need = coarse & lanes.below(after, 65536)
+                    after = lanes.select(need, (after << 16) | lanes.gather(words, place), after)
+                    place = place + lanes.ones(need)
+                state = lanes.select(inside, after, state)
+                value = (rounded >> 12) + (lanes.shift(number, 1) ^ (nothing - (number & 1)))
+                wrong = wrong | lanes.select(inside, value | (highest - value), 0)
+                error = (value << 12) - exact
+                error = lanes.lower(lanes.higher(error, nothing - error) >> 8, _NOISE)
+
+                left = column == period - 2  # of a row: what is above its first voxel
+                w2, e2 = w1, e1
+                w1 = lanes.select(inside, value, lanes.select(left, n1, w1))
+                e1 = lanes.select(inside, error, lanes.select(left, f0, e1))
+                lanes.store(planes, p, w1)
+                lanes.store(noise, p, e1)
+                column = column + 1
+                column = lanes.select(column < period, column, 0)
+                position = position + 1
+                planes[np.uint64(p - 1)] = planes[np.uint64(q - 1)]
+                noise[np.uint64(p - 1)] = noise[np.uint64(q - 1)]
+                planes[np.uint64(q)] = planes[np.uint64(p)]
+                noise[np.uint64(q)] = noise[np.uint64(p)]
+            if lanes.any_negative(wrong | (limit - place)):
+                return False
+            if group > 0:
+                _unravel(planes, zero, period, group - 1, out[s])
+                if slices == 1:
+                    _forget(planes, period * _STEP)
+                    _forget(noise, period * _STEP)
+                    zero -= period * _STEP
+        _unravel(planes, zero, period, groups - 1, out[s])
+        if s + 1 < slices:
+            _close(planes, zero, period, rows, columns)
+            _close(noise, zero, period, rows, columns)
+    lanes.store(flat_streams, 0, place)
+    lanes.store(flat_streams, 2 * _LANES, state)
+    return True
+
+
+@kernel
+def _unravel(planes, zero, period, group, out):
+    """Copy 16 rows out of the steps that gave them."""
+    rows, columns = out.shape
+    for y in range(group * _LANES, min((group + 1) * _LANES, rows)):
+        j = y - group * _LANES
+        first = np.uint64(zero + (group * period + _SKEW * j) * _STEP + j)
+        row = out[y]
+        for x in range(np.uint64(columns)):
+            row[x] = planes[first + x * np.uint64(_STEP)]
+
+
+@kernel
+def _forget(planes, count):
+    """Move everything to so many places before."""
+    for i in range(0, planes.size - count - _LANES + 1, _LANES):
+        lanes.store(planes, i, lanes.load(planes, i + count))
+
+
+@kernel
+def _close(planes, zero, period, rows, columns):
+    """Fill the row below the last with it, margins too."""
+    group, j = divmod(rows - 1, _LANES)
+    first = zero + (group * period + _SKEW * j) * _STEP + j
+    for x in range(-2, columns + 2):
+        planes[first + (x + _SKEW) * _STEP + 1] = planes[first + x * _STEP]
