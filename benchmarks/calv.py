@@ -232,18 +232,24 @@ def threads(found: list[tuple[str, Array]]) -> None:
     """Print how much faster two threads are than one, by the clock."""
     volume = max((volume for _, volume in found), key=lambda volume: volume.size)
     for level in ("fast", "small"):
+        codec = Calv(level)
         coded = calv(level)[0](volume)
-        one, two = (decoding_time(Calv(level), coded, workers) for workers in (1, 2))
-        print(f"two threads against one, decoding {level}: {one / two:.2f} times")
+        parts = [(part, spec_of(part)) for part in slabs(volume, codec.default_slices)]
+        for name, work, chunks in (
+            ("encoding", codec.encode, parts),
+            ("decoding", codec.decode, coded),
+        ):
+            one, two = (wall_time(work, chunks, workers) for workers in (1, 2))
+            print(f"two threads against one, {name} {level}: {one / two:.2f} times")
 
 
-def decoding_time(codec: Calv, coded: list[tuple[bytes, ChunkSpec]], workers: int) -> float:
+def wall_time(work: Callable[..., Any], chunks: list[Any], workers: int) -> float:
     """Return the least seconds by the clock that threads take for all chunks."""
     times = []
     for _ in range(3):
         start = time.perf_counter()
         with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(lambda item: codec.decode(*item), coded))
+            list(pool.map(lambda chunk: work(*chunk), chunks))
         times.append(time.perf_counter() - start)
     return min(times)
 
