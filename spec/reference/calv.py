@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 import struct
 from collections.abc import Iterator
 
@@ -371,18 +372,12 @@ def fast_frequency(coder: Coder, contexts: list[list[int]], length: int) -> int:
 
 # --- small and max ---
 
-NEAREST = ((0, 0, 1), (0, 1, 0))
-FIRST = (*NEAREST, (0, 1, 1), (0, 1, -1), (0, 0, 2), (0, 2, 0), (0, 1, -2), (0, 1, 2), (0, 2, 1),
-         (0, 2, -1), (0, 0, 3), (0, 3, 0))  # fmt: skip
-WIDE = ((0, 2, 2), (0, 2, -2), (0, 1, 3), (0, 1, -3), (0, 3, 1), (0, 3, -1), (0, 2, 3), (0, 2, -3),
-        (0, 3, 2), (0, 3, -2))  # fmt: skip
-BEFORE = ((1, 0, 1), (1, 1, 0), (1, 0, -1), (1, -1, 0), (1, 1, 1), (1, 1, -1), (1, -1, 1),
-          (1, -1, -1), (1, 0, 2), (1, 0, -2), (1, 2, 0), (1, -2, 0))  # fmt: skip
-EARLIER = ((2, 0, 0), (2, 0, 1), (2, 0, -1), (2, 1, 0), (2, -1, 0))
-SECOND = (*NEAREST, (1, 0, 0), *FIRST[2:], *BEFORE)
-TAPS = (FIRST + WIDE, SECOND, SECOND + EARLIER)
+# of each correction: the reach of its taps, rows of a tile, tiles to share what slices left, limit
+CORRECTIONS = (((8, 4, 1, -1), 4, 2, 3 << 18), ((17, 10, 5, -1), 16, 1, 1 << 19))
 STRETCH = [round(256 * math.log((2 * i + 1) / (8191 - 2 * i))) for i in range(4096)]
-SQUASH = [round(65536 / (1 + math.exp(-i / 256))) for i in range(-2816, 2817)]
+SQUASH = [round(65536 / (1 + math.exp((2816 - i) / 256))) for i in range(5633)]
+DETAIL = [0.0, *((4.5 + level % 4) * 2 ** (level // 4 + 1) for level in range(1, 64))]
+GAIN = [round(65536 / math.sqrt((3 * v / 224) ** 1.5 + 30)) for v in DETAIL]
 
 
 def clip(value: int, low: int, high: int) -> int:
@@ -390,197 +385,350 @@ def clip(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
 
 
-def wrapped(value: int) -> int:
-    """Return a value modulo 2**32, as a signed integer."""
-    return (value + (1 << 31) & 0xFFFFFFFF) - (1 << 31)
+def wrapped(value: int, bits: int = 32) -> int:
+    """Return a value modulo 2**bits, as a signed integer."""
+    half = 1 << bits - 1
+    return (value + half) % (2 * half) - half
 
 
 def level_of(activity: int) -> int:
     """Return the level of an activity: four to each octave."""
-    if activity >= 4096:
-        activity = min(activity >> 10, 1023) << 10
     if activity < 8:
         return 0
     length = activity.bit_length()
     return min(63, 4 * (length - 4) + (activity >> length - 3 & 3))
 
 
-class Adaptive:
-    """The state of the kinds 2 and 3."""
-
-    def __init__(self, coder: Coder, sets: int, models: int, mixed: int) -> None:
-        self.coder = coder
-        self.sets, self.models, self.mixed = sets, models, mixed
-        self.masks = fresh(256)
-        self.contexts: dict[tuple[int, ...], list[int]] = {}
-        self.shares: dict[tuple[int, int], list[int]] = {}
-
-    def decide(self, keys: list[tuple[int, ...]], level: int, decision: int) -> int:
-        """Return a decision on the error, of which every context learns."""
-        mixing = decision < self.mixed
-        used = [
-            self.contexts.setdefault((*key, decision), [32768, 0])
-            for key in (keys if mixing else keys[:1])
-        ]
-        if not mixing:
-            bit = self.coder.bit(used[0][0])
-        else:
-            shares = self.shares.setdefault(
-                (decision, level >> 4), [85536 // self.models] * self.models
-            )
-            inputs = [STRETCH[chance >> 4] for chance, _ in used]
-            dot = sum(t * share for t, share in zip(inputs, shares, strict=True)) >> 16
-            chance = SQUASH[clip(dot + 2816, 0, 5632)]
-            bit = self.coder.bit(chance)
-            miss = (65535 * bit - chance) * 6
-            for i, t in enumerate(inputs):
-                shares[i] = wrapped(shares[i] + (t * miss + 131072 >> 18))
-        for context in used:
-            learn(context, bit)
-        return bit
-
-    def error(self, keys: list[tuple[int, ...]], level: int, part: int) -> int:
-        """Return the error of a voxel."""
-        if self.decide(keys, level, part):
-            return 0
-        negative = self.decide(keys, level, 3)
-        shift = max(0, level - 21 >> 2)
-        quotient = 0
-        while quotient < 24 and self.decide(keys, level, 4 + quotient):
-            quotient += 1
-        few = min(quotient, 2)
-        remainder = 0
-        if shift > 0:
-            remainder = self.decide(keys, level, 28 + few)
-        if shift > 1:
-            remainder = 2 * remainder + self.decide(keys, level, 31 + 2 * few + remainder)
-        if quotient == 24:
-            length = min(self.coder.uniform(5), 16)
-            quotient = 23 + (1 << length | self.coder.uniform(length))
-        if shift > 2:
-            remainder = remainder << shift - 2 | self.coder.uniform(shift - 2)
-        rest = quotient << shift | remainder
-        return -1 - rest if negative else rest + 1
-
-
-def decode_small(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
-    """Return the numbers of a section of the kind 2."""
-    return decode_adaptive(section, shape, top, (2, 3, 5))
-
-
-def decode_max(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
-    """Return the numbers of a section of the kind 3."""
-    return decode_adaptive(section, shape, top, (3, 6, 40))
-
-
-def decode_adaptive(  # noqa: C901, PLR0915  # one voxel is one long sentence
-    section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int]
-) -> list[int]:
-    """Return the numbers of a section of the kinds 2 and 3."""
-    coder = Coder(section)
-    model = Adaptive(coder, *profile)
-    contexts = fresh(63)
-    background = coder.number(contexts, 0) - 1
-    rates = [coder.number(contexts, 21) for _ in range(3)]
-    need(background < 65536 and max(rates) <= 1023, "CLV-14")
-    first_weights = []
-    for kind in range(min(shape[0], 3)):
-        first_weights.append([coder.number(contexts, 42) for _ in TAPS[kind]])
-        need(max(first_weights[kind]) <= 4095, "CLV-14")
-        first_weights[kind] = [64 * signed(number) for number in first_weights[kind]]
-    weights: list[list[list[int]]] = []
-    bias = [[0, 0] for _ in range(1024)]
-    history = 0
-    numbers, noise = Slab(shape), Slab(shape)
-    for s, y, x in numbers.places():
-        if (y, x) == (0, 0) and s < 3:
-            weights = [[list(first_weights[s]) for _ in range(16)] for _ in range(3)]
-        w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
-        ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
-        near = [w, n, nw, ne]
-        u = ue = us = 0
-        if s > 0:
-            u, ue, us = numbers(s - 1, y, x), numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)
-            near += [u, ue, us]
-        bounds = [w, n, ne] if s == 0 else [w, n, ne, u]
-        base = w + n >> 1 if s == 0 else w + n + 2 * u >> 2
-        activity = activity_of(noise, s, y, x)
-        level = level_of(activity)
-        d = [numbers(s - back, y - up, x - left) - base for back, up, left in TAPS[min(s, 2)]]
-        chosen = (
-            level >> 3,
-            min(base * 16 // (top + 1), 15),
-            (w > n) + 2 * (nw > n) + 4 * (ne > n) + 8 * (u > n),
-        )
-        predicted = []
-        for j in range(model.sets):
-            dot = sum(a * b for a, b in zip(weights[j][chosen[j]], d, strict=True))
-            predicted.append(clip((base << 8) + (dot >> 8), 0, top << 8))
-        total = sum(predicted)
-        mean = total >> 1 if model.sets == 2 else total * 21846 >> 16
-        margin = 128 * (max(bounds) - min(bounds)) + 512
-        mean = max((min(bounds) << 8) - margin, min(mean, (max(bounds) << 8) + margin))
-        mean = clip(mean, 0, top << 8)
-        signs = sum((value > mean >> 8) << i for i, value in enumerate(near))
-        k = 128 * chosen[0] + signs
-        final = mean + (bias[k][0] * (65536 // (bias[k][1] + 1)) >> 16)
-        final = clip(final, 0, top << 8) + 128
-        fraction, guess = final & 255, final >> 8
-        mask = 0
-        if background >= 0:
-            order = [w, n, ne, nw] if s == 0 else [w, n, ne, nw, u, ue, us]
-            mask = sum((value == background) << i for i, value in enumerate(order))
-            if s == 0 and mask:
-                mask += 128
-        if mask and coder.adaptive(model.masks, mask):
-            error = background - guess
-        else:
-            keys: list[tuple[int, ...]] = [
-                (0, level),
-                (1, level >> 2, signs),
-                (2, level >> 2, 2 * chosen[1] + (fraction >> 7)),
-            ]
-            if model.models > 3:
-                detail = abs(w - nw) + abs(n - nw) + abs(n - ne)
-                above = 0
-                if s > 0:
-                    detail += abs(u - n)
-                    above = ratio(noise(s - 1, y, x), activity)
-                detail *= 64
-                grade = sum((2 * detail > activity, *(detail > activity << i for i in range(4))))
-                west = ratio(noise(s, y, x - 1), activity)
-                north = ratio(noise(s, y - 1, x), activity)
-                keys += [
-                    (3, level >> 1, history),
-                    (4, level >> 1, west, north),
-                    (5, level >> 1, above, grade),
-                ]
-            error = model.error(keys, level, fraction * 3 >> 8)
-        value = guess + error
-        need(0 <= value <= top, "CLV-15")
-        numbers.data[s][y][x] = value
-        exact = value << 8
-        noise.data[s][y][x] = min(abs(exact - final + 128) >> 4, 1 << 20)
-        history = history % 5 * 5 + 2 + clip(error * 448 // (activity + 1), -2, 2)
-        bias[k][0] += exact - mean
-        bias[k][1] += 1
-        if bias[k][1] == 255:
-            bias[k] = [bias[k][0] >> 1, bias[k][1] >> 1]
-        power = sum(t * t for t in d) + len(d) * ((activity * activity >> 14) + 2)
-        gain = (len(d) << 24) // power
-        for j in range(model.sets):
-            step = (exact - predicted[j]) * gain * rates[j] >> 20
-            step = clip(step, 1 - (1 << 31), (1 << 31) - 1)
-            weight = weights[j][chosen[j]]
-            for i, t in enumerate(d):
-                weight[i] = wrapped(weight[i] + (wrapped(wrapped(step * t) + 2048) >> 12))
-    coder.finish()
-    return flat(numbers)
+def logarithm(activity: int) -> int:
+    """Return L of an activity."""
+    v = activity if activity < 4096 else 256 * min(activity >> 8, 4095) + 128
+    return round(1024 * math.log(v + 16))
 
 
 def ratio(error: int, activity: int) -> int:
     """Return 0 to 3: an error against those around it."""
     return sum((28 * error > activity, 14 * error > activity, 14 * error > 2 * activity))
+
+
+def taps_of(reach: tuple[int, ...]) -> list[tuple[int, int, int]]:
+    """Return the taps of a reach, that of N first."""
+    side = math.isqrt(reach[0])
+    taps = [(0, 1, 0), *((0, 0, c) for c in range(1, side + 1))]
+    for back, distance in enumerate(reach):
+        side = math.isqrt(max(distance, 0))
+        near = [
+            (r * r + c * c, r, c)
+            for r in range(-side, side + 1)
+            for c in range(-side, side + 1)
+            if r * r + c * c <= distance and (back > 0 or (r > 0 and (r, c) != (1, 0)))
+        ]
+        taps += [(back, r, c) for _, r, c in sorted(near)]
+    return taps
+
+
+def solve(matrix: list[int], n: int) -> list[int]:
+    """Return the weights of n taps; the matrix is its lower triangle, row by row."""
+    b = [matrix[i * (i + 1) // 2 :][: i + 1] for i in range(n + 1)]
+    most = max(b[i][i] for i in range(n + 1))
+    ridge = 40000 + (most >> 17)
+    for i in range(n + 1):
+        b[i][i] = wrapped(b[i][i] + ridge, 64)
+    z = 0
+    while wrapped(most + ridge, 64) >> z >= 1 << 30:
+        z += 1
+    c: list[list[int]] = [[] for _ in range(n + 1)]  # row i: C[i][0], C[i][1]...
+    inverse = []
+    for j in range(n):
+        row = c[j][:]
+        v = [
+            wrapped(((b[i][j] >> z) << 30) - sum(map(operator.mul, c[i], row)), 64)
+            for i in range(j, n + 1)
+        ]
+        root = math.isqrt(max(v[0], 1 << 42))
+        inverse.append((1 << 60) // root)
+        c[j].append(root)
+        for i in range(j + 1, n + 1):
+            c[i].append(clip(v[i - j] >> 30, -root, root) * inverse[j] >> 30)
+    x = [0] * n
+    for i in range(n - 1, -1, -1):
+        rest = (c[n][i] << 16) - sum(c[k][i] * x[k] for k in range(i + 1, n))
+        x[i] = clip(wrapped(rest, 64) >> 16, -4 * c[i][i], 4 * c[i][i]) * inverse[i] >> 44
+    return [value + 8 >> 4 for value in x]
+
+
+class Correction:
+    """What the neighbours said of the errors of the stored predictor, in tiles of a slice."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        profile: tuple[tuple[int, ...], int, int, int],
+    ) -> None:
+        reach, self.height, self.shared, self.limit = profile
+        self.taps = [[t for t in taps_of(reach)[1:] if t[0] <= s] for s in range(shape[0])]
+        self.rows, self.columns = shape[1:]
+        self.across = -(-self.columns // 8)
+        size = (len(self.taps[-1]) + 1) * (len(self.taps[-1]) + 2) // 2
+        groups = -(-self.rows // (self.height * self.shared))
+        self.before = [[[0] * size for _ in range(self.across)] for _ in range(groups)]  # P
+        self.further: list[list[int]] = []  # F of each tile column
+        self.sums: list[list[list[int]]] = []  # S of each row of tiles of the slice, and tile
+        self.weights: list[list[int]] = []
+        self.seen: list[list[list[int]]] = []  # a of each voxel of a tile
+
+    def begin(self, s: int, y: int) -> None:
+        """Solve for the weights of a row of tiles."""
+        n = len(self.taps[s])
+        nothing = [[0] * ((n + 1) * (n + 2) // 2)] * self.across
+        if y == 0:
+            self.sums = [nothing, nothing]
+            self.further = nothing
+        k = 1 if s == 0 else 2
+        self.further = [
+            [f + a >> k for f, a in zip(*pair, strict=True)]
+            for pair in zip(self.further, self.sums[-2], strict=True)
+        ]
+        before = self.before[y // (self.height * self.shared)] if s >= 3 else nothing
+        q = [
+            [a + f + p for a, f, p in zip(*three, strict=True)]
+            for three in zip(self.sums[-1], self.further, before, strict=True)
+        ]
+        q = [nothing[0], *q, nothing[0]]
+        self.weights = [
+            solve([w + 2 * v + e for w, v, e in zip(*q[i : i + 3], strict=True)], n)
+            for i in range(self.across)
+        ]
+        self.seen = [[] for _ in range(self.across)]
+
+    def learn(self, place: tuple[int, int, int], d: list[int], miss: int, level: int) -> None:
+        """Remember a voxel, and sum at the end of a row of tiles."""
+        s, y, x = place
+        if y >= 2:
+            most = max(abs(miss) >> 8, *map(abs, d))
+            g = min(GAIN[level], self.limit // (most + 1))
+            self.seen[x // 8].append([*(t * g + 128 >> 8 for t in d), miss * g + 32768 >> 16])
+        if x + 1 < self.columns or (y + 1 < self.rows and (y + 1) % self.height):
+            return
+        size = len(d) + 1
+        self.sums.append([])
+        for voxels in self.seen:
+            a = list(zip(*voxels, strict=True)) if voxels else [()] * size
+            self.sums[-1].append(
+                [sum(map(operator.mul, a[i], a[j])) for i in range(size) for j in range(i + 1)]
+            )
+        group = y // (self.height * self.shared)
+        if s >= 2 and (y + 1 == self.rows or (y + 1) % (self.height * self.shared) == 0):
+            tile_rows = self.sums[2 + group * self.shared :]
+            for i, old in enumerate(self.before[group]):
+                new = [5 * p >> 3 for p in old]
+                for tiles in tile_rows:
+                    new = [p + a for p, a in zip(new, tiles[i], strict=True)]
+                self.before[group][i] = new
+
+
+class Adaptive:
+    """The decisions of the kinds 2 and 3, and what they have learnt."""
+
+    def __init__(self, coder: Coder, models: int, experts: int, mixed: int) -> None:
+        self.coder = coder
+        self.models, self.experts, self.mixed = models, experts, mixed
+        self.contexts: dict[tuple[int, ...], list[int]] = {}
+        self.shares: dict[tuple[int, int], list[int]] = {}
+        self.keys: list[tuple[int, ...]] = []
+        self.level = self.slope = 0
+
+    def decide(self, decision: int, part: int, parts: int) -> int:
+        """Return a decision on the error, of which every context learns."""
+        mixing = decision < self.mixed
+        used = [
+            self.contexts.setdefault((i, decision, *key), [32768, 0])
+            for i, key in enumerate(self.keys[: self.models if mixing else 1])
+        ]
+        if not mixing:
+            bit = self.coder.bit(used[0][0])
+        else:
+            shares = self.shares.setdefault(
+                (decision, self.level >> 4), [85536 // self.experts] * self.experts
+            )
+            t = [STRETCH[chance >> 4] for chance, _ in used]
+            if self.experts > self.models:
+                t.append(STRETCH[min(4096 * max(part, 0) // (parts + 1), 4095)])
+            dot = sum(map(operator.mul, t, shares)) >> 16
+            chance = SQUASH[clip(dot + 2816, 0, 5632)]
+            bit = self.coder.bit(chance)
+            for i in range(self.experts):
+                change = t[i] * 4 * (65535 * bit - chance) + 131072 >> 18
+                shares[i] = wrapped(shares[i] + change)
+        for context in used:
+            learn(context, bit)
+        return bit
+
+    def beyond(self, x: int) -> int:
+        """Return F(x), the chance of an error beyond x."""
+        return SQUASH[clip(2816 - (x * self.slope >> 16), 0, 5632)]
+
+    def error(self, fraction: int) -> int:
+        """Return the error of a voxel."""
+        shift = max(0, self.level - 21 >> 2)
+        unit = int(shift == 0)
+        below, above = self.beyond(fraction), self.beyond(256 * unit - fraction)
+        if unit and self.decide(3 * fraction >> 8, 65536 - below - above, 65536):
+            return 0
+        negative = self.decide(3 if unit else 3 * fraction >> 8, below, below + above)
+        d = fraction if negative else 256 * unit - fraction
+        quotient = 0
+        step = 1 << shift
+        while quotient < 24:
+            least = d + 256 * quotient * step
+            part, parts = self.beyond(least + 256 * step), self.beyond(least)
+            if not self.decide(4 + quotient, part, parts):
+                break
+            quotient += 1
+        few = min(quotient, 2)
+        if quotient == 24:
+            length = min(self.coder.uniform(5), 16)
+            quotient = 23 + (1 << length) + self.coder.uniform(length)
+        least = d + 256 * quotient * step
+        remainder = 0
+        for i in range(min(shift, 2)):
+            step >>= 1
+            end = self.beyond(least + 512 * step)
+            part, parts = self.beyond(least + 256 * step) - end, self.beyond(least) - end
+            bit = self.decide(28 + few if i == 0 else 31 + 2 * few + remainder, part, parts)
+            remainder = 2 * remainder + bit
+            least += 256 * step * bit
+        if shift > 2:
+            remainder = remainder << shift - 2 | self.coder.uniform(shift - 2)
+        m = (quotient << shift) + remainder
+        return -1 - m if negative else m + unit
+
+
+def stored_predictor(
+    coder: Coder, contexts: list[list[int]], slices: int
+) -> tuple[list[list[tuple[int, int, int]]], list[list[int]]]:
+    """Return the taps, and their coefficients, of the first slices."""
+    reach = tuple(coder.number(contexts, 21) - 1 for _ in range(4))
+    need(1 <= reach[0] <= 25 and max(reach[1:]) <= 16, "CLV-14")
+    every = taps_of(reach)
+    need(len(every) < 128, "CLV-14")
+    taps = [[tap for tap in every if tap[0] <= s] for s in range(min(slices, 4))]
+    coefficients = []
+    for several in taps:
+        coded = [coder.number(contexts, 42) for _ in several[1:]]
+        need(max(coded) <= 65535, "CLV-14")
+        others = [signed(number) for number in coded]
+        coefficients.append([4096 - sum(others), *others])
+    return taps, coefficients
+
+
+def decode_small(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+    """Return the numbers of a section of the kind 2."""
+    return decode_adaptive(section, shape, top, (1, 3, 3, 8))
+
+
+def decode_max(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+    """Return the numbers of a section of the kind 3."""
+    return decode_adaptive(section, shape, top, (2, 6, 7, 37))
+
+
+def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
+    section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int, int]
+) -> list[int]:
+    """Return the numbers of a section of the kinds 2 and 3."""
+    coder = Coder(section)
+    contexts = fresh(63)
+    background = coder.number(contexts, 0) - 1
+    need(background <= 65535, "CLV-14")
+    taps, coefficients = stored_predictor(coder, contexts, shape[0])
+    corrections = [Correction(shape, about) for about in CORRECTIONS[: profile[0]]]
+    model = Adaptive(coder, *profile[1:])
+    masks = fresh(256)
+    bias, seen = [0] * 1024, [0] * 1024
+    history = newest = 0
+    numbers, noise = Slab(shape), Slab(shape)
+    missed = [Slab(shape) for _ in range(1 + profile[0])]  # noise of each p[j]
+    for s, y, x in numbers.places():
+        w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
+        ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
+        near, order = [w, n, nw, ne], [w, n, ne, nw]
+        u = n
+        if s > 0:
+            u = numbers(s - 1, y, x)
+            above = [u, numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)]
+            near += above
+            order += above
+
+        # prediction
+        stored = sum(
+            c * numbers(s - back, y - r, x - left)
+            for c, (back, r, left) in zip(coefficients[min(s, 3)], taps[min(s, 3)], strict=True)
+        )
+        p = [clip(wrapped(stored) >> 4, 0, top << 8)]
+        d = []
+        for correction in corrections:
+            if x == 0 and y % correction.height == 0:
+                correction.begin(s, y)
+            d.append([numbers(s - b, y - r, x - c) - n for b, r, c in correction.taps[s]])
+            change = wrapped(sum(map(operator.mul, correction.weights[x // 8], d[-1])))
+            p.append(clip(p[0] + (change >> 4), 0, top << 8))
+        activity = activity_of(noise, s, y, x)
+        level = level_of(activity)
+        logarithms = [logarithm(activity_of(slab, s, y, x)) for slab in missed]
+        mean, best = p[0], logarithms[0]
+        for one, its in zip(p[1:], logarithms[1:], strict=True):
+            share = SQUASH[clip(its - best + 2816, 0, 5632)]
+            mean = one + ((mean - one) * share >> 16)
+            best = min(best, its)
+        signs = sum((value > mean >> 8) << i for i, value in enumerate(near))
+        k = 128 * (level >> 3) + signs
+        final = mean + (bias[k] * (65536 // (seen[k] + 1)) >> 16)
+        final = clip(final, 0, top << 8) + 128
+        guess, fraction = final >> 8, final & 255
+
+        # background, or error
+        mask = 0
+        if background >= 0:
+            mask = sum((value == background) << i for i, value in enumerate(order))
+            if s == 0 and mask:
+                mask += 128
+        if mask and coder.adaptive(masks, mask):
+            error = background - guess
+        else:
+            detail = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(u - n)
+            detail *= 64
+            grade = sum((2 * detail > activity, *(detail > activity << i for i in range(4))))
+            model.level, model.slope = level, 24466000 // (activity + 34)
+            model.keys = [
+                (level,),
+                (level >> 2, (mean >> 8) >> max(0, top.bit_length() - 4), fraction >> 7),
+                (level >> 1, history),
+                (level >> 2, signs),
+                (level >> 1, *(ratio(noise(s, *at), activity) for at in ((y, x - 1), (y - 1, x)))),
+                (level >> 1, ratio(noise(s - 1, y, x), activity) if s > 0 else 0, grade),
+            ]
+            error = model.error(fraction)
+        value = guess + error
+        need(0 <= value <= top, "CLV-15")
+        numbers.data[s][y][x] = value
+
+        # learning
+        exact = value << 8
+        noise.data[s][y][x] = min(abs(exact - final + 128) >> 4, 1 << 20)
+        for one, slab in zip(p, missed, strict=True):
+            slab.data[s][y][x] = min(abs(exact - one) >> 4, 1 << 20)
+        older = newest
+        large = (448 * abs(error) > activity) + (448 * abs(error) > 2 * activity)
+        newest = 2 + (large if error > 0 else -large)
+        history = 5 * newest + older
+        bias[k] += exact - mean
+        seen[k] += 1
+        if seen[k] == 255:
+            bias[k] >>= 1
+            seen[k] >>= 1
+        for correction, differences in zip(corrections, d, strict=True):
+            correction.learn((s, y, x), differences, exact - p[0], level)
+    coder.finish()
+    return flat(numbers)
 
 
 # --- labels ---
@@ -589,33 +737,83 @@ def ratio(error: int, activity: int) -> int:
 def decode_labels(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     """Return the numbers of a section of the kind 4."""
     coder = Coder(section)
-    choices, tree = fresh(5 * 2048), fresh(1 << top.bit_length())
+    choices, tree, runs = fresh(5 * 2048), fresh(1 << top.bit_length()), fresh(64)
     numbers = Slab(shape)
-    for s, y, x in numbers.places():
-        w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
-        ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
-        pattern = (w == n) + 2 * (w == nw) + 4 * (n == nw) + 8 * (n == ne)
-        pattern += 16 * (w == numbers(s, y, x - 2)) + 32 * (n == numbers(s, y - 2, x))
-        u = n
-        if s > 0:
-            u = numbers(s - 1, y, x)
-            pattern += 64 * (w == u) + 128 * (n == u) + 256 * (u == numbers(s - 1, y, x + 1))
-            pattern += 512 * (u == numbers(s - 1, y + 1, x)) + 1024
-        candidates = [w, n, u, ne, nw]
-        value = None
-        for i, candidate in enumerate(candidates):
-            if candidate not in candidates[:i] and coder.adaptive(choices, 2048 * i + pattern):
-                value = candidate
-                break
-        if value is None:
-            node = 1
-            for _ in range(top.bit_length()):
-                node = 2 * node + coder.adaptive(tree, node)
-            value = node - (1 << top.bit_length())
-            need(value <= top, "CLV-16")
-        numbers.data[s][y][x] = value
+    for s in range(shape[0]):
+        for y in range(shape[1]):
+            row = numbers.data[s][y]
+            x = 0
+            while x < shape[2]:
+                w = numbers(s, y, x - 1)
+                missed = False
+                if calm(numbers, s, y, x):
+                    length = 1
+                    while x + length < shape[2] and {w} == set(ahead(numbers, s, y, x + length)):
+                        length += 1
+                    place = length
+                    if not coder.adaptive(runs, length.bit_length()):
+                        missed = True
+                        bits = (length - 1).bit_length()
+                        place = coder.uniform(bits - 16) << 16 if bits > 16 else 0
+                        place += coder.uniform(min(bits, 16))
+                        need(place < length, "CLV-16")
+                    row[x : x + place] = [w] * place
+                    x += place
+                    if not missed:
+                        continue
+                row[x] = label(coder, choices, tree, numbers, (s, y, x), missed, top)
+                x += 1
     coder.finish()
     return flat(numbers)
+
+
+def ahead(numbers: Slab, s: int, y: int, x: int) -> list[int]:
+    """Return what must be equal to W for a run to go on at a place."""
+    places = [numbers(s, y - 1, x + 1)]
+    if s > 0:
+        places += [numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)]
+    return places
+
+
+def calm(numbers: Slab, s: int, y: int, x: int) -> bool:
+    """Whether all around a place is the same."""
+    around = [numbers(s, y, x - 1), numbers(s, y - 1, x - 1), numbers(s, y - 1, x)]
+    if s > 0:
+        around.append(numbers(s - 1, y, x))
+    return len({*around, *ahead(numbers, s, y, x)}) == 1
+
+
+def label(
+    coder: Coder,
+    choices: list[list[int]],
+    tree: list[list[int]],
+    numbers: Slab,
+    at: tuple[int, int, int],
+    missed: bool,  # noqa: FBT001
+    top: int,
+) -> int:
+    """Return the number at a place that is not calm, or that ends a run."""
+    s, y, x = at
+    w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
+    ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
+    pattern = (w == n) + 2 * (w == nw) + 4 * (n == nw) + 8 * (n == ne)
+    pattern += 16 * (w == numbers(s, y, x - 2)) + 32 * (n == numbers(s, y - 2, x))
+    u = n
+    if s > 0:
+        u = numbers(s - 1, y, x)
+        pattern += 64 * (w == u) + 128 * (n == u) + 256 * (u == numbers(s - 1, y, x + 1))
+        pattern += 512 * (u == numbers(s - 1, y + 1, x)) + 1024
+    tried = [w] if missed else []
+    for i, candidate in enumerate((w, n, u, ne, nw)):
+        if candidate not in tried and coder.adaptive(choices, 2048 * i + pattern):
+            return candidate
+        tried.append(candidate)
+    node = 1
+    for _ in range(top.bit_length()):
+        node = 2 * node + coder.adaptive(tree, node)
+    value = node - (1 << top.bit_length())
+    need(value <= top, "CLV-16")
+    return value
 
 
 def flat(slab: Slab) -> list[int]:

@@ -4,6 +4,7 @@
 the bitstream, since old payloads must stay readable.
 """
 
+import dataclasses
 import hashlib
 import importlib.util
 import json
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from mroi.codecs.base import ChunkSpec
-from mroi.codecs.calv import Calv, codec
+from mroi.codecs.calv import Calv, adaptive, codec
 from mroi.errors import DecodeError
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -57,11 +58,25 @@ def regions(shape: tuple[int, int, int], dtype: str = "<u2") -> np.ndarray:
     return ((z + y // 5 * 3 + (x + y) // 7) % 6 * 211).astype(dtype)
 
 
+def areas(shape: tuple[int, int, int], dtype: str = "<u2") -> np.ndarray:
+    """Return a label map of areas wide enough for runs, some ended by a voxel of another label."""
+    z, y, x = np.indices(shape)
+    labels = (x + z > 22) * 3 + (y + x > 60) * 5 + (y > 12) * (x < 40)
+    labels[np.random.default_rng(6).random(shape) < 0.002] = 9
+    return labels.astype(dtype)
+
+
 def padded(shape: tuple[int, int, int]) -> np.ndarray:
     """Return CT in a circle, far above the padding around it."""
     _, y, x = np.indices(shape)
     inside = (y - shape[1] / 2) ** 2 + (x - shape[2] / 2) ** 2 < shape[1] ** 2 / 4
     return np.where(inside, head(shape) - 1000, -3024).astype("<i2")
+
+
+def bursts(shape: tuple[int, int, int]) -> np.ndarray:
+    """Return a quiet volume with voxels that nothing foretells."""
+    rng = np.random.default_rng(7)
+    return np.where(rng.random(shape) < 0.03, rng.integers(0, 60000, shape), head(shape))
 
 
 def cases() -> dict[str, tuple[np.ndarray, str]]:
@@ -77,7 +92,11 @@ def cases() -> dict[str, tuple[np.ndarray, str]]:
         result[f"wide-noise-{level}"] = (rng.normal(30000, 3000, (3, 30, 30))).astype("<u2"), level
         colour = np.stack([head((2, 30, 31)).astype("u1") + k for k in (0, 9, 40)], axis=-1)
         result[f"colour-{level}"] = colour.astype("u1"), level
+    for level in ("small", "max"):
+        result[f"bursts-{level}"] = bursts((5, 24, 18)).astype("<u2"), level
+        result[f"reach-{level}"] = head((6, 18, 20), noise=8.0), level
     result["labels"] = regions((5, 24, 25)), "fast"
+    result["labels-runs"] = areas((4, 20, 70)), "fast"
     result["labels-int32"] = regions((3, 30, 25), "<i4") * 1000 - 70000, "small"
     result["float"] = head((4, 22, 24)).astype("<f4") * 10 - 500, "fast"
     result["float64"] = head((4, 22, 24)).astype("<f8") - 2.0**40, "small"
@@ -91,9 +110,15 @@ def cases() -> dict[str, tuple[np.ndarray, str]]:
 def write() -> None:
     """Write all vectors, each of the kind that its level is for, however small the chunk."""
     codec._LITTLE = 0
+    profiles = adaptive.SMALL, adaptive.MAX
     VECTORS.mkdir(parents=True, exist_ok=True)
     for name, (chunk, level) in cases().items():
         spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.dtype.itemsize)
+        far = name.startswith("reach")  # what the encoder takes for large chunks only
+        adaptive.SMALL, adaptive.MAX = (
+            dataclasses.replace(p, reaches=((0, p.reaches[0][1]),) if far else p.reaches)
+            for p in profiles
+        )
         payload = Calv(level).encode(np.ascontiguousarray(chunk), spec)
         assert reference_decode(payload, chunk.shape, chunk.dtype) == chunk.tobytes(), name
         (VECTORS / f"{name}.calv").write_bytes(payload)
@@ -158,6 +183,23 @@ def test_the_reference_agrees_on_a_list_of_many_pieces() -> None:
     payload = Calv().encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 8))
     assert payload[0] == KINDS.index("fast")
     assert reference_decode(payload, chunk.shape, chunk.dtype) == chunk.tobytes()
+
+
+@pytest.mark.parametrize("level", ["small", "max"])
+def test_the_reference_agrees_where_sums_of_tiles_are_greatest(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows far apart in turn: they have the greatest differences that there can be."""
+    monkeypatch.setattr(codec, "_LITTLE", 0)
+    rng = np.random.default_rng(3)
+    shape = (9, 24, 24)
+    drift = np.cumsum(rng.normal(0, 60, shape), axis=2) + np.cumsum(rng.normal(0, 60, shape), 0)
+    near = np.clip(np.abs(drift), 0, 3000).astype("<u2")
+    chunk = np.where(np.arange(24)[:, np.newaxis] % 2, 65535 - near, near).astype("<u2")
+    spec = ChunkSpec(shape, chunk.dtype, 16)
+    payload = Calv(level).encode(chunk, spec)
+    assert KINDS[payload[0]] == level
+    assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
 
 
 @pytest.mark.parametrize("name", ["slab-fast", "slab-small", "byte-max", "labels", "colour-small"])

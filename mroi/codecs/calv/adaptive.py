@@ -1,13 +1,15 @@
-"""Levels `small` and `max`: predictors and probabilities that adapt after every voxel.
+"""Levels `small` and `max`: a long predictor that is stored, corrected by ones that are learnt.
 
-Sets of weights, adapted by normalised LMS, each predict a voxel from up to 30 neighbours; their
-mean, less the bias seen in the same circumstances, is rounded, and the error is coded in decisions
-whose probabilities are learnt in several contexts and mixed. `max` has more sets and more contexts
-than `small`. Normative in ``spec/codecs/calv.md``, where the words used here are defined.
+The encoder fits one linear predictor over many neighbours to each slab and stores it. Local least
+squares (`regression`) correct it from what they learn while coding. The predictions are blended by
+the errors that each made around the voxel; the result, less the bias seen in the same
+circumstances, is rounded, and the error is coded in decisions whose probabilities are learnt in
+several contexts and mixed. `max` has more correction and more contexts than `small`. Normative in
+``spec/codecs/calv.md``, where the words used here are defined.
 
-Why no index leaves its array (numba checks none): taps stay within the margins of `planes`; levels
-come from a table of 0 to 63 whose index is clipped; classes, signs, ratios and parts are made of
-comparisons or clipped where they are made; words read beyond the end are 0.
+Why no index leaves its array (numba checks none): taps stay within the margins of the planes;
+levels come from a table of 0 to 63 whose index is clipped; classes, signs, ratios and parts are
+made of comparisons or clipped where they are made; words read beyond the end are 0.
 """
 
 # Kernels are typed by numba when they are called.
@@ -25,9 +27,32 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.calv.compiled import kernel
-from mroi.codecs.calv.planes import close_plane, close_row, load, open_row
+from mroi.codecs.calv.regression import add_sums, learn, solve, triangle
 
 __all__ = ["MAX", "SMALL", "Profile", "decode", "encode"]
+
+Reach = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """A local correction: which neighbours it has, and how large its tiles are.
+
+    Attributes
+    ----------
+    reach : tuple of int
+        Squared distance of the neighbours in the plane and in the three slices before, -1 if none.
+    rows, block : int
+        Rows of a tile, and of the tiles whose sums the next slice sees as one.
+    limit : int
+        Greatest product of a difference and its weight. With it sums of tiles fit 32 bits, and
+        those of a block still do after all slices: 8/3 of those of one.
+    """
+
+    reach: Reach
+    rows: int
+    block: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,62 +61,52 @@ class Profile:
 
     Attributes
     ----------
-    sets : int
-        Sets of weights, 1 to 3.
+    local : tuple of Local
+        One or two corrections.
     models : int
         Contexts of which each decision mixes the probabilities, 1 to 6.
     mixed : int
         Decisions with numbers below this are mixed, the others use the first context alone.
-    rates : tuple of tuple of int
-        Rates of adaptation of the sets that the encoder tries.
+    reaches : tuple of (int, tuple of int)
+        Reaches of the stored predictor that the encoder takes, each from so many voxels on.
     """
 
-    sets: int
+    local: tuple[Local, ...]
     models: int
     mixed: int
-    rates: tuple[tuple[int, int, int], ...]
+    reaches: tuple[tuple[int, Reach], ...]
 
 
-SMALL = Profile(2, 3, 5, ((200, 200, 0),))
-MAX = Profile(3, 6, 40, ((100, 100, 100), (200, 200, 200), (350, 350, 350)))
+_NEAR = Local((8, 4, 1, -1), 4, 8, 3 << 18)
+_FAR = Local((17, 10, 5, -1), 16, 16, 1 << 19)
+SMALL = Profile((_NEAR,), 3, 8, ((1 << 18, (25, 10, 4, 1)), (0, (8, 4, 1, -1))))
+MAX = Profile((_NEAR, _FAR), 6, 40, ((1 << 18, (25, 16, 5, 2)), (0, (8, 4, 1, -1))))
 
-_WIDTH = 32  # taps, with zeros after the last
+_TAPS = 128  # more than a reach may have
 _DECISIONS = 40  # zero (3 parts), sign, quotient (24), remainder (3 and 6)
 _MASKS = 256  # contexts of the background, before those of the models
-_SIZES = (64, 2048, 512, 832, 512, 1024)  # contexts of each model
+_SIZES = (64, 512, 800, 2048, 512, 1024)  # contexts of each model
 _HALF = 1 << 31  # a context that has seen nothing
-_SAMPLING = 16  # one voxel in so many shapes the first weights
-_STAGES = range(7)
-_MASK, _ZERO, _SIGN, _QUOTIENT, _HIGH, _NEXT, _DONE = _STAGES
-
-# Taps as (slices back, rows up, columns left). W, N and the same place above come first.
-_NEAREST = ((0, 0, 1), (0, 1, 0))
-_PLANE = (
-    *((0, 1, 1), (0, 1, -1), (0, 0, 2), (0, 2, 0), (0, 1, -2), (0, 1, 2), (0, 2, 1), (0, 2, -1)),
-    *((0, 0, 3), (0, 3, 0)),
-)
-_WIDE = (
-    *((0, 2, 2), (0, 2, -2), (0, 1, 3), (0, 1, -3), (0, 3, 1), (0, 3, -1), (0, 2, 3), (0, 2, -3)),
-    *((0, 3, 2), (0, 3, -2)),
-)
-_BEFORE = (
-    *((1, 0, 1), (1, 1, 0), (1, 0, -1), (1, -1, 0), (1, 1, 1), (1, 1, -1), (1, -1, 1), (1, -1, -1)),
-    *((1, 0, 2), (1, 0, -2), (1, 2, 0), (1, -2, 0)),
-)
-_EARLIER = ((2, 0, 0), (2, 0, 1), (2, 0, -1), (2, 1, 0), (2, -1, 0))
-_TAPS = (
-    (*_NEAREST, *_PLANE, *_WIDE),
-    (*_NEAREST, (1, 0, 0), *_PLANE, *_BEFORE),
-    (*_NEAREST, (1, 0, 0), *_PLANE, *_BEFORE, *_EARLIER),
-)
+_SAMPLING = 24000  # voxels that shape the stored predictor
+_MASK, _ZERO, _SIGN, _QUOTIENT, _HIGH, _NEXT, _LOW, _DONE = range(8)  # of an error
 
 
-def _tap_table() -> NDArray[np.int64]:
-    """Return the taps of the first, the second and later slices, (3, 32, 3), zeros after them."""
-    table = np.zeros((3, _WIDTH, 3), np.int64)
-    for kind, taps in enumerate(_TAPS):
-        table[kind, : len(taps)] = taps
-    return table
+def _taps(reach: Reach) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the taps (slices back, rows up, columns left) of a reach, and how many by slice.
+
+    N comes first, then those of the same row, then the others by distance. A slice with so many
+    before it has the first `counts[before]` taps.
+    """
+    plane = [(r, c) for r in range(1, 6) for c in range(-5, 6)]
+    disc = [(r, c) for r in range(-5, 6) for c in range(-5, 6)]
+    taps = [(0, 1, 0), *((0, 0, c) for c in range(1, math.isqrt(reach[0]) + 1))]
+    counts = []
+    for back, square in enumerate(reach):
+        places = plane if back == 0 else disc
+        near = sorted((r * r + c * c, r, c) for r, c in places if r * r + c * c <= square)
+        taps += [(back, r, c) for _, r, c in near if (back, r, c) != (0, 1, 0)]
+        counts.append(len(taps))
+    return np.array(taps, np.int64), np.array(counts, np.int64)
 
 
 def _level_table() -> NDArray[np.uint8]:
@@ -105,28 +120,33 @@ def _level_table() -> NDArray[np.uint8]:
     return table
 
 
-_TABLE = _tap_table()
-_COUNTS = np.array([len(taps) for taps in _TAPS], np.int64)
+def _gain(level: int) -> int:
+    """Return how much a voxel of a level weighs in local least squares."""
+    activity = 0.0 if level == 0 else (4.5 + level % 4) * 2 ** (level // 4 + 1)
+    return round(65536 / math.sqrt((activity * 3 / 224) ** 1.5 + 30))
+
+
 _LEVEL = _level_table()
+_GAIN = np.array([_gain(level) for level in range(64)], np.int32)
+_LOG = np.array(
+    [round(1024 * math.log(i + 16)) for i in (*range(4096), *range(128, 1 << 20, 256))], np.int16
+)
 _INVERSE = np.array([65536 // (n + 1) for n in range(256)], np.int64)
 _STRETCH = np.array(
-    [round(256 * math.log((2 * i + 1) / (8191 - 2 * i))) for i in range(4096)], np.int64
+    [round(256 * math.log((2 * i + 1) / (8191 - 2 * i))) for i in range(4096)], np.int16
 )
-_SQUASH = np.array([round(65536 / (1 + math.exp(-i / 256))) for i in range(-2816, 2817)], np.int64)
+_SQUASH = np.array([round(65536 / (1 + math.exp(-i / 256))) for i in range(-2816, 2817)], np.uint16)
 
 
 def encode(volume: NDArray[np.int32], top: int, profile: Profile) -> bytes | None:
     """Return the section of a slab of numbers from 0 to `top`, or None if it is larger than raw."""
-    weights = _fit(volume)
-    best = None
-    for rates in profile.rates:
-        head = np.array([_find_background(volume, top) + 1, *rates], np.int64)
-        state, words = coder.open_writer(volume.size + volume.size // 8 + 1024)
-        _run(state, words, volume, weights, head, volume.shape[0], top, profile, decoding=False)
-        written = coder.close(state, words)
-        if written is not None and (best is None or written.size < best.size):
-            best = written
-    return None if best is None else best.astype("<u2").tobytes()
+    reach = next(reach for least, reach in profile.reaches if volume.size >= least)
+    head = np.array([_find_background(volume, top), *reach], np.int64) + 1
+    coefficients = _fit(volume, *_taps(reach))
+    state, words = coder.open_writer(volume.size + volume.size // 8 + 1024)
+    _run(state, words, volume, coefficients, head, volume.shape[0], top, profile, decoding=False)
+    written = coder.close(state, words)
+    return None if written is None else written.astype("<u2").tobytes()
 
 
 def decode(
@@ -137,9 +157,9 @@ def decode(
         return False
     words = np.frombuffer(section, "<u2").astype(np.uint16)
     state = coder.open_reader(words)
-    weights = np.zeros((3, _WIDTH), np.int64)
-    head = np.zeros(4, np.int64)
-    if not _run(state, words, out, weights, head, slices, top, profile, decoding=True):
+    coefficients = np.zeros((4, _TAPS), np.int32)
+    head = np.zeros(5, np.int64)
+    if not _run(state, words, out, coefficients, head, slices, top, profile, decoding=True):
         return False
     return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
@@ -148,7 +168,7 @@ def _run(
     state: NDArray[np.int64],
     words: NDArray[np.uint16],
     volume: NDArray[np.int32],
-    weights: NDArray[np.int64],
+    coefficients: NDArray[np.int32],
     head: NDArray[np.int64],
     slices: int,
     top: int,
@@ -158,18 +178,39 @@ def _run(
 ) -> bool:
     """Code the head, then the voxels; return whether all of it is sound."""
     numbers = np.full(3 * 21, _HALF, np.int64)
-    counts = _COUNTS[: min(slices, 3)]
-    if not _code_head(decoding, state, words, numbers, head, weights, counts, coder.RATES):
+    if not _code_head(decoding, state, words, numbers, head, coder.RATES):
         return False
+    taps, counts = _taps(tuple((head[1:] - 1).tolist()))
+    if len(taps) >= _TAPS:
+        return False
+    if not _code_coefficients(
+        decoding, state, words, numbers, coefficients, counts[: min(slices, 4)], coder.RATES
+    ):
+        return False
+    locals_ = [_taps(local.reach) for local in profile.local]
+    local_taps = np.zeros((len(locals_), _TAPS, 3), np.int64)
+    for table, (found, _) in zip(local_taps, locals_, strict=True):
+        table[: len(found)] = found
+    local_counts = np.array([found[:3] for _, found in locals_])
+    shapes = tuple((local.rows, local.block, local.limit) for local in profile.local)
+    lanes = -(-volume.shape[2] // 64) * 8  # tiles, in eights as vector instructions like them
+    sizes = [triangle(int(found[-1])) for found in local_counts]
+    latest = tuple(np.zeros((2, size, lanes), np.int32) for size in sizes)
+    far = tuple(np.zeros((size, lanes), np.int32) for size in sizes)
+    blocks = [-(-volume.shape[1] // local.block) if slices > 1 else 1 for local in profile.local]
+    past = tuple(
+        np.zeros((count, size, lanes), np.int32) for count, size in zip(blocks, sizes, strict=True)
+    )
     models = profile.models
-    starts = _MASKS + _DECISIONS * np.cumsum((0, *_SIZES))[:-1]
+    starts = tuple(_MASKS + _DECISIONS * sum(_SIZES[:model]) for model in range(models))
     contexts = np.full(_MASKS + _DECISIONS * sum(_SIZES[:models]), _HALF, np.uint32)
-    shares = np.full(4 * _DECISIONS * models, 85536 // models, np.int32)
+    experts = models + 1 if models > 3 else models
+    shares = np.full((4 * _DECISIONS, experts), 85536 // experts, np.int32)
     return bool(
         _code(
-            decoding, state, words, volume, top, head, weights, _TABLE, _COUNTS, profile.sets,
-            models, profile.mixed, starts, contexts, shares, coder.RATES, _LEVEL, _INVERSE,
-            _STRETCH, _SQUASH,
+            decoding, state, words, volume, top, int(head[0]) - 1, coefficients, taps, counts,
+            local_taps, local_counts, shapes, latest, far, past, profile.mixed, starts, contexts,
+            shares, coder.RATES, _LEVEL, _GAIN, _LOG, _INVERSE, _STRETCH, _SQUASH,
         )
     )  # fmt: skip
 
@@ -183,88 +224,145 @@ def _find_background(volume: NDArray[np.int32], top: int) -> int:
     return number if 50 * count > volume.size and 10 * pairs > 7 * count else -1
 
 
-def _fit(volume: NDArray[np.int32]) -> NDArray[np.int64]:
-    """Return the weights that each set begins with, in 1/1024, (3, 32), by least squares."""
-    normal = np.zeros((3, _WIDTH + 1, _WIDTH + 1))
-    _accumulate(volume, normal, _TABLE, _COUNTS, _SAMPLING)
-    result = np.zeros((3, _WIDTH), np.int64)
-    for kind in range(min(3, volume.shape[0])):
-        count = int(_COUNTS[kind])
-        lower = normal[kind, : count + 1, : count + 1]
-        matrix = np.tril(lower[:count, :count])
+def _fit(
+    volume: NDArray[np.int32], taps: NDArray[np.int64], counts: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Return the coefficients of the first four slices, in 1/4096, (4, 128), by least squares."""
+    normal = np.zeros((4, _TAPS, _TAPS))
+    _accumulate(volume, normal, taps, counts, _SAMPLING)
+    result = np.zeros((4, _TAPS), np.int32)
+    for kind in range(min(4, volume.shape[0])):
+        count = int(counts[kind])
+        lower = normal[kind, 1 : count + 1, 1 : count + 1]
+        matrix = np.tril(lower[:-1, :-1])
         matrix = matrix + np.tril(matrix, -1).T
         ridge = 1e-5 * np.trace(matrix) / count + 1e-3
-        solution = np.linalg.solve(matrix + ridge * np.eye(count), lower[count, :count])
-        result[kind, :count] = np.rint(np.clip(solution, -1.9, 1.9) * 1024)
+        solution = np.linalg.solve(matrix + ridge * np.eye(count - 1), lower[-1, :-1])
+        others = np.rint(np.clip(solution, -7.9, 7.9) * 4096).astype(np.int64)
+        result[kind, 0] = 4096 - others.sum()
+        result[kind, 1:count] = others
     return result
 
 
-@kernel
-def _base(planes, p, width, up):
-    """Return the mean of W, N and twice the same place above: what neighbours are relative to."""
-    near = np.int64(planes[p - 1]) + planes[p - width]
-    return near >> 1 if up == 0 else (near + 2 * np.int64(planes[p + up])) >> 2
+# --- planes with margins, four slices in a ring ---
 
 
 @kernel
-def _offsets(table, count, kind, s, size, width, offsets):
+def _open_row(plane, row, columns):
+    """Fill the margin left of a row that begins at `row`: with the value above its first voxel."""
+    above = plane[row - (columns + 16)]
+    for i in range(1, 6):
+        plane[row - i] = above
+
+
+@kernel
+def _close_row(plane, row, columns):
+    """Fill the margin right of a finished row: with its last value."""
+    last = plane[row + columns - 1]
+    for i in range(5):
+        plane[row + columns + i] = last
+
+
+@kernel
+def _close_plane(plane, start, rows, columns):
+    """Fill the margin below a finished plane: with its last row."""
+    width = columns + 16
+    last = start + (rows + 4) * width
+    for i in range(1, 6):
+        for x in range(width):
+            plane[last + i * width + x] = plane[last + x]
+
+
+@kernel
+def _offsets(taps, count, s, size, width, offsets):
     """Turn the taps of a slice into distances in the ring of planes."""
     for i in range(count):
-        there = (s - table[kind, i, 0]) % 3
-        offsets[i] = (there - s % 3) * size - table[kind, i, 1] * width - table[kind, i, 2]
+        there = (s - taps[i, 0]) & 3
+        offsets[i] = (there - (s & 3)) * size - taps[i, 1] * width - taps[i, 2]
 
 
 @kernel
-def _accumulate(volume, normal, table, counts, sampling):
+def _accumulate(volume, normal, taps, counts, sampling):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
-    width = columns + 6
-    size = (rows + 5) * width
-    planes = np.zeros(min(slices, 3) * size, np.int32)
-    offsets = np.zeros(32, np.int64)
-    d = np.zeros(33)
+    width = columns + 16
+    size = (rows + 10) * width
+    planes = np.zeros(4 * size, np.int32)
+    offsets = np.zeros(128, np.int64)
+    d = np.zeros((4, 128))
     for s in range(slices):
-        start = (s % 3) * size
-        load(volume, s, planes, start)
-        kind = min(s, 2)
+        start = (s & 3) * size
+        for y in range(rows):
+            row = start + (y + 5) * width + 8
+            _open_row(planes, row, columns)
+            for x in range(columns):
+                planes[row + x] = volume[s, y, x]
+            _close_row(planes, row, columns)
+        _close_plane(planes, start, rows, columns)
+        kind = min(s, 3)
         count = counts[kind]
-        _offsets(table, count, kind, s, size, width, offsets)
-        up = offsets[2] if s > 0 else np.int64(0)
-        step = sampling // 4 if s == 0 else sampling
+        sums = normal[kind]
+        _offsets(taps, count, s, size, width, offsets)
+        alike = slices - 3 if s > 2 else 1
+        step = max(4, alike * rows * columns // (sampling if s > 2 else sampling // 4))
+        filled = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
-                p = start + (y + 3) * width + x + 3
-                base = _base(planes, p, width, up)
+                p = start + (y + 5) * width + x + 8
                 nw = planes[p - width - 1]
                 n = planes[p - width]
                 detail = abs(planes[p - 1] - nw) + abs(n - nw) + abs(n - planes[p - width + 1])
-                weight = 1.0 / (detail * math.sqrt(detail) + 30.0)
-                for i in range(count):
-                    d[i] = planes[p + offsets[i]] - base
-                d[count] = planes[p] - base
-                for i in range(count + 1):
-                    t = weight * d[i]
-                    for j in range(i + 1):
-                        normal[kind, i, j] += t * d[j]
+                share = 1.0 / math.sqrt(detail * math.sqrt(detail) + 30.0)
+                for i in range(1, count):
+                    d[filled, i] = share * (planes[p + offsets[i]] - n)
+                d[filled, count] = share * (planes[p] - n)
+                filled += 1
+                if filled == 4:
+                    _add_products(d, count, sums)
+                    filled = 0
+        d[filled:] = 0
+        _add_products(d, count, sums)
 
 
 @kernel
-def _code_head(decoding, state, words, numbers, head, weights, counts, rates):
-    """Code background, rates and first weights; return whether they are sound."""
-    for i in range(4):
+def _add_products(d, count, sums):
+    """Add the products of four voxels to a lower triangle."""
+    d0, d1, d2, d3 = d[0], d[1], d[2], d[3]
+    for i in range(1, count + 1):
+        t0, t1, t2, t3 = d0[i], d1[i], d2[i], d3[i]
+        line = sums[i]
+        for j in range(1, i + 1):
+            line[j] += t0 * d0[j] + t1 * d1[j] + t2 * d2[j] + t3 * d3[j]
+
+
+@kernel
+def _code_head(decoding, state, words, numbers, head, rates):
+    """Code background and reach; return whether they are sound."""
+    for i in range(5):
         first = np.int64(0 if i == 0 else 21)
         head[i] = coder.adaptive_number(decoding, state, words, numbers, first, head[i], rates)
-        if head[i] > (65536 if i == 0 else 1023):
+        if head[i] > (65536 if i == 0 else 26 if i == 1 else 17):
             return False
+    return head[1] > 1
+
+
+@kernel
+def _code_coefficients(decoding, state, words, numbers, coefficients, counts, rates):
+    """Code the coefficients of each slice that differs; return whether they are sound."""
     for kind in range(counts.size):
-        for i in range(counts[kind]):
-            value = weights[kind, i]
+        total = np.int64(0)
+        for i in range(1, counts[kind]):
+            value = np.int64(coefficients[kind, i])
+            number = (value << 1) ^ (value >> 63)
             number = coder.adaptive_number(
-                decoding, state, words, numbers, np.int64(42), (value << 1) ^ (value >> 63), rates
+                decoding, state, words, numbers, np.int64(42), number, rates
             )
-            if number > 4095:
+            if number > 65535:
                 return False
-            weights[kind, i] = (number >> 1) ^ -(number & 1)
+            value = (number >> 1) ^ -(number & 1)
+            coefficients[kind, i] = value
+            total += value
+        coefficients[kind, 0] = 4096 - total
     return True
 
 
@@ -289,127 +387,219 @@ def _detail(w, n, ne, nw, u, first, activity):
 
 
 @kernel
-def _escape(decoding, state, words, quotient, remainder, shift, rest):
-    """Code what the decisions left over at even odds; return the number it completes."""
-    if quotient == 24:
-        beyond = (rest >> shift) - 23
-        length = np.int64(0)
-        while not decoding and beyond >> (length + 1) > 0:
-            length += 1
-        length = coder.uniform(decoding, state, words, np.int64(5), length)
-        length = min(length, np.int64(16))
-        below = beyond & ((np.int64(1) << length) - 1)
-        below = coder.uniform(decoding, state, words, length, below)
-        quotient = 23 + ((np.int64(1) << length) | below)
-    if shift > 2:
-        low = rest & ((np.int64(1) << (shift - 2)) - 1)
-        low = coder.uniform(decoding, state, words, shift - 2, low)
-        remainder = (remainder << (shift - 2)) | low
-    return (quotient << shift) | remainder
+def _escape(decoding, state, words, quotient):
+    """Code a quotient of 24 or more at even odds."""
+    beyond = quotient - 23
+    length = np.int64(0)
+    while not decoding and beyond >> (length + 1) > 0:
+        length += 1
+    length = coder.uniform(decoding, state, words, np.int64(5), length)
+    length = min(length, np.int64(16))
+    below = beyond & ((np.int64(1) << length) - 1)
+    below = coder.uniform(decoding, state, words, length, below)
+    return 23 + ((np.int64(1) << length) | below)
 
 
 @kernel
-def _code(decoding, state, words, volume, top, head, first_weights, table, counts, sets, models,
-          mixed, starts, contexts, shares, rates, level_of, inverse, stretch, squash):  # fmt: skip
+def _add_errors(noise, row, back, width, first, sums):
+    """Sum, for each voxel of a row, what the rows above and the slice before left behind."""
+    columns = sums.size
+    n1 = noise[row - width - 1 : row - width + columns + 1]
+    n2 = noise[row - 2 * width : row - 2 * width + columns]
+    for x in range(columns):
+        sums[x] = n1[x] + 2 * n1[x + 1] + n1[x + 2] + n2[x]
+    if first:
+        for x in range(columns):
+            sums[x] *= 2
+        return
+    q = row + back
+    u0 = noise[q - width : q - width + columns]
+    u1 = noise[q - 1 : q + columns + 1]
+    u2 = noise[q + width : q + width + columns]
+    for x in range(columns):
+        sums[x] += u0[x] + u1[x] + 2 * u1[x + 1] + u1[x + 2] + u2[x]
+
+
+@kernel
+def _add_stored(planes, row, offsets, coefficients, count, near, sums):
+    """Sum what the taps outside a row give to the stored prediction of each of its voxels."""
+    columns = sums.size
+    first = planes[row + offsets[0] : row + offsets[0] + columns]
+    for x in range(columns):
+        sums[x] = coefficients[0] * first[x]
+    i = near + 1
+    while i < count:
+        # Two at a time; the coefficient after the last is 0.
+        c0, c1 = coefficients[i], coefficients[i + 1]
+        p0 = row + offsets[i]
+        p1 = row + offsets[min(i + 1, count - 1)]
+        a0 = planes[p0 : p0 + columns]
+        a1 = planes[p1 : p1 + columns]
+        for x in range(columns):
+            sums[x] += c0 * a0[x] + c1 * a1[x]
+        i += 2
+
+
+@kernel
+def _add_local(planes, row, width, offsets, weights, count, near, sums):
+    """Sum what the taps outside a row give to the local correction of each of its voxels."""
+    columns = sums.size
+    for x in range(columns):
+        sums[x] = 0
+    north = planes[row - width : row - width + columns]
+    for i in range(near, count):
+        there = planes[row + offsets[i] : row + offsets[i] + columns]
+        weight = weights[i]
+        for x in range(columns):
+            sums[x] += np.int32(weight[x] * np.int32(there[x] - north[x]))
+
+
+@kernel
+def _code(decoding, state, words, volume, top, background, coefficients, taps, counts, local_taps,
+          local_counts, shapes, latest, far, past, mixed, starts, contexts, shares, rates, level_of,
+          gains, log_of, inverse, stretch, squash):  # fmt: skip
     """Code a slab; return whether all its numbers are sound."""
     slices, rows, columns = volume.shape
-    lanes = table.shape[1]
-    width = columns + 6
-    size = (rows + 5) * width
-    background = head[0] - 1
+    models = len(starts)
+    experts = models + 1 if models > 3 else models
+    predictors = 1 + len(shapes)
+    width = columns + 16
+    size = (rows + 10) * width
     ceiling = np.int64(top) << 8
-    planes = np.zeros(min(slices, 3) * size, np.int32)
-    noise = np.zeros(min(slices, 2) * size, np.int32)
-    weights = np.zeros((3, 16, lanes), np.int32)
-    d = np.zeros(lanes, np.int32)
-    offsets = np.zeros(lanes, np.int64)
+    coarse = 0
+    while top >> coarse >= 16:
+        coarse += 1
+    tiles = (columns + 7) // 8
+    lanes = latest[0].shape[2]
+    planes = np.zeros(min(slices, 4) * size, np.int32)
+    noises = np.zeros((predictors + 1, min(slices, 2) * size), np.int32)
+    offsets = np.zeros(128, np.int64)
+    local_offsets = np.zeros((predictors - 1, 128), np.int64)
+    near = _count_near(taps)
+    local_near = np.zeros(predictors - 1, np.int64)
+    most = np.int64(0)
+    for j in range(predictors - 1):
+        local_near[j] = _count_near(local_taps[j])
+        most = max(most, local_counts[j].max())
+    weights = np.zeros((predictors - 1, most, columns), np.int32)
+    samples = np.zeros((tiles, 4, most + 1, 32), np.int16)
+    packed = np.zeros((triangle(most), lanes), np.int64)
+    lines = np.zeros((most, lanes), np.int64)
+    factor = np.zeros((most, most, lanes), np.int32)
+    inverses = np.zeros((most, lanes), np.int64)
+    solution = np.zeros((most, lanes), np.int32)
+    room = np.zeros(8 * tiles, np.int32)
+    errors = np.zeros((16, 8 * tiles), np.int32)
+    levels = np.zeros((16, 8 * tiles), np.uint8)
+    stored_row = np.zeros(columns, np.int32)
+    local_rows = np.zeros((predictors - 1, columns), np.int32)
+    noise_rows = np.zeros((predictors + 1, columns), np.int32)
     bias = np.zeros(8 * 128, np.int64)
     seen = np.zeros(8 * 128, np.int64)
     places = np.zeros(6, np.int64)
-    inputs = np.zeros(6, np.int64)
+    inputs = np.zeros(7, np.int64)
     predicted = np.zeros(3, np.int64)
-    chosen = np.zeros(3, np.int64)
+    last = np.zeros(4, np.int64)
+    second = np.zeros(4, np.int64)
     history = np.int64(0)
+    older = np.int64(0)
     code, span, at = state[0], state[1], state[2]
     for s in range(slices):
-        start = (s % 3) * size
+        start = (s & 3) * size
         quiet = (s & 1) * size
         back = (1 - 2 * (s & 1)) * size
-        kind = min(s, 2)
-        count = counts[kind]
-        _offsets(table, count, kind, s, size, width, offsets)
-        up = offsets[2] if s > 0 else np.int64(0)
-        if s < 3:
-            for i in range(lanes):
-                for j in range(sets):
-                    for c in range(16):
-                        weights[j, c, i] = first_weights[s, i] << 6
+        count = counts[min(s, 3)]
+        c = coefficients[min(s, 3)]
+        _offsets(taps, count, s, size, width, offsets)
+        up = np.int64((((s - 1) & 3) - (s & 3)) * size) if s > 0 else np.int64(0)
+        scale = np.int64(2 if s == 0 else 1)
+        for j in range(predictors - 1):
+            _offsets(local_taps[j], local_counts[j, min(s, 2)], s, size, width, local_offsets[j])
+            latest[j][:] = 0
+            far[j][:] = 0
+            if s < 3:
+                past[j][:] = 0
         for y in range(rows):
-            row = start + (y + 3) * width + 3
-            noise_row = quiet + (y + 3) * width + 3
-            open_row(planes, row, columns)
-            open_row(noise, noise_row, columns)
-            for x in range(columns):
-                p = row + x
-                q = noise_row + x
-
-                # Neighbours, and the errors made there.
-                w = np.int64(planes[p - 1])
-                n = np.int64(planes[p - width])
-                ne = np.int64(planes[p - width + 1])
-                nw = np.int64(planes[p - width - 1])
-                low = min(w, n, ne)
-                high = max(w, n, ne)
-                activity = (
-                    2 * np.int64(noise[q - 1]) + 2 * np.int64(noise[q - width])
-                    + noise[q - width - 1] + noise[q - width + 1]
-                    + noise[q - 2] + noise[q - 2 * width]
-                )  # fmt: skip
-                u = np.int64(0)
-                ue = np.int64(0)
-                us = np.int64(0)
-                if s == 0:
-                    activity *= 2
-                else:
-                    u = np.int64(planes[p + up])
-                    ue = np.int64(planes[p + up + 1])
-                    us = np.int64(planes[p + up + width])
-                    low = min(low, u)
-                    high = max(high, u)
-                    b = q + back
-                    activity += (
-                        2 * np.int64(noise[b]) + noise[b + 1] + noise[b + width]
-                        + noise[b - 1] + noise[b - width]
+            row = start + (y + 5) * width + 8
+            noise_row = quiet + (y + 5) * width + 8
+            _open_row(planes, row, columns)
+            _add_stored(planes, row, offsets, c, count, near, stored_row)
+            for j in range(predictors - 1):
+                n_taps = local_counts[j, min(s, 2)] - 1
+                if y % shapes[j][0] == 0:
+                    tile = y // shapes[j][0]
+                    _fade(far[j], latest[j][tile & 1], 1 if s == 0 else 2)
+                    solve(
+                        latest[j][(tile - 1) & 1], far[j],
+                        past[j][y // shapes[j][1] if slices > 1 else 0], n_taps, packed, lines,
+                        factor, inverses, solution, weights[j],
                     )  # fmt: skip
+                _add_local(
+                    planes, row, width, local_offsets[j, 1:], weights[j], n_taps, local_near[j],
+                    local_rows[j],
+                )  # fmt: skip
+            for j in range(predictors + 1):
+                _open_row(noises[j], noise_row, columns)
+                _add_errors(noises[j], noise_row, back, width, s == 0, noise_rows[j])
+                last[j] = second[j] = noises[j, noise_row - 1]
+            here = planes[row - 8 : row + columns]
+            norths = planes[row - width - 1 : row - width + columns + 1]
+            aboves = planes[row + up - 1 : row + up + columns + 1]
+            souths = planes[row + up + width : row + up + width + columns]
+            noise = noises[predictors]
+            noise_north = noise[noise_row - width : noise_row - width + columns]
+            noise_above = (
+                noise[noise_row + back : noise_row + back + columns] if s > 0 else noise_north
+            )
+            wrong = errors[y & 15]
+            level_row = levels[y & 15]
+            for x in range(columns):
+                # Neighbours, and the errors made there.
+                w = np.int64(here[x + 7])
+                nw = np.int64(norths[x])
+                n = np.int64(norths[x + 1])
+                ne = np.int64(norths[x + 2])
+                u = np.int64(aboves[x + 1])
+                ue = np.int64(aboves[x + 2])
+                us = np.int64(souths[x])
+                activity = noise_rows[predictors, x] + scale * (
+                    2 * last[predictors] + second[predictors]
+                )
                 level = np.int64(
-                    level_of[activity if activity < 4096 else 4096 + min(activity >> 10, 1023)]
+                    level_of[
+                        np.uint64(activity if activity < 4096 else 4096 + min(activity >> 10, 1023))
+                    ]
                 )
 
-                # Prediction, in 1/256.
-                base = _base(planes, p, width, up)
-                for i in range(count):
-                    d[i] = planes[np.uint64(p + offsets[i])] - base
-                chosen[0] = level >> 3
-                chosen[1] = min(base * 16 // (top + 1), 15)
-                chosen[2] = (
-                    np.int64(w > n) | np.int64(nw > n) << 1
-                    | np.int64(ne > n) << 2 | np.int64(u > n) << 3
-                )  # fmt: skip
-                energy = np.int64(0)
-                for i in range(lanes):
-                    energy += np.int64(d[i]) * np.int64(d[i])
-                total = np.int64(0)
-                for j in range(sets):
-                    weight = weights[j, chosen[j]]
-                    dot = np.int64(0)
-                    for i in range(lanes):
-                        dot += np.int64(weight[i]) * np.int64(d[i])
-                    predicted[j] = max(np.int64(0), min((base << 8) + (dot >> 8), ceiling))
-                    total += predicted[j]
-                mean = total >> 1 if sets == 2 else (total * 21846) >> 16
-                margin = (high - low) * 128 + 512
-                mean = max((low << 8) - margin, min(mean, (high << 8) + margin))
-                mean = max(np.int64(0), min(mean, ceiling))
+                # Predictions, in 1/256.
+                exact = stored_row[x]
+                for i in range(near):
+                    exact = np.int32(exact + np.int32(c[i + 1] * here[x + 7 - i]))
+                stored = max(np.int64(0), min(np.int64(exact) >> 4, ceiling))
+                predicted[0] = stored
+                for j in range(predictors - 1):
+                    change = local_rows[j, x]
+                    for i in range(local_near[j]):
+                        change = np.int32(
+                            change
+                            + np.int32(weights[j, i, x] * np.int32(here[x + 7 - i] - np.int32(n)))
+                        )
+                    predicted[1 + j] = max(
+                        np.int64(0), min(stored + (np.int64(change) >> 4), ceiling)
+                    )
+                # Blended two by two: each has a share by the errors that it made around.
+                mean = stored
+                best = np.int64(0)
+                for j in range(predictors):
+                    made = noise_rows[j, x] + scale * (2 * last[j] + second[j])
+                    log = np.int64(
+                        log_of[np.uint64(made if made < 4096 else 4096 + min(made >> 8, 4095))]
+                    )
+                    if j > 0:
+                        mark = max(np.int64(0), min(log - best + 2816, np.int64(5632)))
+                        share = np.int64(squash[np.uint64(mark)])
+                        mean = predicted[j] + (((mean - predicted[j]) * share) >> 16)
+                    best = log if j == 0 else min(best, log)
                 whole = mean >> 8
                 signs = (
                     np.int64(w > whole) | np.int64(n > whole) << 1
@@ -420,8 +610,8 @@ def _code(decoding, state, words, volume, top, head, first_weights, table, count
                         np.int64(u > whole) << 4 | np.int64(ue > whole) << 5
                         | np.int64(us > whole) << 6
                     )  # fmt: skip
-                k = chosen[0] * 128 + signs
-                final = mean + ((bias[k] * inverse[seen[k]]) >> 16)
+                k = np.uint64((level >> 3) * 128 + signs)
+                final = mean + ((bias[k] * inverse[np.uint64(seen[k])]) >> 16)
                 final = max(np.int64(0), min(final, ceiling)) + 128
                 fraction = final & 255
                 guess = final >> 8
@@ -440,30 +630,37 @@ def _code(decoding, state, words, volume, top, head, first_weights, table, count
                         )  # fmt: skip
                     elif mask > 0:
                         mask |= 128
-                shade = chosen[1] << 1 | fraction >> 7
+                shade = (whole >> coarse) << 1 | fraction >> 7
                 places[0] = starts[0] + level * 40
-                places[1] = starts[1] + ((level >> 2 << 7) | signs) * 40
-                places[2] = starts[2] + ((level >> 2 << 5) | shade) * 40
+                places[1] = starts[1] + ((level >> 2 << 5) | shade) * 40
+                places[2] = starts[2] + ((level >> 1) * 25 + history) * 40
                 if models > 3:
-                    west = _ratio(noise[q - 1], activity)
-                    north = _ratio(noise[q - width], activity)
-                    above = _ratio(noise[q + back], activity) if s > 0 else np.int64(0)
+                    west = _ratio(last[predictors], activity)
+                    north = _ratio(noise_north[x], activity)
+                    above = _ratio(noise_above[x], activity) if s > 0 else np.int64(0)
                     detail = _detail(w, n, ne, nw, u, s == 0, activity)
-                    places[3] = starts[3] + ((level >> 1) * 25 + history) * 40
+                    places[3] = starts[3] + ((level >> 2 << 7) | signs) * 40
                     places[4] = starts[4] + ((level >> 1 << 4) | west << 2 | north) * 40
                     places[5] = starts[5] + ((level >> 1 << 5) | above << 3 | detail) * 40
 
                 # The error, decision by decision.
                 value = np.int64(volume[s, y, x])
                 error = value - guess
-                rest = abs(error) - 1
                 shift = max(np.int64(0), (level - 21) >> 2)
+                unit = np.int64(shift == 0)  # else errors are large, and 0 is one of many
+                rest = -1 - error if error < 0 else error - unit
+                slope = np.int64(24466000) // (activity + 34)
+                least = np.int64(0)  # of what `rest` can still be
+                step = np.int64(0)
                 quotient = np.int64(0)
-                remainder = np.int64(0)
                 negative = np.int64(0)
-                stage = _MASK if mask > 0 else _ZERO
+                offset = np.int64(0)
+                group = level >> 4
                 decision = (fraction * 3) >> 8
+                first = _ZERO if unit else _SIGN
+                stage = _MASK if mask > 0 else first
                 while stage != _DONE:
+                    mixing = decision < mixed and _MASK < stage < _LOW
                     bit = np.int64(0)
                     if not decoding:
                         if stage == _MASK:
@@ -472,36 +669,69 @@ def _code(decoding, state, words, volume, top, head, first_weights, table, count
                             bit = np.int64(error == 0)
                         elif stage == _SIGN:
                             bit = np.int64(error < 0)
-                        elif stage == _QUOTIENT:
-                            bit = np.int64(rest >> shift > quotient)
-                        elif stage == _HIGH:
-                            bit = (rest >> (shift - 1)) & 1
                         else:
-                            bit = (rest >> (shift - 2)) & 1
-                    place = mask if stage == _MASK else places[0] + decision
-                    mixing = stage != _MASK and decision < mixed
-                    share = (decision * 4 + (level >> 4)) * models
-                    chance = np.int64(contexts[place]) >> 16
+                            bit = np.int64(rest >= least + step)
+
+                    # Its chance, were errors of the logistic distribution.
+                    if models > 3 and mixing:
+                        if stage <= _SIGN:
+                            part = np.int64(squash[_mark(fraction, slope)])
+                            parts = part + squash[_mark(256 * unit - fraction, slope)]
+                            if stage == _ZERO:
+                                part, parts = 65536 - parts, np.int64(65536)
+                        else:
+                            part = np.int64(squash[_mark(offset + ((least + step) << 8), slope)])
+                            parts = np.int64(squash[_mark(offset + (least << 8), slope)])
+                            if stage != _QUOTIENT:
+                                end = np.int64(
+                                    squash[_mark(offset + ((least + 2 * step) << 8), slope)]
+                                )
+                                part -= end
+                                parts -= end
+                        ratio = (max(part, np.int64(0)) << 12) // (parts + 1)
+                        inputs[models] = stretch[np.uint64(min(ratio, np.int64(4095)))]
+
+                    # Its chance.
+                    line = np.uint64(decision * 4 + group)
+                    place = np.uint64(mask if stage == _MASK else places[0] + decision)
                     if mixing:
                         dot = np.int64(0)
                         for i in range(models):
-                            inputs[i] = stretch[np.int64(contexts[places[i] + decision]) >> 20]
-                            dot += inputs[i] * shares[share + i]
-                        chance = squash[max(np.int64(0), min((dot >> 16) + 2816, np.int64(5632)))]
-                    bound = (span >> 16) * max(np.int64(32), min(chance, np.int64(65504)))
-                    if decoding:
-                        bit = np.int64(code < bound)
-                    if bit:
-                        span = bound
+                            context = np.int64(contexts[np.uint64(places[i] + decision)])
+                            inputs[i] = stretch[np.uint64(context >> 20)]
+                        for i in range(experts):
+                            dot += inputs[i] * np.int64(shares[line, i])
+                        mark = max(np.int64(0), min((dot >> 16) + 2816, np.int64(5632)))
+                        chance = np.int64(squash[np.uint64(mark)])
                     else:
-                        span -= bound
-                        code += -bound if decoding else bound
+                        chance = np.int64(contexts[place]) >> 16
+
+                    # The coder, without branches where decisions cannot be foreseen.
+                    if stage == _LOW:
+                        span >>= shift - 2
+                        low = rest & ((np.int64(1) << (shift - 2)) - 1)
+                        if decoding:
+                            low = np.int64(np.uint64(code) // np.uint64(span))
+                            low = min(low, (np.int64(1) << (shift - 2)) - 1)
+                            code -= low * span
+                        else:
+                            code += low * span
+                        least += low
+                        stage = _DONE
+                    else:
+                        bound = (span >> 16) * max(np.int64(32), min(chance, np.int64(65504)))
+                        if decoding:
+                            bit = np.int64(code < bound)
+                            code -= bound & (bit - 1)
+                        else:
+                            code += bound & (bit - 1)
+                        span = (bound & -bit) | ((span - bound) & (bit - 1))
                     if span < 4294967296:
                         span <<= 16
                         if decoding:
                             code <<= 16
                             if at < words.size:
-                                code |= np.int64(words[at])
+                                code |= np.int64(words[np.uint64(at)])
                             at += 1
                         else:
                             state[0] = code
@@ -509,87 +739,137 @@ def _code(decoding, state, words, volume, top, head, first_weights, table, count
                             coder.put(state, words)
                             code = state[0]
                             at = state[2]
+                    if stage == _DONE:
+                        break
+
+                    # What it teaches.
                     goal = 65535 * bit
-                    miss = (goal - chance) * 6
-                    for i in range(models if mixing else 1):
-                        if mixing:
-                            shares[share + i] += (inputs[i] * miss + 131072) >> 18
-                            place = places[i] + decision
+                    if mixing:
+                        miss = (goal - chance) * 4
+                        for i in range(experts):
+                            shares[line, i] += (inputs[i] * miss + 131072) >> 18
+                        for i in range(models):
+                            place = np.uint64(places[i] + decision)
+                            context = np.int64(contexts[place])
+                            chance = context >> 16
+                            chance += ((goal - chance) * rates[np.uint64(context & 65535)]) >> 16
+                            contexts[place] = (chance << 16) | min((context & 65535) + 1, 255)
+                    else:
                         context = np.int64(contexts[place])
-                        times = context & 65535
-                        chance = context >> 16
-                        chance += ((goal - chance) * rates[times]) >> 16
-                        contexts[place] = (chance << 16) | min(times + 1, np.int64(255))
-                    if stage == _MASK:
-                        stage = _DONE if bit else _ZERO
-                        if bit:
-                            error = background - guess
-                    elif stage == _ZERO:
-                        stage = _DONE if bit else _SIGN
-                        decision = np.int64(3)
-                        if bit:
-                            error = np.int64(0)
-                    elif stage == _SIGN:
-                        negative = bit
-                        stage = _QUOTIENT
-                        decision = np.int64(4)
-                    elif stage == _QUOTIENT:
+                        chance += ((goal - chance) * rates[np.uint64(context & 65535)]) >> 16
+                        contexts[place] = (chance << 16) | min((context & 65535) + 1, 255)
+
+                    # What comes next.
+                    if stage == _QUOTIENT:
+                        least += step & -bit
                         quotient += bit
                         decision += 1
                         if bit == 0 or quotient == 24:
+                            if bit:
+                                state[0], state[1], state[2] = code, span, at
+                                least = _escape(decoding, state, words, rest >> shift) << shift
+                                code, span, at = state[0], state[1], state[2]
                             decision = 28 + min(quotient, np.int64(2))
+                            step >>= 1
                             stage = _HIGH if shift > 0 else _DONE
+                    elif stage == _SIGN:
+                        negative = bit
+                        offset = fraction if bit else 256 * unit - fraction
+                        step = np.int64(1) << shift
+                        decision = np.int64(4)
+                        stage = _QUOTIENT
+                    elif stage == _ZERO:
+                        error = error & (bit - 1)
+                        decision = np.int64(3)
+                        stage = _DONE if bit else _SIGN
+                    elif stage == _MASK:
+                        if bit:
+                            error = background - guess
+                        stage = _DONE if bit else first
                     elif stage == _HIGH:
-                        remainder = bit
+                        least += step & -bit
                         decision = 31 + 2 * min(quotient, np.int64(2)) + bit
+                        step >>= 1
                         stage = _NEXT if shift > 1 else _DONE
                     else:
-                        remainder = 2 * remainder + bit
-                        stage = _DONE
-                    if stage == _DONE and decision >= 28:
-                        rest = (quotient << shift) | remainder
-                        if quotient == 24 or shift > 2:
-                            state[0], state[1], state[2] = code, span, at
-                            original = abs(value - guess) - 1
-                            rest = _escape(
-                                decoding, state, words, quotient, remainder, shift, original
-                            )
-                            code, span, at = state[0], state[1], state[2]
-                        error = -1 - rest if negative else rest + 1
+                        least += step & -bit
+                        stage = _LOW if shift > 2 else _DONE
+                if decision >= 28:
+                    error = -1 - least if negative else least + unit
                 value = guess + error
                 if value < 0 or value > top:
                     return False
                 volume[s, y, x] = value
-                planes[p] = value
+                here[x + 8] = value
 
                 # Everything learns.
-                exact = value << 8
-                noise[q] = min(abs(exact - final + 128) >> 4, 1 << 20)
-                if models > 3:
-                    grade = error * 448 // (activity + 1)
-                    grade = max(np.int64(-2), min(grade, np.int64(2)))
-                    history = (history % 5) * 5 + 2 + grade
+                exact = np.int64(value << 8)
+                for j in range(predictors + 1):
+                    guessed = predicted[j] if j < predictors else final - 128
+                    second[j] = last[j]
+                    last[j] = min(abs(exact - guessed) >> 4, np.int64(1 << 20))
+                    noises[j, noise_row + x] = last[j]
+                wrong[x] = exact - stored
+                level_row[x] = level
+                much = 448 * abs(error)
+                grade = np.int64(much > activity) + np.int64(much > 2 * activity)
+                newest = 2 + (grade if error > 0 else -grade)
+                history = 5 * newest + older
+                older = newest
                 bias[k] += exact - mean
                 seen[k] += 1
                 if seen[k] == 255:
                     bias[k] >>= 1
                     seen[k] >>= 1
-                power = energy + count * ((activity * activity >> 14) + 2)
-                gain = (count << 24) // power
-                for j in range(sets):
-                    step = exact - predicted[j]
-                    step = (step * gain * head[1 + j]) >> 20
-                    step = max(np.int64(-2147483647), min(step, np.int64(2147483647)))
-                    small = np.int32(step)
-                    weight = weights[j, chosen[j]]
-                    for i in range(lanes):
-                        change = np.int32(np.int32(small * d[i]) + np.int32(2048))
-                        weight[i] = np.int32(weight[i] + np.int32(change >> np.int32(12)))
-            close_row(planes, row, columns)
-            close_row(noise, noise_row, columns)
+            _close_row(planes, row, columns)
+            for j in range(predictors + 1):
+                _close_row(noises[j], noise_row, columns)
             if at > words.size + 3:
                 return False
-        close_plane(planes, start, rows, columns)
-        close_plane(noise, quiet, rows, columns)
+            for j in range(predictors - 1):
+                height = shapes[j][0]
+                if (y + 1) % height and y + 1 < rows:
+                    continue
+                tile = y // height
+                first = tile * height
+                learn(
+                    planes, start + (first + 5) * width + 8, width, local_offsets[j, 1:],
+                    local_counts[j, min(s, 2)] - 1, errors[first & 15 :], levels[first & 15 :],
+                    gains, y + 1 - first, min(y + 1 - first, max(0, 2 - first)), columns,
+                    shapes[j][2], room, samples, latest[j][tile & 1],
+                )  # fmt: skip
+                block = y // shapes[j][1]
+                if slices > 1 and ((y + 1) % shapes[j][1] == 0 or y + 1 == rows):
+                    fade = True
+                    for t in range(block * shapes[j][1] // height, tile + 1):
+                        add_sums(past[j][block], latest[j][t & 1], fade)
+                        fade = False
+        _close_plane(planes, start, rows, columns)
+        for j in range(predictors + 1):
+            _close_plane(noises[j], quiet, rows, columns)
     state[0], state[1], state[2] = code, span, at
     return True
+
+
+@kernel
+def _mark(distance, slope):
+    """Return the place in `squash` of a distance from the prediction, in 1/256."""
+    return np.uint64(max(np.int64(0), min(2816 - ((distance * slope) >> 16), np.int64(5632))))
+
+
+@kernel
+def _fade(far, leaving, shift):
+    """Let the sums of all rows of tiles above fade, with one more among them."""
+    a = far.reshape(-1)
+    b = leaving.reshape(-1)
+    for i in range(a.size):
+        a[i] = (np.int64(a[i]) + b[i]) >> shift
+
+
+@kernel
+def _count_near(taps):
+    """Return how many taps after N lie in the row of the voxel."""
+    near = 0
+    while near + 1 < taps.shape[0] and taps[near + 1, 1] == 0 and taps[near + 1, 0] == 0:
+        near += 1
+    return near

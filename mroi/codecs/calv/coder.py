@@ -20,17 +20,21 @@ from mroi.codecs.calv.compiled import inlined, kernel
 
 __all__ = [
     "RATES",
+    "REFRESH",
     "adaptive",
     "adaptive_number",
     "close",
+    "decide",
     "open_reader",
     "open_writer",
     "put",
+    "refresh",
     "uniform",
 ]
 
 _FULL = (1 << 48) - 1
-_REFRESH = 1 << 32  # a range below this takes another word
+REFRESH = 1 << 32
+"""A range below this takes another word."""
 
 RATES = np.array([65536 * 10 // (10 * n + 16) for n in range(256)], np.int64)
 """Share of the difference, in 1/65536, by which the n-th decision in a context moves it."""
@@ -74,6 +78,7 @@ def put(coder, words):
 
 @kernel
 def refresh(decoding, coder, words):
+    """Take or give another word, so that the range is at least `REFRESH` again."""
     if decoding:
         at = coder[2]
         word = np.int64(words[at]) if at < words.size else np.int64(0)
@@ -85,27 +90,36 @@ def refresh(decoding, coder, words):
 
 
 @inlined
-def adaptive(decoding, coder, words, contexts, index, bit, rates):
-    """Code a decision in a context: probability of 1 times 65536 and, below it, a count."""
+def decide(decoding, coder, contexts, index, bit, rates):
+    """Code a decision in a context: probability of 1 times 65536 and, below it, a count.
+
+    `refresh` must follow if the range has become less than `REFRESH`. There are no branches here:
+    numba counts the references to the arrays of an inlined function that has some.
+    """
     context = np.int64(contexts[index])
     p = context >> 16
     count = context & 65535
     bound = (coder[1] >> 16) * max(np.int64(32), min(p, np.int64(65504)))
-    if decoding:
-        bit = np.int64(coder[0] < bound)
-    if bit:
-        coder[1] = bound
-    else:
-        coder[0] += -bound if decoding else bound
-        coder[1] -= bound
+    code = np.int64(decoding)
+    bit = (bit & (code - 1)) | (np.int64(coder[0] < bound) & -code)
+    other = bound & (bit - 1)  # 0 for a 1
+    coder[0] += (other ^ -code) + code
+    coder[1] = (bound & -bit) | ((coder[1] - bound) & (bit - 1))
     p += ((65535 * bit - p) * rates[count]) >> 16
     contexts[index] = (p << 16) | min(count + 1, np.int64(255))
-    if coder[1] < _REFRESH:
+    return bit
+
+
+@kernel
+def adaptive(decoding, coder, words, contexts, index, bit, rates):
+    """Code a decision in a context, as `decide` does, and refresh the range."""
+    bit = decide(decoding, coder, contexts, index, bit, rates)
+    if coder[1] < REFRESH:
         refresh(decoding, coder, words)
     return bit
 
 
-@inlined
+@kernel
 def uniform(decoding, coder, words, bits, value):
     """Code an integer of up to 16 bits, all values equally likely."""
     part = coder[1] >> bits
@@ -115,7 +129,7 @@ def uniform(decoding, coder, words, bits, value):
     else:
         coder[0] += value * part
     coder[1] = part
-    if part < _REFRESH:
+    if part < REFRESH:
         refresh(decoding, coder, words)
     return value
 
@@ -124,10 +138,13 @@ def uniform(decoding, coder, words, bits, value):
 def adaptive_number(decoding, coder, words, contexts, first, value, rates):
     """Code a number of up to 20 bits: its bit length in 21 contexts from `first`, then its bits."""
     length = np.int64(0)
-    while length < 20 and adaptive(
-        decoding, coder, words, contexts, first + length, np.int64(value >> length > 0), rates
-    ):
-        length += 1
+    more = np.int64(1)
+    while more and length < 20:
+        more = np.int64(value >> length > 0)
+        more = decide(decoding, coder, contexts, first + length, more, rates)
+        if coder[1] < REFRESH:
+            refresh(decoding, coder, words)
+        length += more
     if length < 2:
         return length
     low = length - 1

@@ -54,7 +54,7 @@ class _Announcement(event.Listener):
         ours = event.data["dispatcher"].py_func.__module__.startswith("mroi.codecs.calv")
         if ours and not self._said:
             self._said = True
-            _LOG.info("preparing the calv codec (first run only)")
+            _LOG.info("preparing the codec, which takes some 10 seconds, once")
 
     @override
     def on_end(self, event: event.Event) -> None:
