@@ -70,8 +70,8 @@ def run(
             "--codec",
             "-c",
             metavar="NAME[:K=V,...]",
-            help="See `mroi codecs`; auto:fast (as auto), auto:balanced and auto:small choose a "
-            "lossless one by trial.",
+            help="See `mroi codecs`; auto:fast (as auto) and auto:small choose a lossless one "
+            "by trial.",
         ),
     ] = "auto",
     small: Annotated[
@@ -187,7 +187,7 @@ def run(
         text += _lost(result.provenance.get("loss"), source)
         if result.size > result.source_size:
             text += "  larger than the source"
-            if codec in ("auto", "auto:fast", "auto:balanced"):
+            if codec in ("auto", "auto:fast"):
                 text += "; --small makes it smaller"
         seconds = time.perf_counter() - start
         report.detail(

@@ -7,10 +7,13 @@ about its work goes to standard error, so that it never mixes with data in a pip
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+
+from typing_extensions import override
 
 from mroi.cli.exits import ExitCode, code_of
 from mroi.errors import MroiError
@@ -42,6 +45,21 @@ class Report:
         self.quiet = quiet
         self.verbose = verbose
         self._lock = threading.Lock()
+        self._pass_on_notes()
+
+    def _pass_on_notes(self) -> None:
+        """Say what the library logs: above all that a codec is prepared, which takes seconds."""
+        report = self
+
+        class Notes(logging.Handler):
+            @override
+            def emit(self, record: logging.LogRecord) -> None:
+                if not report.json and (report.verbose or sys.stderr.isatty()):
+                    report.warn(record.name.removeprefix("mroi."), record.getMessage())
+
+        logger = logging.getLogger("mroi")
+        logger.handlers[:] = [Notes()]
+        logger.setLevel(logging.INFO)
 
     def answer(self, record: dict[str, object], text: str) -> None:
         """Give what was asked for: a JSON line, or text."""

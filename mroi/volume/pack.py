@@ -100,9 +100,9 @@ def plan_pack(
     Parameters
     ----------
     codec : str, Codec or Pipeline
-        Name and settings, or ``"auto:fast"`` (which is ``"auto"``), ``"auto:balanced"``,
-        ``"auto:small"``: by trial on the data, among `mroi.volume.choose.AUTO_MODES`. A name gets
-        the exact filters that its codec needs for this kind of voxel.
+        Name and settings, or ``"auto:fast"`` (which is ``"auto"``) or ``"auto:small"``: by trial on
+        the data, among `mroi.volume.choose.AUTO_MODES`. A name gets the exact filters that its
+        codec needs for this kind of voxel.
     roi : Box or method
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
         ``"auto"``: the tight box where a trial on a few slices shows that it saves bytes, else the

@@ -1,5 +1,6 @@
 """The command line as a whole: help, version, usage, exit codes."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -105,3 +106,18 @@ def test_stopping_leaves_no_file_under_the_final_name(
     assert program.returncode == code, err
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.nii", "b.nii"]
     assert bool(list(tmp_path.glob(".*.part"))) is (number == signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("option", "said"), [("--verbose", 1), ("--quiet", 0)])
+def test_what_takes_long_once_is_said(
+    mroi: Mroi, scan: Path, option: str, said: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A codec that is compiled logs so, and the command passes it on."""
+
+    def encode(*_: object) -> bytes:
+        logging.getLogger("mroi.calv").info("preparing")
+        raise library.CodecError("stop", "CDC-6")
+
+    monkeypatch.setattr("mroi.codecs.raw.Raw.encode", encode)
+    done = mroi("pack", scan, "--codec", "raw", "--chunk", "100", option)
+    assert done.err.count("mroi: calv: preparing\n") == said
