@@ -187,19 +187,23 @@ def compare(found: list[tuple[str, Array]], *, quick: bool) -> None:
         "calv max": calv("max"),
     }
     print(f"{'bits a voxel (encode / decode Mvoxel/s)':40s}", *(f"{name:>18s}" for name in codecs))
-    totals = dict.fromkeys(codecs, 0)
+    sizes = []
     for name, volume in found:
         cells = []
         for codec, rival in codecs.items():
             size, writing, reading = measure(volume, rival)
-            totals[codec] += size
+            sizes.append((volume.shape[0] > 1, codec, size))
             cells.append(f"{8 * size / volume.size:7.3f} ({writing:3.0f}/{reading:3.0f})".rjust(18))
         label = f"{name} {volume.dtype.name} {'x'.join(map(str, volume.shape))}"
         print(f"{label:40s}", *cells, flush=True)
-    print(f"{'total bytes':40s}", *(f"{size:18,d}" for size in totals.values()))
-    for ours in ("calv fast", "calv small", "calv max"):
-        ratios = (f"{totals[ours] / size:18.3f}" for size in totals.values())
-        print(f"{ours + ' against it':40s}", *ratios)
+    for title, only in (("all", False), ("volumes of several slices", True)):
+        totals = dict.fromkeys(codecs, 0)
+        for several, codec, size in sizes:
+            totals[codec] += size if several or not only else 0
+        print(f"{'total bytes, ' + title:40s}", *(f"{size:18,d}" for size in totals.values()))
+        for ours in ("calv fast", "calv small", "calv max"):
+            ratios = (f"{totals[ours] / size:18.4f}" for size in totals.values())
+            print(f"{ours + ' against it':40s}", *ratios)
 
 
 def thicknesses(found: list[tuple[str, Array]]) -> None:

@@ -35,7 +35,8 @@ from mroi.errors import CodecError
 VOLUMES = ("t1w_7t", "T2w", "breast_mr", "CT_pitch", "chris_PD", "spmMotor", "fmri", "pcasl")
 SETTINGS = (
     *("zstd", "zstd:shuffle=false", "zstd:level=19", "zstd:delta=true", "deflate", "pcodec", "zfp"),
-    *("jpeg2000", "htj2k", "jpegls", "jpegxl", "jpegxl:effort=7", "heif", "jpeg2000-3d", "calv"),
+    *("jpeg2000", "htj2k", "jpegls", "jpegxl", "jpegxl:effort=7", "heif", "jpeg2000-3d"),
+    *("calv", "calv:level=small", "calv:level=max"),
     *("jpegls:near=2", "htj2k:step=8", "jpeg2000:psnr=50", "jpegxl:distance=1"),
     *("heif:quality=60", "jpeg2000-3d:psnr=50", "wavelet3d:step=8", "zfp:tolerance=4"),
 )

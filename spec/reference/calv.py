@@ -635,6 +635,8 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int, int]
 ) -> list[int]:
     """Return the numbers of a section of the kinds 2 and 3."""
+    most = 1 << 22 if profile[0] > 1 else 1 << 24
+    need(shape[0] == 1 or shape[1] * shape[2] <= most, "CLV-17")
     coder = Coder(section)
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1

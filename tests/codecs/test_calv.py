@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mroi.codecs.base import ChunkSpec
-from mroi.codecs.calv import Calv, fast
+from mroi.codecs.calv import Calv, codec, fast
 from mroi.errors import CodecError, DecodeError
 from mroi.testing import CodecSuite
 
@@ -249,6 +249,20 @@ def test_a_chunk_of_another_shape_is_refused() -> None:
     payload = Calv().encode(chunk, spec_of(chunk))
     with pytest.raises(DecodeError):
         Calv().decode(payload, ChunkSpec((5, 10, 10), chunk.dtype, 16))
+
+
+@pytest.mark.parametrize(("level", "kind"), [("small", FAST), ("max", SMALL)])
+def test_planes_too_large_for_matrices_take_a_leaner_kind(
+    level: str, kind: int, never_fast: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chunk = anatomy((3, 40, 40))
+    payload = round_trip(chunk, level)
+    few = {codec.Kind.SMALL: 1600 if level == "max" else 1599, codec.Kind.MAX: 1599}
+    monkeypatch.setattr(codec, "_WIDEST", few)
+    assert round_trip(chunk, level)[0] == kind
+    assert round_trip(chunk[:1], level)[0] == payload[0]
+    with pytest.raises(DecodeError, match="too large"):
+        Calv().decode(payload, spec_of(chunk))
 
 
 def test_threads_share_nothing() -> None:

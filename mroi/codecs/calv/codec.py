@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -37,6 +38,7 @@ class Kind(IntEnum):
 
 
 _LEVELS = MappingProxyType({"fast": Kind.FAST, "small": Kind.SMALL, "max": Kind.MAX})
+_WIDEST = MappingProxyType({Kind.SMALL: 1 << 24, Kind.MAX: 1 << 22})  # voxels of a plane
 _SLICES = MappingProxyType({"fast": 16, "small": 16, "max": 32})
 _TYPES = frozenset(
     np.dtype(name).newbyteorder("<")
@@ -125,6 +127,8 @@ class Calv(Codec):
     def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
         """Return the kinds worth trying: `fast` too where there is little to learn from."""
         kind = _LEVELS[self.level]
+        if _too_wide(kind, volumes[0].shape):
+            kind = Kind.FAST if _too_wide(Kind.SMALL, volumes[0].shape) else Kind.SMALL
         little = sum(volume.size for volume in volumes) < _LITTLE
         return [kind, Kind.FAST] if kind is not Kind.FAST and little else [kind]
 
@@ -162,6 +166,8 @@ class Calv(Codec):
             return np.frombuffer(data[1:], spec.dtype).reshape(spec.shape)[:count].copy()
         if int.from_bytes(data[1:_HEAD], "little") * spec.dtype.itemsize != spec.size:
             raise DecodeError("calv: payload is not a chunk of this shape", "CHK-8")
+        if _too_wide(Kind(data[0]), spec.shape):
+            raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         parsed = parse_map(data, _HEAD)
         if parsed is None or not fits(parsed[0], spec.dtype):
             raise DecodeError(f"calv: values of the payload are not of {spec.dtype.str}", "CHK-8")
@@ -174,6 +180,11 @@ class Calv(Codec):
         if at != len(data):
             raise DecodeError("calv: payload does not end with its last section", "CHK-8")
         return chunk
+
+
+def _too_wide(kind: Kind, shape: tuple[int, ...]) -> bool:
+    """Return whether planes are larger than what a kind may keep matrices of (CLV-17)."""
+    return shape[0] > 1 and shape[1] * shape[2] > _WIDEST.get(kind, math.inf)
 
 
 def _encode_as(kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: bytes) -> bytes | None:
