@@ -60,8 +60,8 @@ class Calv(Codec):
     Parameters
     ----------
     level : str
-        ``fast`` reads and writes several times faster than gzip; ``small`` adapts to every
-        voxel; ``max`` blends more models. `small` and `max` decode as slowly as they encode.
+        ``fast`` reads and writes about as fast as gzip, or several times faster; ``small`` learns
+        from every voxel, ``max`` learns more. These two decode as slowly as they encode.
     """
 
     name: ClassVar[str] = "calv"
