@@ -53,4 +53,8 @@ def attempt(payload: bytes, spec: ChunkSpec, count: int) -> np.ndarray | None:
 
 
 if __name__ == "__main__":
-    run(fuzz, [bytes([i]) + payload for i, (_, payload) in enumerate(KINDS)])
+    seeds = [bytes([i]) + payload for i, (_, payload) in enumerate(KINDS)]
+    # Words that put the code of the binary coder at its range.
+    seeds += [seed[:-12] + b"\xff" * 12 for seed in seeds]
+    seeds += [seed[: len(seed) // 3] + b"\xff" * 24 for seed in seeds]
+    run(fuzz, seeds)

@@ -95,6 +95,9 @@ def try_codecs(mode: str, g: SourceGeometry, survey: Survey, slice_axis: int) ->
     sizes: dict[str, int] = {}
     pipelines: dict[str, Pipeline] = {}
     colour = g.datatype.samples > 1
+    box = survey.box
+    if not any(sample.cropped(box, slice_axis).size for sample in survey.samples):
+        box = Box.whole(g.shape)  # the samples lie beside it
     for candidate in AUTO_MODES[mode]:
         if colour and candidate == "calv":
             continue
@@ -104,7 +107,7 @@ def try_codecs(mode: str, g: SourceGeometry, survey: Survey, slice_axis: int) ->
             continue  # it does not take this type
         if pipeline is not None:
             pipelines[candidate] = pipeline
-            sizes[candidate] = sample_size(pipeline, g, survey, survey.box, slice_axis)
+            sizes[candidate] = sample_size(pipeline, g, survey, box, slice_axis)
     best = min(sizes, key=lambda name: sizes[name])
     return Trial(pipelines[best], mode, sizes)
 

@@ -41,6 +41,7 @@ def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list
     if len(values) == 1:
         need(at == len(payload), "CLV-4")
         return values * count
+    need(not too_large(payload[0], *shape[:3]), "CLV-17")
     samples = shape[3] if len(shape) == 4 else 1
     chunk = [0] * count
     for sample in range(samples):
@@ -53,6 +54,16 @@ def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list
         chunk[sample::samples] = [values[n] for n in numbers]
     need(at == len(payload), "CLV-4")
     return chunk
+
+
+def too_large(kind: int, slices: int, rows: int, columns: int) -> bool:
+    """Whether a decoder of a kind would need too much memory for planes of so many voxels."""
+    if (kind, slices, rows) == (1, 1, 1):
+        return False  # a list
+    if (rows + 10) * (max(columns, 48) + 16) > 1 << 27:
+        return True
+    lanes = -(-columns // 64) * 64 * ((rows if slices > 1 else 0) + 128)
+    return lanes > {2: 1 << 24, 3: 1 << 22}.get(kind, lanes)
 
 
 def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int], int]:
@@ -134,7 +145,8 @@ class Coder:
     def __init__(self, section: bytes) -> None:
         need(len(section) >= 6 and len(section) % 2 == 0, "CLV-7")
         self.words = list(struct.unpack(f"<{len(section) // 2}H", section))
-        self.code = self.words[0] << 32 | self.words[1] << 16 | self.words[2]
+        start = self.words[0] << 32 | self.words[1] << 16 | self.words[2]
+        self.code = min(start, (1 << 48) - 2)
         self.range = (1 << 48) - 1
         self.at = 3
 
@@ -162,7 +174,7 @@ class Coder:
         """Return an integer of so many bits."""
         part = self.range >> bits
         value = min(self.code // part, (1 << bits) - 1)
-        self.code -= value * part
+        self.code = min(self.code - value * part, part - 1)
         self.range = part
         self.refresh()
         return value
@@ -444,7 +456,7 @@ def solve(matrix: list[int], n: int) -> list[int]:
             wrapped(((b[i][j] >> z) << 30) - sum(map(operator.mul, c[i], row)), 64)
             for i in range(j, n + 1)
         ]
-        root = math.isqrt(max(v[0], 1 << 42))
+        root = math.isqrt(min(max(v[0], 1 << 42), 1 << 60))
         inverse.append((1 << 60) // root)
         c[j].append(root)
         for i in range(j + 1, n + 1):
@@ -635,8 +647,6 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int, int]
 ) -> list[int]:
     """Return the numbers of a section of the kinds 2 and 3."""
-    most = 1 << 22 if profile[0] > 1 else 1 << 24
-    need(shape[0] == 1 or shape[1] * shape[2] <= most, "CLV-17")
     coder = Coder(section)
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1

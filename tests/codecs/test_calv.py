@@ -257,12 +257,40 @@ def test_planes_too_large_for_matrices_take_a_leaner_kind(
 ) -> None:
     chunk = anatomy((3, 40, 40))
     payload = round_trip(chunk, level)
-    few = {codec.Kind.SMALL: 1600 if level == "max" else 1599, codec.Kind.MAX: 1599}
-    monkeypatch.setattr(codec, "_WIDEST", few)
+    needed = 64 * (40 + 128)
+    few = needed - 1
+    most = {codec.Kind.SMALL: needed if level == "max" else few, codec.Kind.MAX: few}
+    monkeypatch.setattr(codec, "_MATRICES", most)
     assert round_trip(chunk, level)[0] == kind
     assert round_trip(chunk[:1], level)[0] == payload[0]
     with pytest.raises(DecodeError, match="too large"):
         Calv().decode(payload, spec_of(chunk))
+
+
+@pytest.mark.parametrize("shape", [(1, 1 << 21, 1), (1, 1, 1 << 21), (2, 1 << 21, 1)])
+@pytest.mark.parametrize("kind", [SMALL, MAX, LABELS])
+def test_a_few_bytes_cannot_ask_for_memory(kind: int, shape: tuple[int, int, int]) -> None:
+    """Long rows, and many short ones, cost far more than their voxels."""
+    head = bytes([kind]) + math.prod(shape).to_bytes(6, "little") + bytes([0, 1, 9, 0])
+    payload = head + (20).to_bytes(4, "little") + bytes(20)
+    with pytest.raises(DecodeError, match="too large" if kind != LABELS else None):
+        Calv().decode(payload, ChunkSpec(shape, np.dtype("u1"), 8))
+
+
+@pytest.mark.parametrize("kind", [FAST, SMALL, MAX, LABELS])
+def test_the_code_stays_below_the_range(kind: int) -> None:
+    """Words that leave the code at or above the range, where all results would be out of theirs."""
+    rng = np.random.default_rng(kind)
+    spec = ChunkSpec((2, 8, 64), np.dtype("<u2"), 16)
+    for _ in range(300):
+        words = rng.integers(0, 65536, 12) * (rng.random(12) < 0.6)
+        words[rng.random(12) < 0.3] = 65535
+        words[:3] = 65535
+        section = words.astype("<u2").tobytes()
+        if kind == FAST:
+            section = len(section).to_bytes(4, "little") + section
+        head = bytes([kind, 0, 4, 0, 0, 0, 0, 0, 1, 7, 0])
+        assert attempt(head + len(section).to_bytes(4, "little") + section, spec, 2) is None
 
 
 def test_threads_share_nothing() -> None:

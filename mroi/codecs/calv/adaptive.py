@@ -713,7 +713,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                         if decoding:
                             low = np.int64(np.uint64(code) // np.uint64(span))
                             low = min(low, (np.int64(1) << (shift - 2)) - 1)
-                            code -= low * span
+                            code = min(code - low * span, span - 1)
                         else:
                             code += low * span
                         least += low

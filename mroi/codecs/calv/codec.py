@@ -38,7 +38,7 @@ class Kind(IntEnum):
 
 
 _LEVELS = MappingProxyType({"fast": Kind.FAST, "small": Kind.SMALL, "max": Kind.MAX})
-_WIDEST = MappingProxyType({Kind.SMALL: 1 << 24, Kind.MAX: 1 << 22})  # voxels of a plane
+_MATRICES = MappingProxyType({Kind.SMALL: 1 << 24, Kind.MAX: 1 << 22})  # voxels, about
 _SLICES = MappingProxyType({"fast": 16, "small": 16, "max": 32})
 _TYPES = frozenset(
     np.dtype(name).newbyteorder("<")
@@ -126,11 +126,11 @@ class Calv(Codec):
 
     def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
         """Return the kinds worth trying: `fast` too where there is little to learn from."""
+        leaner = {Kind.FAST: [], Kind.SMALL: [Kind.FAST], Kind.MAX: [Kind.SMALL, Kind.FAST]}
         kind = _LEVELS[self.level]
-        if _too_wide(kind, volumes[0].shape):
-            kind = Kind.FAST if _too_wide(Kind.SMALL, volumes[0].shape) else Kind.SMALL
+        able = [k for k in (kind, *leaner[kind]) if not _too_large(k, volumes[0].shape)]
         little = sum(volume.size for volume in volumes) < _LITTLE
-        return [kind, Kind.FAST] if kind is not Kind.FAST and little else [kind]
+        return [*able[:1], Kind.FAST] if little and able[:1] != [Kind.FAST] else able[:1]
 
     def _may_be_labels(self, volumes: list[NDArray[np.int32]], top: int, size: int) -> bool:
         """Return whether most voxels repeat their neighbour, and the others are hard to predict.
@@ -138,7 +138,7 @@ class Calv(Codec):
         At level `fast`, what a voxel that differs costs in a payload of `size` bytes must be much
         for one of so few numbers; otherwise the time to try is wasted.
         """
-        if self.level == "fast" and top >= _FEW:
+        if (self.level == "fast" and top >= _FEW) or _too_large(Kind.LABELS, volumes[0].shape):
             return False
         voxels = sum(volume.size for volume in volumes)
         same = sum(np.count_nonzero(v[..., 1:] == v[..., :-1]) for v in volumes)
@@ -166,8 +166,6 @@ class Calv(Codec):
             return np.frombuffer(data[1:], spec.dtype).reshape(spec.shape)[:count].copy()
         if int.from_bytes(data[1:_HEAD], "little") * spec.dtype.itemsize != spec.size:
             raise DecodeError("calv: payload is not a chunk of this shape", "CHK-8")
-        if _too_wide(Kind(data[0]), spec.shape):
-            raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         parsed = parse_map(data, _HEAD)
         if parsed is None or not fits(parsed[0], spec.dtype):
             raise DecodeError(f"calv: values of the payload are not of {spec.dtype.str}", "CHK-8")
@@ -175,6 +173,8 @@ class Calv(Codec):
         chunk = np.empty((count, *spec.shape[1:]), spec.dtype)
         if values.top == 0:
             chunk[...] = values.offset
+        elif _too_large(Kind(data[0]), spec.shape):
+            raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         else:
             at = _decode_samples(data, at, spec, values, chunk)
         if at != len(data):
@@ -182,9 +182,15 @@ class Calv(Codec):
         return chunk
 
 
-def _too_wide(kind: Kind, shape: tuple[int, ...]) -> bool:
-    """Return whether planes are larger than what a kind may keep matrices of (CLV-17)."""
-    return shape[0] > 1 and shape[1] * shape[2] > _WIDEST.get(kind, math.inf)
+def _too_large(kind: Kind, shape: tuple[int, ...]) -> bool:
+    """Return whether planes, or matrices kept for them, would take too much memory (CLV-17)."""
+    slices, rows, columns = shape[:3]
+    if kind is Kind.FAST and slices == rows == 1:
+        return False  # a list
+    if (rows + 10) * (max(columns, 48) + 16) > 1 << 27:
+        return True
+    lanes = -(-columns // 64) * 64 * ((rows if slices > 1 else 0) + 128)
+    return lanes > _MATRICES.get(kind, math.inf)
 
 
 def _encode_as(kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: bytes) -> bytes | None:

@@ -6,6 +6,7 @@ Each function works in both directions, so that a decoder cannot drift from its 
 
 A coder is an int64 array: value (low end of the interval, or the code read less that), range,
 number of words so far, and 1 if an encoder has run out of room. Words read beyond the end are 0.
+While decoding the value stays below the range, whatever the words: no result is out of its range.
 """
 
 # Kernels are typed by numba when they are called.
@@ -48,7 +49,7 @@ def open_writer(size: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
 def open_reader(words: NDArray[np.uint16]) -> NDArray[np.int64]:
     """Return a coder that reads `words`, at least 3 of them."""
     value = int(words[0]) << 32 | int(words[1]) << 16 | int(words[2])
-    return np.array([value, _FULL, 3, 0], np.int64)
+    return np.array([min(value, _FULL - 1), _FULL, 3, 0], np.int64)
 
 
 def close(coder: NDArray[np.int64], words: NDArray[np.uint16]) -> NDArray[np.uint16] | None:
@@ -125,7 +126,7 @@ def uniform(decoding, coder, words, bits, value):
     part = coder[1] >> bits
     if decoding:
         value = min(coder[0] // part, (np.int64(1) << bits) - 1)
-        coder[0] -= value * part
+        coder[0] = min(coder[0] - value * part, part - 1)
     else:
         coder[0] += value * part
     coder[1] = part

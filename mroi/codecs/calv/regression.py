@@ -183,7 +183,7 @@ def _scale(packed, count, rows):
 
 @kernel
 def _root(square):
-    """Return the greatest integer whose square is at most `square`, below 2^62."""
+    """Return the greatest integer whose square is at most `square`, at most 2^60."""
     root = np.int64(math.sqrt(np.float64(square)))
     while root * root > square:
         root -= 1
@@ -217,7 +217,7 @@ def _factorise(packed, count, rows, factor, inverses):
                 for t in range(tiles):
                     rows[i, t] -= np.int64(factor[k, i, t]) * np.int64(factor[k, j, t])
         for t in range(tiles):
-            root = _root(max(rows[j, t], np.int64(_LEAST)))
+            root = _root(max(np.int64(_LEAST), min(rows[j, t], np.int64(1 << 60))))
             factor[j, j, t] = root
             inverses[j, t] = np.uint64(1 << 60) // np.uint64(root)
         for i in range(j + 1, count + 1):
