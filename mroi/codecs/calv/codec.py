@@ -103,23 +103,26 @@ class Calv(Codec):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        raw = bytes([Kind.RAW]) + chunk.tobytes()
         values = find_map(chunk) if chunk.size else None
-        if values is None:
-            return raw
+        payload = None if values is None else self._compressed(chunk, values, spec)
+        return payload or bytes([Kind.RAW]) + chunk.tobytes()
+
+    def _compressed(self, chunk: NDArray[Any], values: ValueMap, spec: ChunkSpec) -> bytes | None:
+        """Return the smallest payload, or None if none is smaller than raw."""
         head = chunk.size.to_bytes(6, "little") + build_map(values)
         if values.top == 0:
-            return min(raw, bytes([Kind.FAST]) + head, key=len)
+            return bytes([Kind.FAST]) + head if len(head) < chunk.nbytes else None
         numbers = to_numbers(chunk, values).reshape(*spec.shape[:3], spec.samples)
         volumes = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
-        best = raw
+        best = None
+        size = chunk.nbytes + 1
         for kind in self._kinds(volumes):
             payload = _encode_as(kind, volumes, values.top, bytes([kind]) + head)
-            if payload is not None and len(payload) < len(best):
-                best = payload
-        if self._may_be_labels(volumes, values.top, len(best)):
+            if payload is not None and len(payload) < size:
+                best, size = payload, len(payload)
+        if self._may_be_labels(volumes, values.top, size):
             payload = _encode_as(Kind.LABELS, volumes, values.top, bytes([Kind.LABELS]) + head)
-            most = 3 * len(best) // 4 if self.level == "fast" else len(best)  # it reads slowly
+            most = 3 * size // 4 if self.level == "fast" else size  # it reads slowly
             if payload is not None and len(payload) < most:
                 best = payload
         return best
