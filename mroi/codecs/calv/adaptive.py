@@ -21,12 +21,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv.planes import (
+    close_plane,
+    close_row,
+    load,
+    open_row,
+    plane_size,
+    row_start,
+    stride,
+    sum_errors,
+)
 from mroi.codecs.calv.regression import add_sums, learn, solve, triangle
 
 __all__ = ["MAX", "SMALL", "Profile", "decode", "encode"]
@@ -91,6 +102,7 @@ _SAMPLING = 24000  # voxels that shape the stored predictor
 _MASK, _ZERO, _SIGN, _QUOTIENT, _HIGH, _NEXT, _LOW, _DONE = range(8)  # of an error
 
 
+@lru_cache(maxsize=16)
 def _taps(reach: Reach) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the taps (slices back, rows up, columns left) of a reach, and how many by slice.
 
@@ -244,35 +256,6 @@ def _fit(
     return result
 
 
-# --- planes with margins, four slices in a ring ---
-
-
-@kernel
-def _open_row(plane, row, columns):
-    """Fill the margin left of a row that begins at `row`: with the value above its first voxel."""
-    above = plane[row - (columns + 16)]
-    for i in range(1, 6):
-        plane[row - i] = above
-
-
-@kernel
-def _close_row(plane, row, columns):
-    """Fill the margin right of a finished row: with its last value."""
-    last = plane[row + columns - 1]
-    for i in range(5):
-        plane[row + columns + i] = last
-
-
-@kernel
-def _close_plane(plane, start, rows, columns):
-    """Fill the margin below a finished plane: with its last row."""
-    width = columns + 16
-    last = start + (rows + 4) * width
-    for i in range(1, 6):
-        for x in range(width):
-            plane[last + i * width + x] = plane[last + x]
-
-
 @kernel
 def _offsets(taps, count, s, size, width, offsets):
     """Turn the taps of a slice into distances in the ring of planes."""
@@ -285,20 +268,14 @@ def _offsets(taps, count, s, size, width, offsets):
 def _accumulate(volume, normal, taps, counts, sampling):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
-    width = columns + 16
-    size = (rows + 10) * width
+    width = stride(columns)
+    size = plane_size(rows, columns)
     planes = np.zeros(4 * size, np.int32)
     offsets = np.zeros(128, np.int64)
     d = np.zeros((4, 128))
     for s in range(slices):
         start = (s & 3) * size
-        for y in range(rows):
-            row = start + (y + 5) * width + 8
-            _open_row(planes, row, columns)
-            for x in range(columns):
-                planes[row + x] = volume[s, y, x]
-            _close_row(planes, row, columns)
-        _close_plane(planes, start, rows, columns)
+        load(volume, s, planes, start)
         kind = min(s, 3)
         count = counts[kind]
         sums = normal[kind]
@@ -308,7 +285,7 @@ def _accumulate(volume, normal, taps, counts, sampling):
         filled = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
-                p = start + (y + 5) * width + x + 8
+                p = row_start(start, y, columns) + x
                 nw = planes[p - width - 1]
                 n = planes[p - width]
                 detail = abs(planes[p - 1] - nw) + abs(n - nw) + abs(n - planes[p - width + 1])
@@ -401,26 +378,6 @@ def _escape(decoding, state, words, quotient):
 
 
 @kernel
-def _add_errors(noise, row, back, width, first, sums):
-    """Sum, for each voxel of a row, what the rows above and the slice before left behind."""
-    columns = sums.size
-    n1 = noise[row - width - 1 : row - width + columns + 1]
-    n2 = noise[row - 2 * width : row - 2 * width + columns]
-    for x in range(columns):
-        sums[x] = n1[x] + 2 * n1[x + 1] + n1[x + 2] + n2[x]
-    if first:
-        for x in range(columns):
-            sums[x] *= 2
-        return
-    q = row + back
-    u0 = noise[q - width : q - width + columns]
-    u1 = noise[q - 1 : q + columns + 1]
-    u2 = noise[q + width : q + width + columns]
-    for x in range(columns):
-        sums[x] += u0[x] + u1[x] + 2 * u1[x + 1] + u1[x + 2] + u2[x]
-
-
-@kernel
 def _add_stored(planes, row, offsets, coefficients, count, near, sums):
     """Sum what the taps outside a row give to the stored prediction of each of its voxels."""
     columns = sums.size
@@ -463,8 +420,8 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
     models = len(starts)
     experts = models + 1 if models > 3 else models
     predictors = 1 + len(shapes)
-    width = columns + 16
-    size = (rows + 10) * width
+    width = stride(columns)
+    size = plane_size(rows, columns)
     ceiling = np.int64(top) << 8
     coarse = 0
     while top >> coarse >= 16:
@@ -520,9 +477,9 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
             if s < 3:
                 past[j][:] = 0
         for y in range(rows):
-            row = start + (y + 5) * width + 8
-            noise_row = quiet + (y + 5) * width + 8
-            _open_row(planes, row, columns)
+            row = row_start(start, y, columns)
+            noise_row = row_start(quiet, y, columns)
+            open_row(planes, row, columns)
             _add_stored(planes, row, offsets, c, count, near, stored_row)
             for j in range(predictors - 1):
                 n_taps = local_counts[j, min(s, 2)] - 1
@@ -539,8 +496,11 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                     local_rows[j],
                 )  # fmt: skip
             for j in range(predictors + 1):
-                _open_row(noises[j], noise_row, columns)
-                _add_errors(noises[j], noise_row, back, width, s == 0, noise_rows[j])
+                open_row(noises[j], noise_row, columns)
+                sum_errors(
+                    noises[j], np.uint64(noise_row), np.uint64(back), np.uint64(width), s == 0,
+                    noise_rows[j],
+                )  # fmt: skip
                 last[j] = second[j] = noises[j, noise_row - 1]
             here = planes[row - 8 : row + columns]
             norths = planes[row - width - 1 : row - width + columns + 1]
@@ -821,9 +781,9 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                 if seen[k] == 255:
                     bias[k] >>= 1
                     seen[k] >>= 1
-            _close_row(planes, row, columns)
+            close_row(planes, row, columns)
             for j in range(predictors + 1):
-                _close_row(noises[j], noise_row, columns)
+                close_row(noises[j], noise_row, columns)
             if at > words.size + 3:
                 return False
             for j in range(predictors - 1):
@@ -833,7 +793,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                 tile = y // height
                 first = tile * height
                 learn(
-                    planes, start + (first + 5) * width + 8, width, local_offsets[j, 1:],
+                    planes, row_start(start, first, columns), width, local_offsets[j, 1:],
                     local_counts[j, min(s, 2)] - 1, errors[first & 15 :], levels[first & 15 :],
                     gains, y + 1 - first, min(y + 1 - first, max(0, 2 - first)), columns,
                     shapes[j][2], room, samples, latest[j][tile & 1],
@@ -844,9 +804,9 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                     for t in range(block * shapes[j][1] // height, tile + 1):
                         add_sums(past[j][block], latest[j][t & 1], fade)
                         fade = False
-        _close_plane(planes, start, rows, columns)
+        close_plane(planes, start, rows, columns)
         for j in range(predictors + 1):
-            _close_plane(noises[j], quiet, rows, columns)
+            close_plane(noises[j], quiet, rows, columns)
     state[0], state[1], state[2] = code, span, at
     return True
 

@@ -129,11 +129,10 @@ class Calv(Codec):
 
     def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
         """Return the kinds worth trying: `fast` too where there is little to learn from."""
-        leaner = {Kind.FAST: [], Kind.SMALL: [Kind.FAST], Kind.MAX: [Kind.SMALL, Kind.FAST]}
-        kind = _LEVELS[self.level]
-        able = [k for k in (kind, *leaner[kind]) if not _too_large(k, volumes[0].shape)]
+        kinds = [kind for kind in _LEVELS.values() if kind <= _LEVELS[self.level]]
+        able = [kind for kind in reversed(kinds) if not _too_large(kind, volumes[0].shape)]
         little = sum(volume.size for volume in volumes) < _LITTLE
-        return [*able[:1], Kind.FAST] if little and able[:1] != [Kind.FAST] else able[:1]
+        return [able[0], Kind.FAST] if little and able[0] is not Kind.FAST else able[:1]
 
     def _may_be_labels(self, volumes: list[NDArray[np.int32]], top: int, size: int) -> bool:
         """Return whether most voxels repeat their neighbour, and the others are hard to predict.

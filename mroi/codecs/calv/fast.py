@@ -32,7 +32,16 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder, lanes
 from mroi.codecs.calv.compiled import kernel, reordering_kernel
-from mroi.codecs.calv.planes import close_plane, close_row, load, open_row
+from mroi.codecs.calv.planes import (
+    close_plane,
+    close_row,
+    load,
+    open_row,
+    plane_size,
+    row_start,
+    stride,
+    sum_errors,
+)
 
 __all__ = ["decode", "encode"]
 
@@ -213,8 +222,8 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
 def _accumulate(volume, alone, normal):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
-    width = columns + 6
-    size = (rows + 5) * width
+    width = stride(columns)
+    size = plane_size(rows, columns)
     planes = np.zeros(min(slices, 2) * size, np.int32)
     samples = np.zeros((_TAPS, _BATCH))
     weighted = np.zeros((_TAPS, _BATCH))
@@ -230,7 +239,7 @@ def _accumulate(volume, alone, normal):
         k = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
-                p = np.uint64(start + (y + 3) * width + x + 3)
+                p = np.uint64(row_start(start, y, columns) + x)
                 n = planes[p - wide]
                 w = planes[p - one] - n
                 nw = planes[p - wide - one] - n
@@ -284,12 +293,10 @@ def _add_products(a, b, count, taps, sums):
 
 
 @kernel
-def _row_part(c, planes, p, up, width, noise, first, sums, activities):
-    """Sum what the rows and the slice before give to each voxel of a row.
+def _sum_taps(c, planes, p, up, width, first, sums):
+    """Sum what the rows and the slice before give to the prediction of each voxel of a row.
 
-    `p` is the first voxel of the row in `planes` and `noise`, `up` and `width` lead to the slice
-    before and from row to row, all unsigned. Each loop writes one array, or LLVM would not make
-    vectors of it.
+    Places are those of `sum_errors`.
     """
     n = p - width
     m = n - width
@@ -302,13 +309,7 @@ def _row_part(c, planes, p, up, width, noise, first, sums, activities):
             + c3 * planes[n + x + one] + c7 * planes[n + x + two]
             + c8 * planes[m + x - one] + c5 * planes[m + x] + c9 * planes[m + x + one]
         )  # fmt: skip
-    for x in range(count):
-        activities[x] = (
-            noise[n + x - one] + 2 * noise[n + x] + noise[n + x + one] + noise[m + x]
-        )  # fmt: skip
     if first:
-        for x in range(count):
-            activities[x] *= 2
         return
     u = p + up
     a = u - width
@@ -321,11 +322,6 @@ def _row_part(c, planes, p, up, width, noise, first, sums, activities):
             + a3 * planes[u + x - one] + a4 * planes[u + x] + a5 * planes[u + x + one]
             + a6 * planes[b + x - one] + a7 * planes[b + x] + a8 * planes[b + x + one]
         )  # fmt: skip
-    for x in range(count):
-        activities[x] += (
-            noise[a + x] + noise[b + x]
-            + noise[u + x - one] + 2 * noise[u + x] + noise[u + x + one]
-        )  # fmt: skip
 
 
 @kernel
@@ -335,8 +331,8 @@ def _predict(volume, alone, coefficients, top, numbers, activity, sorts):
     The results have one axis.
     """
     slices, rows, columns = volume.shape
-    width = np.uint64(columns + 6)
-    size = (rows + 5) * (columns + 6)
+    width = np.uint64(stride(columns))
+    size = plane_size(rows, columns)
     planes = np.zeros(min(slices, 2) * size, np.int32)
     noise = np.zeros(min(slices, 2) * size, np.int32)
     sums = np.zeros(columns, np.int32)
@@ -352,10 +348,11 @@ def _predict(volume, alone, coefficients, top, numbers, activity, sorts):
         c = coefficients[0 if first else 1]
         west, far = c[0], c[4]
         for y in range(rows):
-            row = start + (y + 3) * (columns + 6) + 3
+            row = row_start(start, y, columns)
             p = np.uint64(row)
             open_row(noise, row, columns)
-            _row_part(c, planes, p, up, width, noise, first, sums, activities)
+            _sum_taps(c, planes, p, up, width, first, sums)
+            sum_errors(noise, p, up, width, first, activities)
             for x in range(count):
                 exact = np.int32(sums[x] + west * planes[p + x - one] + far * planes[p + x - two])
                 sums[x] = max(np.int32(0), min(exact, ceiling))

@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.calv.compiled import kernel
-from mroi.codecs.calv.planes import close_plane, close_row, open_row
+from mroi.codecs.calv.planes import (
+    close_plane,
+    close_row,
+    open_row,
+    plane_size,
+    row_start,
+    stride,
+)
 
 __all__ = ["decode", "encode"]
 
@@ -59,8 +66,8 @@ def _contexts(top: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
 def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
     """Code a slab; return whether all its numbers are sound."""
     slices, rows, columns = volume.shape
-    width = columns + 6
-    size = (rows + 5) * width
+    width = stride(columns)
+    size = plane_size(rows, columns)
     planes = np.zeros(2 * size, np.int32)
     candidates = np.zeros(5, np.int64)
     depth = 0
@@ -70,7 +77,7 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
         start = (s & 1) * size
         up = (1 - 2 * (s & 1)) * size if s > 0 else -width
         for y in range(rows):
-            row = start + (y + 3) * width + 3
+            row = row_start(start, y, columns)
             open_row(planes, row, columns)
             # Columns of these begin at -3; in the first slice the row above stands for the others.
             here = planes[row - 3 : row + columns + 3]

@@ -1,10 +1,11 @@
-"""Padded planes: three slices in a ring, with margins, so that no neighbour is ever missing.
+"""Padded planes: slices in a ring, with margins, so that no neighbour is ever missing.
 
-A plane of H x W voxels lies in one flat array with a margin of 3 rows above, 2 below and 3 columns
-on either side, row after row. Every tap of every predictor reaches at most 3 rows up, 2 down and
-3 columns to a side, so no index leaves the array. Margins hold what ``spec/codecs/calv.md`` says:
-left of a row the value above its first voxel, right of it its last voxel, below the plane its
-last row, above it 0.
+A plane of H x W voxels lies in one flat array with a margin of 5 rows above and below and 8 columns
+on either side, row after row. Every tap of every predictor reaches at most 5 rows up, 4 down and
+5 columns to a side, so no index leaves the array; what is read for whole tiles of 8 columns lies
+within it, too. Margins hold, as far as taps reach, what ``spec/codecs/calv.md`` says: left of a row
+the value above its first voxel, right of it its last voxel, below the plane its last row, above it
+0.
 """
 
 # Kernels are typed by numba when they are called.
@@ -12,49 +13,68 @@ last row, above it 0.
 
 from __future__ import annotations
 
+import numpy as np
+
 from mroi.codecs.calv.compiled import kernel
 
-__all__ = ["close_plane", "close_row", "load", "open_row", "plane_size", "stride"]
+__all__ = [
+    "close_plane",
+    "close_row",
+    "load",
+    "open_row",
+    "plane_size",
+    "row_start",
+    "stride",
+    "sum_errors",
+]
+
+_ROWS = 5  # of the margin above, and below
+_COLUMNS = 8  # of the margin on either side
+_REACH = 5  # of them that taps reach
 
 
 @kernel
 def stride(columns):
     """Return the distance of two rows."""
-    return columns + 6
+    return columns + 2 * _COLUMNS
 
 
 @kernel
 def plane_size(rows, columns):
     """Return the number of elements of a plane with its margins."""
-    return (rows + 5) * (columns + 6)
+    return (rows + 2 * _ROWS) * stride(columns)
+
+
+@kernel
+def row_start(start, y, columns):
+    """Return the place of the first voxel of a row of the plane at `start`."""
+    return start + (y + _ROWS) * stride(columns) + _COLUMNS
 
 
 @kernel
 def open_row(plane, row, columns):
     """Fill the margin left of a row that begins at `row`: with the value above its first voxel."""
-    above = plane[row - (columns + 6)]
-    plane[row - 1] = above
-    plane[row - 2] = above
-    plane[row - 3] = above
+    above = plane[row - stride(columns)]
+    for i in range(1, _REACH + 1):
+        plane[row - i] = above
 
 
 @kernel
 def close_row(plane, row, columns):
     """Fill the margin right of a finished row: with its last value."""
     last = plane[row + columns - 1]
-    plane[row + columns] = last
-    plane[row + columns + 1] = last
-    plane[row + columns + 2] = last
+    for i in range(_REACH):
+        plane[row + columns + i] = last
 
 
 @kernel
 def close_plane(plane, start, rows, columns):
     """Fill the margin below a finished plane: with its last row."""
-    width = columns + 6
-    last = start + (rows + 2) * width
-    for x in range(width):
-        plane[last + width + x] = plane[last + x]
-        plane[last + 2 * width + x] = plane[last + x]
+    width = stride(columns)
+    last = start + (rows + _ROWS - 1) * width
+    for i in range(1, _ROWS + 1):
+        for x in range(width):
+            plane[last + i * width + x] = plane[last + x]
 
 
 @kernel
@@ -62,9 +82,35 @@ def load(volume, s, planes, start):
     """Copy slice `s` of a volume to the plane at `start`."""
     rows, columns = volume.shape[1:]
     for y in range(rows):
-        row = start + (y + 3) * (columns + 6) + 3
+        row = row_start(start, y, columns)
         open_row(planes, row, columns)
         for x in range(columns):
             planes[row + x] = volume[s, y, x]
         close_row(planes, row, columns)
     close_plane(planes, start, rows, columns)
+
+
+@kernel
+def sum_errors(noise, p, up, width, first, sums):
+    """Sum, for each voxel of a row, the errors made in the rows above and in the slice before.
+
+    `p` is the first voxel of the row in `noise`, `up` and `width` lead to the slice before and from
+    row to row, all unsigned. Each loop writes one array, or LLVM would not make vectors of it.
+    """
+    n = p - width
+    m = n - width
+    one = np.uint64(1)
+    count = np.uint64(sums.size)
+    for x in range(count):
+        sums[x] = noise[n + x - one] + 2 * noise[n + x] + noise[n + x + one] + noise[m + x]
+    if first:
+        for x in range(count):
+            sums[x] *= 2
+        return
+    u = p + up
+    a = u - width
+    b = u + width
+    for x in range(count):
+        sums[x] += (
+            noise[a + x] + noise[b + x] + noise[u + x - one] + 2 * noise[u + x] + noise[u + x + one]
+        )
