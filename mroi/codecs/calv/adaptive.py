@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv.fitting import BATCH, add_products, solve_normal
 from mroi.codecs.calv.planes import (
     close_plane,
     close_row,
@@ -245,12 +246,7 @@ def _fit(
     result = np.zeros((4, _TAPS), np.int32)
     for kind in range(min(4, volume.shape[0])):
         count = int(counts[kind])
-        lower = normal[kind, 1 : count + 1, 1 : count + 1]
-        matrix = np.tril(lower[:-1, :-1])
-        matrix = matrix + np.tril(matrix, -1).T
-        ridge = 1e-5 * np.trace(matrix) / count + 1e-3
-        solution = np.linalg.solve(matrix + ridge * np.eye(count - 1), lower[-1, :-1])
-        others = np.rint(np.clip(solution, -7.9, 7.9) * 4096).astype(np.int64)
+        others = solve_normal(normal[kind, :count, :count], 1e-5, 7.9, 4096)
         result[kind, 0] = 4096 - others.sum()
         result[kind, 1:count] = others
     return result
@@ -270,15 +266,14 @@ def _accumulate(volume, normal, taps, counts, sampling):
     slices, rows, columns = volume.shape
     width = stride(columns)
     size = plane_size(rows, columns)
-    planes = np.zeros(4 * size, np.int32)
+    planes = np.zeros(min(slices, 4) * size, np.int32)
     offsets = np.zeros(128, np.int64)
-    d = np.zeros((4, 128))
+    samples = np.zeros((128, BATCH))
     for s in range(slices):
         start = (s & 3) * size
         load(volume, s, planes, start)
         kind = min(s, 3)
         count = counts[kind]
-        sums = normal[kind]
         _offsets(taps, count, s, size, width, offsets)
         alike = slices - 3 if s > 2 else 1
         step = max(4, alike * rows * columns // (sampling if s > 2 else sampling // 4))
@@ -291,25 +286,13 @@ def _accumulate(volume, normal, taps, counts, sampling):
                 detail = abs(planes[p - 1] - nw) + abs(n - nw) + abs(n - planes[p - width + 1])
                 share = 1.0 / math.sqrt(detail * math.sqrt(detail) + 30.0)
                 for i in range(1, count):
-                    d[filled, i] = share * (planes[p + offsets[i]] - n)
-                d[filled, count] = share * (planes[p] - n)
+                    samples[i - 1, filled] = share * (planes[p + offsets[i]] - n)
+                samples[count - 1, filled] = share * (planes[p] - n)
                 filled += 1
-                if filled == 4:
-                    _add_products(d, count, sums)
+                if filled == BATCH:
+                    add_products(samples, samples, filled, count, normal[kind])
                     filled = 0
-        d[filled:] = 0
-        _add_products(d, count, sums)
-
-
-@kernel
-def _add_products(d, count, sums):
-    """Add the products of four voxels to a lower triangle."""
-    d0, d1, d2, d3 = d[0], d[1], d[2], d[3]
-    for i in range(1, count + 1):
-        t0, t1, t2, t3 = d0[i], d1[i], d2[i], d3[i]
-        line = sums[i]
-        for j in range(1, i + 1):
-            line[j] += t0 * d0[j] + t1 * d1[j] + t2 * d2[j] + t3 * d3[j]
+        add_products(samples, samples, filled, count, normal[kind])
 
 
 @kernel

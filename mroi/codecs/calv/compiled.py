@@ -3,7 +3,7 @@
 What is compiled is cached on disk beside this package, or, where that cannot be written, in
 numba's own folder of the user. Where that cannot be written either it is compiled in each process.
 A kernel is compiled again when its own file has changed, not when one that it calls has: delete
-``__pycache__`` after a change to `coder`, `lanes`, `planes` or `regression`.
+``__pycache__`` after a change to `coder`, `fitting`, `lanes`, `planes` or `regression`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder, lanes
-from mroi.codecs.calv.compiled import kernel, reordering_kernel
+from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv.fitting import BATCH, add_products, solve_normal
 from mroi.codecs.calv.planes import (
     close_plane,
     close_row,
@@ -60,7 +61,6 @@ _NOISE = 65535  # greatest
 _FOLD = 1024  # columns of a piece of a list
 _SAMPLING = 32  # one voxel in so many shapes the predictor, if there are many
 _FEW = 4096  # voxels that shape it at least
-_BATCH = 256  # samples in one sum
 
 _LANES = lanes.LANES
 _SKEW = 3  # columns from a row to the one above it, both in decoding
@@ -206,12 +206,7 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
 
     Unknowns are all taps but N, which the values were taken relative to.
     """
-    count = taps - 1
-    matrix = np.tril(normal[:count, :count])
-    matrix = matrix + np.tril(matrix, -1).T
-    ridge = 1e-6 * np.trace(matrix) / count + 1e-3
-    solution = np.linalg.solve(matrix + ridge * np.eye(count), normal[count, :count])
-    others = np.rint(np.clip(solution, -1.9, 1.9) * _ONE).astype(np.int64)
+    others = solve_normal(normal[:taps, :taps], 1e-6, 1.9, _ONE)
     excess = np.abs(others).sum() / (3 * _ONE)
     if excess > 1:  # the sum of the magnitudes of all must stay below 8
         others = (others / excess).astype(np.int64)
@@ -225,8 +220,8 @@ def _accumulate(volume, alone, normal):
     width = stride(columns)
     size = plane_size(rows, columns)
     planes = np.zeros(min(slices, 2) * size, np.int32)
-    samples = np.zeros((_TAPS, _BATCH))
-    weighted = np.zeros((_TAPS, _BATCH))
+    samples = np.zeros((_TAPS, BATCH))
+    weighted = np.zeros((_TAPS, BATCH))
     one, two, wide = np.uint64(1), np.uint64(2), np.uint64(width)
     for s in range(slices):
         start = (s & 1) * size
@@ -275,21 +270,10 @@ def _accumulate(volume, alone, normal):
                 for i in range(taps):
                     weighted[i, k] = weight * samples[i, k]
                 k += 1
-                if k == _BATCH:
-                    _add_products(weighted, samples, k, taps, normal[kind])
+                if k == BATCH:
+                    add_products(weighted, samples, k, taps, normal[kind])
                     k = 0
-        _add_products(weighted, samples, k, taps, normal[kind])
-
-
-@reordering_kernel
-def _add_products(a, b, count, taps, sums):
-    """Add the products of all pairs of rows."""
-    for i in range(taps):
-        for j in range(i + 1):
-            total = 0.0
-            for k in range(np.uint64(count)):
-                total += a[i, k] * b[j, k]
-            sums[i, j] += total
+        add_products(weighted, samples, k, taps, normal[kind])
 
 
 @kernel
