@@ -45,16 +45,20 @@ class ChunkSpec:
         C-order shape of the decoded array: (slices, rows, columns), or
         (slices, rows, columns, samples) for RGB (3) and RGBA (4).
         Columns run along the lowest in-plane axis (x for axial slices), which is fastest.
-        A background chunk, which is a list of voxels, has the shape (1, 1, n).
+        The slices of a chunk that spans several volumes are those of its first volume, then those
+        of the second, and so on. A background chunk, a list of voxels, has the shape (1, 1, n).
     dtype : numpy dtype
         Little-endian type of one sample. Opaque 16- and 32-byte elements are ``V16`` and ``V32``.
     bits : int
         Significant bits of a sample (DICOM Bits Stored); ``8 * dtype.itemsize`` if unknown.
+    volumes : int
+        Volumes that the chunk spans along the fourth axis; divides the number of slices.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     bits: int
+    volumes: int = 1
 
     @property
     def size(self) -> int:
