@@ -119,7 +119,7 @@ class FoundRoi:
             datatype=g.datatype,
             bits_stored=g.bits_stored,
             roi=self.box,
-            chunk_shape=(self.box.shape[0], self.box.shape[1], 1),
+            chunk_shape=(self.box.shape[0], self.box.shape[1], 1, 1),
             slice_axis=2,
             background=Background.RESIDUE_EXACT,
             fill=bytes(g.datatype.itemsize),

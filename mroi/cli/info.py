@@ -234,6 +234,9 @@ def chunk_table(volume: Volume) -> list[dict[str, object]]:
     for ordinal in range(grid.chunks):
         is_roi = ordinal < grid.roi_chunks
         box = grid.chunk(ordinal).box if is_roi else grid.background_box(ordinal)
+        volumes = (
+            grid.chunk(ordinal).volumes if is_roi else grid.background_volumes(ordinal)
+        )
         table.append(
             {
                 "chunk": ordinal,
@@ -242,6 +245,7 @@ def chunk_table(volume: Volume) -> list[dict[str, object]]:
                 "decoded": volume.geom.decoded_size(ordinal),
                 "state": reader.state_of(ordinal).name.lower(),
                 "box": str(box),
+                "volumes": f"{volumes.start}:{volumes.stop}",
                 "part": "roi" if is_roi else "background",
             }
         )

@@ -119,8 +119,9 @@ def lacks(
     start, stop = [0, 0, 0], list(shape)
     start[axis], stop[axis] = index, index + 1
     plane = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-    boxes = [chunk.box for chunk in grid.find_chunks(plane, number) if chunk.ordinal in gone]
-    for ordinal in grid.find_background(plane, number):
+    group = grid.group_of(number)
+    boxes = [chunk.box for chunk in grid.find_chunks(plane, group) if chunk.ordinal in gone]
+    for ordinal in grid.find_background(plane, group):
         if ordinal in gone:
             boxes += grid.outside_boxes(grid.background_box(ordinal))
     if volume.geom.background is Background.OMIT:

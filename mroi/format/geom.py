@@ -29,7 +29,7 @@ __all__ = [
     "parse_geom",
 ]
 
-_GEOM = struct.Struct("<HBBHBB7Q3Q3Q3IBBBBddh6s7d12d32sII")
+_GEOM = struct.Struct("<HBBHBB7Q3Q3Q4IBBBBh2sdd7d12d32sII")
 GEOM_SIZE = _GEOM.size
 _ROI = struct.Struct("<9h9f")
 _MAX_EXTENT = 1 << 40
@@ -87,8 +87,8 @@ class Geom:
         Significant bits of a sample.
     roi : Box
         Region of interest, voxels.
-    chunk_shape : tuple of 3 int
-        Voxels of a chunk along x, y, z.
+    chunk_shape : tuple of 4 int
+        Voxels of a chunk along x, y, z and axis 3.
     slice_axis : int
         0, 1 or 2.
     background : Background
@@ -113,7 +113,7 @@ class Geom:
     datatype: Datatype
     bits_stored: int
     roi: Box
-    chunk_shape: tuple[int, int, int]
+    chunk_shape: tuple[int, int, int, int]
     slice_axis: int
     background: Background
     fill: bytes
@@ -163,15 +163,10 @@ def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a b
         raise FormatError(f"GEOM of {len(data)} bytes", "GEO-1", offset)
     fields = _GEOM.unpack_from(data)
     _size, ndim, slice_axis, code, itemsize, bits = fields[:6]
-    shape, start, stop, chunk = fields[6:13], fields[13:16], fields[16:19], fields[19:22]
-    background, kind, flags, units, slope, inter, xform, reserved = fields[22:30]
-    spacing, affine, fill, roi_chunks, background_chunks = (
-        fields[30:37],
-        fields[37:49],
-        fields[49],
-        fields[50],
-        fields[51],
-    )
+    shape, start, stop, chunk = fields[6:13], fields[13:16], fields[16:19], fields[19:23]
+    background, kind, flags, units, xform, reserved, slope, inter = fields[23:31]
+    spacing, affine, fill = fields[31:38], fields[38:50], fields[50]
+    roi_chunks, background_chunks = fields[51:]
 
     def refuse(message: str, rule: str, at: int) -> FormatError:
         return FormatError(f"GEOM: {message}", rule, offset + at)
@@ -192,18 +187,18 @@ def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a b
     if not all(lo < hi <= n for lo, hi, n in zip(start, stop, shape[:3], strict=True)):
         raise refuse(f"ROI {start} to {stop} in shape {shape[:3]}", "GEO-6", 64)
     roi = Box(start, stop)
-    if not all(1 <= c <= n for c, n in zip(chunk, roi.shape, strict=True)):
-        raise refuse(f"chunks of {chunk} in a ROI of {roi.shape}", "GEO-7", 112)
+    if not all(1 <= c <= n for c, n in zip(chunk, (*roi.shape, shape[3]), strict=True)):
+        raise refuse(f"chunks of {chunk} in a ROI of {roi.shape} x {shape[3]}", "GEO-7", 112)
     if background > 4 or (roi.shape == shape[:3] and background != Background.FILL_VERIFIED):
-        raise refuse(f"background policy {background}", "GEO-8", 124)
+        raise refuse(f"background policy {background}", "GEO-8", 128)
     if kind not in SourceKind.__members__.values():
-        raise refuse(f"source kind {kind}", "GEO-9", 125)
+        raise refuse(f"source kind {kind}", "GEO-9", 129)
     if flags > 3 or not 0 <= xform <= 5:
-        raise refuse(f"source flags {flags}, xform code {xform}", "GEO-9", 126)
-    if not (math.isfinite(slope) and math.isfinite(inter) and slope):
-        raise refuse(f"slope {slope}, inter {inter}", "GEO-10", 128)
+        raise refuse(f"source flags {flags}, xform code {xform}", "GEO-9", 130)
     if any(reserved):
-        raise refuse("reserved bytes are set", "GEO-14", 146)
+        raise refuse("reserved bytes are set", "GEO-14", 134)
+    if not (math.isfinite(slope) and math.isfinite(inter) and slope):
+        raise refuse(f"slope {slope}, inter {inter}", "GEO-10", 136)
     if not all(map(math.isfinite, affine)):
         raise refuse("affine is not finite", "GEO-11", 208)
     if not all(math.isfinite(d) and d >= 0 for d in spacing) or any(spacing[max(ndim, 3) :]):
@@ -263,10 +258,10 @@ def build_geom(geom: Geom) -> bytes:
         geom.source_kind,
         geom.source_flags,
         geom.xyzt_units,
+        geom.xform_code,
+        bytes(2),
         geom.slope,
         geom.inter,
-        geom.xform_code,
-        bytes(6),
         *geom.spacing,
         *[0.0] * pad,
         *geom.affine[:3].ravel().tolist(),

@@ -12,6 +12,7 @@ from typing_extensions import override
 __all__ = ["Box"]
 
 Triple = tuple[int, int, int]
+Quad = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ slowest of the three spatial axes, then the higher, then the lower in-plane axis
 third are outermost. Chunks at the far edges are short, never padded. After the chunks of the ROI
 come, where the background is kept, those of the background: one for each slab of full planes.
 
-Arrays here are in *scan order*: C-contiguous with axes (slice, in-plane slow, in-plane fast).
+Arrays here are in *scan order*: C-contiguous with axes (volume, slice, in-plane slow, in-plane
+fast), of which the first two are one for codecs.
 See the section "Chunk grid" of ``spec/mroi-1.md``.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from mroi.geometry.box import Box, Triple
+from mroi.geometry.box import Box, Quad, Triple
 
 __all__ = ["ChunkGrid", "GridChunk"]
 
@@ -31,18 +32,20 @@ class GridChunk:
         Number of the chunk in the file.
     box : Box
         Its voxels, in the full volume.
-    volume : int
-        Linear index over the axes beyond the third, axis 3 fastest.
+    volumes : range
+        Its 3-D volumes: linear indices over the axes beyond the third, axis 3 fastest.
     """
 
     ordinal: int
     box: Box
-    volume: int
+    volumes: range
 
 
 @dataclass(frozen=True)
 class ChunkGrid:
     """Partition of the ROI, and of the background, of a volume into chunks.
+
+    The volumes of a chunk are a *group*: up to ``chunk_shape[3]`` neighbours along axis 3.
 
     Parameters
     ----------
@@ -50,8 +53,8 @@ class ChunkGrid:
         All axes of the volume, at least three.
     roi : Box
         Region of interest; axes beyond the third are always whole.
-    chunk_shape : tuple of 3 int
-        Voxels of a chunk along x, y, z; at most the extent of the ROI.
+    chunk_shape : tuple of 4 int
+        Voxels of a chunk along x, y, z and axis 3; at most the extent of the ROI and of axis 3.
     slice_axis : int
         0, 1 or 2: the axis across slices.
     background : bool
@@ -60,7 +63,7 @@ class ChunkGrid:
 
     shape: tuple[int, ...]
     roi: Box
-    chunk_shape: Triple
+    chunk_shape: Quad
     slice_axis: int
     background: bool
 
@@ -72,7 +75,7 @@ class ChunkGrid:
 
     @cached_property
     def counts(self) -> Triple:
-        """Chunks of the ROI along the axes in scan order."""
+        """Chunks of the ROI along the axes in scan order, for each group of volumes."""
         s, w, f = (-(-self.roi.shape[axis] // self.chunk_shape[axis]) for axis in self.axes)
         return s, w, f
 
@@ -81,10 +84,35 @@ class ChunkGrid:
         """Number of 3-D volumes: the product of the axes beyond the third."""
         return math.prod(self.shape[3:])
 
+    @property
+    def span(self) -> int:
+        """Volumes of a group; the last one along axis 3 may have fewer."""
+        return self.chunk_shape[3]
+
+    @cached_property
+    def _series(self) -> int:
+        """Extent of axis 3."""
+        return self.shape[3] if len(self.shape) > 3 else 1
+
+    @cached_property
+    def _series_groups(self) -> int:
+        """Groups along axis 3."""
+        return -(-self._series // self.span)
+
+    @cached_property
+    def groups(self) -> int:
+        """Number of groups of volumes."""
+        return self._series_groups * (self.volumes // self._series)
+
+    @cached_property
+    def group_chunks(self) -> int:
+        """Chunks of the ROI in each group."""
+        return math.prod(self.counts)
+
     @cached_property
     def roi_chunks(self) -> int:
         """Number of chunks of the ROI."""
-        return math.prod(self.counts) * self.volumes
+        return self.group_chunks * self.groups
 
     @property
     def slab(self) -> int:
@@ -93,13 +121,13 @@ class ChunkGrid:
 
     @cached_property
     def background_slabs(self) -> int:
-        """Background chunks of one 3-D volume: slabs of the full extent."""
+        """Background chunks of one group: slabs of the full extent."""
         return -(-self.shape[self.slice_axis] // self.slab) if self.background else 0
 
     @cached_property
     def background_chunks(self) -> int:
         """Number of background chunks."""
-        return self.background_slabs * self.volumes
+        return self.background_slabs * self.groups
 
     @property
     def chunks(self) -> int:
@@ -111,9 +139,25 @@ class ChunkGrid:
         s, w, f = (box.shape[axis] for axis in self.axes)
         return s, w, f
 
+    # -- volumes ---------------------------------------------------------------------------
+
+    def group_of(self, volume: int) -> int:
+        """Return the group that a volume belongs to."""
+        outer, index = divmod(volume, self._series)
+        return outer * self._series_groups + index // self.span
+
+    def group_volumes(self, group: int) -> range:
+        """Return the volumes of a group."""
+        outer, number = divmod(group, self._series_groups)
+        first = number * self.span
+        start = outer * self._series
+        return range(start + first, start + min(first + self.span, self._series))
+
+    # -- the ROI ---------------------------------------------------------------------------
+
     def chunk(self, ordinal: int) -> GridChunk:
         """Return the chunk of the ROI with this number."""
-        volume, rest = divmod(ordinal, math.prod(self.counts))
+        group, rest = divmod(ordinal, self.group_chunks)
         rest, f = divmod(rest, self.counts[2])
         s, w = divmod(rest, self.counts[1])
         start, stop = [0, 0, 0], [0, 0, 0]
@@ -121,16 +165,18 @@ class ChunkGrid:
             start[axis] = self.roi.start[axis] + number * self.chunk_shape[axis]
             stop[axis] = min(start[axis] + self.chunk_shape[axis], self.roi.stop[axis])
         box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-        return GridChunk(ordinal, box, volume)
+        return GridChunk(ordinal, box, self.group_volumes(group))
 
     def voxels(self, ordinal: int) -> int:
         """Return the number of voxels of any chunk, of the ROI or of the background."""
         if ordinal < self.roi_chunks:
-            return self.chunk(ordinal).box.count
-        return self.outside_count(self.background_box(ordinal))
+            chunk = self.chunk(ordinal)
+            return chunk.box.count * len(chunk.volumes)
+        outside = self.outside_count(self.background_box(ordinal))
+        return outside * len(self.background_volumes(ordinal))
 
-    def find_chunks(self, box: Box, volume: int) -> Iterator[GridChunk]:
-        """Yield the chunks of the ROI of one 3-D volume that meet `box`, in order."""
+    def find_chunks(self, box: Box, group: int) -> Iterator[GridChunk]:
+        """Yield the chunks of the ROI of one group of volumes that meet `box`, in order."""
         part = self.roi.find_overlap(box)
         if part is None:
             return
@@ -144,7 +190,7 @@ class ChunkGrid:
         for s in ranges[0]:
             for w in ranges[1]:
                 for f in ranges[2]:
-                    number = (volume * self.counts[0] + s) * self.counts[1] + w
+                    number = (group * self.counts[0] + s) * self.counts[1] + w
                     yield self.chunk(number * self.counts[2] + f)
 
     # -- background ------------------------------------------------------------------------
@@ -157,14 +203,18 @@ class ChunkGrid:
         stop[self.slice_axis] = min((number + 1) * self.slab, self.shape[self.slice_axis])
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
-    def find_background(self, box: Box, volume: int) -> Iterator[int]:
-        """Yield the ordinals of the non-empty background chunks of one volume that meet `box`."""
+    def background_volumes(self, ordinal: int) -> range:
+        """Return the volumes that a background chunk covers."""
+        return self.group_volumes((ordinal - self.roi_chunks) // self.background_slabs)
+
+    def find_background(self, box: Box, group: int) -> Iterator[int]:
+        """Yield the ordinals of the non-empty background chunks of one group that meet `box`."""
         if not self.background or self.roi.contains(box):
             return
         first = box.start[self.slice_axis] // self.slab
         last = (box.stop[self.slice_axis] - 1) // self.slab
         for number in range(first, last + 1):
-            ordinal = self.roi_chunks + volume * self.background_slabs + number
+            ordinal = self.roi_chunks + group * self.background_slabs + number
             if self.outside_count(self.background_box(ordinal)):
                 yield ordinal
 

@@ -113,12 +113,15 @@ class EncodedChunk:
 def chunk_spec(geom: Geom, ordinal: int) -> ChunkSpec:
     """Return what is known of a chunk from the geometry."""
     grid = geom.grid
-    if ordinal < grid.roi_chunks:
-        shape: tuple[int, ...] = grid.scan_shape(grid.chunk(ordinal).box)
-    else:
-        shape = (1, 1, grid.voxels(ordinal))
     samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
-    return ChunkSpec(shape + samples, geom.datatype.sample, geom.bits_stored)
+    if ordinal >= grid.roi_chunks:
+        shape = (1, 1, grid.voxels(ordinal), *samples)
+        return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored)
+    chunk = grid.chunk(ordinal)
+    volumes = len(chunk.volumes)
+    slices, rows, columns = grid.scan_shape(chunk.box)
+    shape = (volumes * slices, rows, columns, *samples)
+    return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
 
 
 def encode_chunk(

@@ -114,7 +114,7 @@ def create_volume(
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=box,
-        chunk_shape=chunk_shape(thickness, box, slice_axis, pipeline, datatype.itemsize),
+        chunk_shape=chunk_shape(thickness, box, full, slice_axis, pipeline, datatype.itemsize),
         slice_axis=slice_axis,
         background=policy,
         fill=element,

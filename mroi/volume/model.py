@@ -11,7 +11,7 @@ import operator
 import os
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Any, BinaryIO, Self
 
 import numpy as np
@@ -31,6 +31,7 @@ from mroi.volume.write import default_jobs
 __all__ = ["Volume", "open_volume"]
 
 _MAX_LEVEL = 32
+_GROUP_SIZE = 1 << 28
 
 
 class Volume:
@@ -221,7 +222,8 @@ class Volume:
         """Yield slices of stored values, each an array (in-plane slow, in-plane fast).
 
         Reads follow the borders of chunks, so that none is decoded twice; memory is bounded by a
-        few slabs along the slice axis, and by chunks of all slices along another one.
+        few slabs along the slice axis, and by chunks of all slices along another one. Where chunks
+        span volumes, these are read together, unless they take more than 256 MiB.
 
         Parameters
         ----------
@@ -231,20 +233,31 @@ class Volume:
         grid = self.geom.grid
         axis = self.geom.slice_axis if axis is None else axis
         fast, slow = (a for a in range(3) if a != axis)
+        ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
+        for volumes, part in self._reads(axis):
+            ranges[axis] = part
+            blocks = self._open_regions().read((ranges[0], ranges[1], ranges[2]), volumes)
+            for block in blocks:
+                rest = range(3, block.ndim)
+                planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
+                yield from self._elements(planes)
+
+    def _reads(self, axis: int) -> Iterator[tuple[Sequence[int], range]]:
+        """Yield which volumes, and which part of an axis, to read at a time to have all planes."""
+        grid = self.geom.grid
         lo, hi = self._box.start[axis], self._box.stop[axis]
         thick = grid.chunk_shape[axis]
         step = thick * max(1, 2 * self._regions.jobs // thick)
         first = lo + ((grid.roi.start[axis] - lo) % step or step)
-        ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
-        for volume in range(grid.volumes):
-            start = lo
-            for edge in chain(range(first, hi, step), (hi,)):
-                ranges[axis], start = range(start, edge), edge
-                regions = self._open_regions()
-                block = regions.read((ranges[0], ranges[1], ranges[2]), [volume])[0]
-                rest = range(3, block.ndim)
-                planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
-                yield from self._elements(planes)
+        together = grid.span * self._box.count * self.geom.itemsize <= _GROUP_SIZE
+        for group in range(grid.groups):
+            volumes = grid.group_volumes(group)
+            if len(volumes) > 1 and together:
+                yield volumes, range(lo, hi)
+                continue
+            for volume in volumes:
+                edges = chain((lo,), range(first, hi, step), (hi,))
+                yield from (([volume], range(a, b)) for a, b in pairwise(edges))
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Return a part: integers, slices with any step, and at most one ellipsis."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, cast
 
@@ -36,7 +37,7 @@ __all__ = [
 
 RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
-ChunkChoice = int | tuple[int, int, int] | None
+ChunkChoice = int | tuple[int, ...] | None
 
 _CHUNK_SIZE = 1 << 16
 _MAX_SLICES = 16
@@ -141,7 +142,7 @@ def plan_pack(
         )
 
     def geom_with(chosen: Pipeline) -> Geom:
-        shape = chunk_shape(chunk, survey.box, slice_axis, chosen, g.datatype.itemsize)
+        shape = chunk_shape(chunk, survey.box, g.shape, slice_axis, chosen, g.datatype.itemsize)
         return _geom(g, survey, shape, slice_axis, drop=background == "drop")
 
     def plan_with(chosen: Pipeline) -> PackPlan:
@@ -189,7 +190,7 @@ def _plan(
 def _geom(
     g: SourceGeometry,
     survey: Survey,
-    chunks: tuple[int, int, int],
+    chunks: tuple[int, int, int, int],
     slice_axis: int,
     *,
     drop: bool,
@@ -332,9 +333,14 @@ def _medroi_box(source: VoxelSource) -> Box:
 
 
 def chunk_shape(
-    chunk: ChunkChoice, box: Box, slice_axis: int, pipeline: Pipeline, itemsize: int
-) -> tuple[int, int, int]:
-    """Return the voxels of a chunk along x, y, z, at most those of the box.
+    chunk: ChunkChoice,
+    box: Box,
+    shape: Sequence[int],
+    slice_axis: int,
+    pipeline: Pipeline,
+    itemsize: int,
+) -> tuple[int, int, int, int]:
+    """Return the voxels of a chunk along x, y, z and axis 3, at most those of the box.
 
     Without a choice a chunk has as many slices as the codec likes: one, for most. Small slices are
     put together up to 64 KiB (and 16 slices), where the codec takes more than one: below that,
@@ -349,15 +355,18 @@ def chunk_shape(
         full[slice_axis] = (
             _thickness(box, slice_axis, pipeline, itemsize) if chunk is None else chunk
         )
-        wanted = tuple(full)
-    if len(wanted) != 3 or any(n < 1 for n in wanted):
-        raise UsageError(f"chunks of {wanted} voxels")
+        wanted = (*full, 1)
+    if len(wanted) == 3:
+        wanted = (*wanted, 1)
+    if len(wanted) != 4 or any(n < 1 for n in wanted):
+        raise UsageError(f"chunks of {wanted} voxels: expected 3 or 4 positive extents")
     if limit is not None and wanted[slice_axis] > limit:
         raise UsageError(
             f"{pipeline.codec.name} takes chunks of {limit} slice, not {wanted[slice_axis]}"
         )
-    x, y, z = (min(n, extent) for n, extent in zip(wanted, box.shape, strict=True))
-    return x, y, z
+    extents = (*box.shape, shape[3] if len(shape) > 3 else 1)
+    x, y, z, t = (min(n, extent) for n, extent in zip(wanted, extents, strict=True))
+    return x, y, z, t
 
 
 def _thickness(box: Box, slice_axis: int, pipeline: Pipeline, itemsize: int) -> int:

@@ -88,12 +88,32 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, slots=True)
+class _Picks:
+    """Which volumes of a group are wanted, and where they land in the block.
+
+    Attributes
+    ----------
+    group : int
+        Number of the group.
+    inside, places : slice or list of int
+        Indices of the volumes in the group, and in the block.
+    last : int
+        Greatest index in the group.
+    """
+
+    group: int
+    inside: slice | list[int]
+    places: slice | list[int]
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Part:
-    """A chunk that is wanted, and where it lands: indices into the chunk and into the block."""
+    """A chunk that is wanted, its box, and what is wanted of its volumes."""
 
     ordinal: int
-    volume: int
     box: Box
+    picks: _Picks
 
 
 class RegionReader:
@@ -139,7 +159,9 @@ class RegionReader:
         bounds = _bounding_box(ranges)
         block = self._empty_block(shape, bounds)
         parts = [
-            part for place, v in enumerate(volumes) for part in self._plan(bounds, ranges, place, v)
+            part
+            for picks in _pick_volumes(geom.grid, volumes)
+            for part in self._plan(bounds, ranges, picks)
         ]
         parts.sort(key=lambda part: part.ordinal)
 
@@ -181,11 +203,11 @@ class RegionReader:
         grid = self.geom.grid
         if ordinal < grid.roi_chunks:
             chunk = grid.chunk(ordinal)
-            mask[(chunk.volume, *chunk.box.slices[::-1])] = True
+            mask[(_as_index(chunk.volumes), *chunk.box.slices[::-1])] = True
             return
-        volume = (ordinal - grid.roi_chunks) // grid.background_slabs
+        volumes = _as_index(grid.background_volumes(ordinal))
         for box in grid.outside_boxes(grid.background_box(ordinal)):
-            mask[(volume, *box.slices[::-1])] = True
+            mask[(volumes, *box.slices[::-1])] = True
 
     def read_level(self, index: int, volume: int, level: int) -> NDArray[Any]:
         """Return one slice of the ROI at a reduced resolution: (slow, fast[, samples]).
@@ -198,7 +220,7 @@ class RegionReader:
             If its codec cannot decode at a reduced resolution.
         """
         grid = self.geom.grid
-        if grid.slab != 1 or grid.counts[1:] != (1, 1):
+        if (grid.slab, grid.span) != (1, 1) or grid.counts[1:] != (1, 1):
             raise UsageError(
                 "reduced resolutions are for files with one slice in each chunk; pack with chunk=1"
             )
@@ -209,15 +231,15 @@ class RegionReader:
 
     # -- planning --------------------------------------------------------------------------
 
-    def _plan(self, bounds: Box, ranges: Ranges, place: int, volume: int) -> Iterator[_Part]:
+    def _plan(self, bounds: Box, ranges: Ranges, picks: _Picks) -> Iterator[_Part]:
         grid = self.geom.grid
-        for chunk in grid.find_chunks(bounds, volume):
+        for chunk in grid.find_chunks(bounds, picks.group):
             if _meets(ranges, chunk.box):
-                yield _Part(chunk.ordinal, place, chunk.box)
-        for ordinal in grid.find_background(bounds, volume):
+                yield _Part(chunk.ordinal, chunk.box, picks)
+        for ordinal in grid.find_background(bounds, picks.group):
             box = grid.background_box(ordinal)
             if _meets(ranges, box):
-                yield _Part(ordinal, place, box)
+                yield _Part(ordinal, box, picks)
 
     def _empty_block(self, shape: tuple[int, ...], bounds: Box) -> NDArray[Any]:
         """Return the block to fill, with the fill value where no chunk will land."""
@@ -257,8 +279,13 @@ class RegionReader:
     ) -> None:
         axis = self.geom.slice_axis
         inside, _target = _overlap(ranges, part.box)
-        decoded = self._decode(fetch, part.ordinal, _last(inside[2 - axis]) + 1)
-        self._place(block[part.volume], part.box, ranges, decoded)
+        slices = part.box.shape[axis]
+        last = part.picks.last
+        count = (last + 1) * slices if last else _last(inside[2 - axis]) + 1
+        decoded = self._decode(fetch, part.ordinal, count)
+        if decoded is not None:  # perhaps only the first slices of the first volume
+            decoded = decoded.reshape(-1, min(slices, len(decoded)), *decoded.shape[1:])
+        self._place(block, part.box, ranges, part.picks, decoded)
 
     def _place_background(
         self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
@@ -268,20 +295,30 @@ class RegionReader:
         if not any(_meets(ranges, box) for box in boxes):
             return
         decoded = self._decode(fetch, part.ordinal, 1)
-        views = [None] * len(boxes) if decoded is None else _residue(grid, part.box, decoded[0, 0])
+        views: list[NDArray[Any] | None] = [None] * len(boxes)
+        if decoded is not None:
+            volumes = len(grid.background_volumes(part.ordinal))
+            voxels = decoded.reshape(volumes, -1, *decoded.shape[3:])
+            views = [*_residue(grid, part.box, voxels)]
         for box, view in zip(boxes, views, strict=True):
             if _meets(ranges, box):
-                self._place(block[part.volume], box, ranges, view)
+                self._place(block, box, ranges, part.picks, view)
 
     def _place(
-        self, target: NDArray[Any], box: Box, ranges: Ranges, voxels: NDArray[Any] | None
+        self,
+        block: NDArray[Any],
+        box: Box,
+        ranges: Ranges,
+        picks: _Picks,
+        voxels: NDArray[Any] | None,
     ) -> None:
-        """Put the wanted voxels of a box, in scan order, or what stands for missing ones."""
+        """Put the wanted voxels of a box, (volumes, scan order), or what stands for missing ones."""
         inside, where = _overlap(ranges, box)
+        target = (picks.places, *where)
         if voxels is None:
-            target[where] = self._fill()
+            block[target] = self._fill()
         else:
-            target[where] = _to_zyx(voxels, self.geom.grid.axes)[inside]
+            block[target] = _to_zyx(voxels, self.geom.grid.axes)[(picks.inside, *inside)]
 
     def _fill(self) -> Any:
         """Return what stands for missing voxels: the fill value of the file, or zeros."""
@@ -293,6 +330,25 @@ class RegionReader:
 
 def _rebuild(reader: ContainerReader, jobs: int, missing: Missing) -> RegionReader:
     return RegionReader(reader, jobs=jobs, missing=missing)
+
+
+def _pick_volumes(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Picks]:
+    """Yield what is wanted of each group that holds one of these volumes."""
+    by_group: dict[int, tuple[list[int], list[int]]] = {}
+    for place, volume in enumerate(volumes):
+        group = grid.group_of(volume)
+        inside, places = by_group.setdefault(group, ([], []))
+        inside.append(volume - grid.group_volumes(group).start)
+        places.append(place)
+    for group, (inside, places) in by_group.items():
+        yield _Picks(group, _as_index(inside), _as_index(places), max(inside))
+
+
+def _as_index(numbers: Sequence[int]) -> slice | list[int]:
+    """Return an index of these numbers: a slice if each is one more than the one before."""
+    if numbers[-1] - numbers[0] + 1 == len(numbers) and list(numbers) == sorted(numbers):
+        return slice(numbers[0], numbers[-1] + 1)
+    return list(numbers)
 
 
 def _bounding_box(ranges: Ranges) -> Box:
@@ -328,34 +384,38 @@ def _last(index: slice) -> int:
 
 
 def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the list of voxels of a background chunk as views, one for each of its boxes."""
-    rest = voxels.shape[1:]
+    """Return the lists of voxels (volumes, n[, samples]) of a background chunk as views.
+
+    There is one for each of its boxes, in scan order, with the volumes before.
+    """
+    count, rest = voxels.shape[0], voxels.shape[2:]
     planes, height, width = grid.scan_shape(box)
     inside = grid.roi.find_overlap(box)
     if inside is None:
-        return [voxels.reshape(planes, height, width, *rest)]
+        return [voxels.reshape(count, planes, height, width, *rest)]
     slices, slow, fast = grid.axes
     crossed, rows, columns = grid.scan_shape(inside)
     above, left = inside.start[slow], inside.start[fast]
     ring = height * width - rows * columns
     first = (inside.start[slices] - box.start[slices]) * height * width
     last = first + crossed * ring
-    middle = voxels[first:last].reshape(crossed, ring, *rest)
+    middle = voxels[:, first:last].reshape(count, crossed, ring, *rest)
     beside = width - columns
     start, stop = above * width, above * width + rows * beside
-    sides = middle[:, start:stop].reshape(crossed, rows, beside, *rest)
+    sides = middle[:, :, start:stop].reshape(count, crossed, rows, beside, *rest)
+    before, after = first // (height * width), planes - crossed - first // (height * width)
     views = (
-        voxels[:first].reshape(-1, height, width, *rest),
-        middle[:, :start].reshape(crossed, above, width, *rest),
-        sides[:, :, :left],
-        sides[:, :, left:],
-        middle[:, stop:].reshape(crossed, height - above - rows, width, *rest),
-        voxels[last:].reshape(-1, height, width, *rest),
+        voxels[:, :first].reshape(count, before, height, width, *rest),
+        middle[:, :, :start].reshape(count, crossed, above, width, *rest),
+        sides[:, :, :, :left],
+        sides[:, :, :, left:],
+        middle[:, :, stop:].reshape(count, crossed, height - above - rows, width, *rest),
+        voxels[:, last:].reshape(count, after, height, width, *rest),
     )
     return [view for view in views if view.size]
 
 
 def _to_zyx(chunk: NDArray[Any], axes: tuple[int, int, int]) -> NDArray[Any]:
-    """Return a chunk in scan order as a view with the axes z, y, x[, samples]."""
-    order = [axes.index(axis) for axis in (2, 1, 0)]
-    return chunk.transpose(*order, *range(3, chunk.ndim))
+    """Return (volumes, scan order[, samples]) as a view with the axes volume, z, y, x[, samples]."""
+    order = [1 + axes.index(axis) for axis in (2, 1, 0)]
+    return chunk.transpose(0, *order, *range(4, chunk.ndim))

@@ -1,10 +1,14 @@
-"""Read a file from a pipe: slices are delivered as they arrive, and nothing is kept of them."""
+"""Read a file from a pipe: slices are delivered as they arrive, and nothing is kept of them.
+
+Where chunks span volumes, those of a group arrive together: they are kept until all were delivered.
+"""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -90,28 +94,34 @@ class VolumeStream:
         geom, grid = self.geom, self.geom.grid
         axis = geom.slice_axis
         lo, hi = grid.roi.start[axis], grid.roi.stop[axis]
-        for volume in range(grid.volumes):
-            yield from self._outside(volume, range(self.box.start[axis], lo))
-            for start in range(lo, hi, grid.slab):
-                stop = min(start + grid.slab, hi)
-                slab = self._receive_slab(start, stop)
-                for k, plane in enumerate(slab, start=start):
+        for group in range(grid.groups):
+            volumes = grid.group_volumes(group)
+            slabs: Iterable[NDArray[Any]] = (
+                self._receive_slab(len(volumes)) for _ in range(grid.counts[0])
+            )
+            if len(volumes) > 1:  # the last slab has voxels of the first volume, too
+                slabs = list(slabs)
+            for number, volume in enumerate(volumes):
+                yield from self._outside(volume, range(self.box.start[axis], lo))
+                planes = chain.from_iterable(slab[number] for slab in slabs)
+                for k, plane in enumerate(planes, start=lo):
                     yield self._slice(plane, k, volume)
-            yield from self._outside(volume, range(hi, self.box.stop[axis]))
+                yield from self._outside(volume, range(hi, self.box.stop[axis]))
         self._receive_end()
 
-    def _receive_slab(self, start: int, stop: int) -> NDArray[Any]:
-        """Receive the chunks of one slab of the ROI; return its planes in scan order."""
+    def _receive_slab(self, volumes: int) -> NDArray[Any]:
+        """Receive the chunks of one slab of the ROI; return its planes, (volumes, scan order)."""
         grid = self.geom.grid
         _axis, slow, fast = grid.axes
         slab: NDArray[Any] | None = None
         for _ in range(grid.counts[1] * grid.counts[2]):
             ordinal, decoded = self._receive_chunk()
+            decoded = decoded.reshape(volumes, -1, *decoded.shape[1:])
             if slab is None:
-                shape = (stop - start, grid.roi.shape[slow], grid.roi.shape[fast])
-                slab = np.empty((*shape, *decoded.shape[3:]), dtype=decoded.dtype)
+                shape = (*decoded.shape[:2], grid.roi.shape[slow], grid.roi.shape[fast])
+                slab = np.empty((*shape, *decoded.shape[4:]), dtype=decoded.dtype)
             box = grid.chunk(ordinal).box.shifted([-a for a in grid.roi.start])
-            where = (slice(None), box.slices[slow], box.slices[fast])
+            where = (slice(None), slice(None), box.slices[slow], box.slices[fast])
             slab[where] = decoded
         assert slab is not None
         return slab

@@ -151,7 +151,7 @@ def _threads(volume: Volume, jobs: int) -> int:
     grid = volume.geom.grid
     voxels = math.prod(grid.chunk_shape)
     if grid.background:
-        voxels = max(voxels, grid.background_box(grid.roi_chunks).count)
+        voxels = max(voxels, grid.background_box(grid.roi_chunks).count * grid.span)
     return max(1, min(jobs, volume.reader.limits.chunk_size // (voxels * volume.geom.itemsize)))
 
 

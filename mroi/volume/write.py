@@ -93,8 +93,8 @@ class VolumeWriter:
                 raise UsageError("this background policy needs a codec for the background")
             entries.append(codec_entry(background_codec, Role.BACKGROUND))
         _refuse_early(codec, background_codec, geom)
-        self._roi_planes: list[NDArray[Any]] = []
-        self._background: list[NDArray[Any]] = []
+        self._slabs: dict[int, list[NDArray[Any]]] = {}  # planes of the ROI, by slab
+        self._outside: dict[int, list[NDArray[Any]]] = {}  # voxels outside it, by slab
         self._masks: dict[bool, NDArray[np.bool_]] = {}
         self._is_closed = False
         self._written = 0  # slices taken
@@ -154,23 +154,27 @@ class VolumeWriter:
         if plane.shape != expected:
             raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
         plane = _stored(plane, geom)
-        k = self._written % geom.shape[geom.slice_axis]
+        volume, k = divmod(self._written, geom.shape[geom.slice_axis])
+        is_last = volume == grid.group_volumes(grid.group_of(volume))[-1]
         if grid.roi.shape != geom.shape[:3]:
-            self._take_background(plane, k)
+            self._take_background(plane, k, is_last=is_last)
         if self._sha256 is not None:
             self._sha256.update(array_bytes(plane))
         lo, hi = grid.roi.start[geom.slice_axis], grid.roi.stop[geom.slice_axis]
         if lo <= k < hi:
             inside = tuple(slice(grid.roi.start[a], grid.roi.stop[a]) for a in (slow, fast))
-            self._roi_planes.append(plane[inside])
-            if len(self._roi_planes) == grid.slab or k + 1 == hi:
-                self._encode_slab()
+            number = (k - lo) // grid.slab
+            self._slabs.setdefault(number, []).append(self._keep(plane[inside]))
+            if is_last and ((k - lo + 1) % grid.slab == 0 or k + 1 == hi):
+                self._encode_slab(np.stack(self._slabs.pop(number)))
         self._written += 1
 
-    def _encode_slab(self) -> None:
-        """Cut the planes taken so far into chunks and hand them to the pool."""
-        slab = np.stack(self._roi_planes)
-        self._roi_planes = []
+    def _keep(self, part: NDArray[Any]) -> NDArray[Any]:
+        """Return a part of a plane to be kept until its group of volumes is complete."""
+        return part if self._grid.span == 1 else part.copy()  # a view would keep the whole plane
+
+    def _encode_slab(self, slab: NDArray[Any]) -> None:
+        """Cut the planes of a slab, volume by volume, into chunks and hand them to the pool."""
         grid = self._grid
         _axis, slow, fast = grid.axes
         height, width = grid.chunk_shape[slow], grid.chunk_shape[fast]
@@ -209,7 +213,7 @@ class VolumeWriter:
 
     # -- background ------------------------------------------------------------------------
 
-    def _take_background(self, plane: NDArray[Any], k: int) -> None:
+    def _take_background(self, plane: NDArray[Any], k: int, *, is_last: bool) -> None:
         geom, grid = self.geom, self._grid
         values = plane[self._plane_mask(k)]
         match geom.background:
@@ -220,10 +224,10 @@ class VolumeWriter:
                         "BKG-1",
                     )
             case Background.RESIDUE_EXACT | Background.RESIDUE_LOSSY:
-                self._background.append(values)
-                slab_full = (k + 1) % grid.slab == 0 or k + 1 == geom.shape[geom.slice_axis]
-                if slab_full:
-                    self._encode_background()
+                number = k // grid.slab
+                self._outside.setdefault(number, []).append(values)
+                if is_last and ((k + 1) % grid.slab == 0 or k + 1 == geom.shape[geom.slice_axis]):
+                    self._encode_background(np.concatenate(self._outside.pop(number)))
             case _:
                 self._dropped.add(values)
 
@@ -241,9 +245,7 @@ class VolumeWriter:
             self._masks[inside] = mask
         return self._masks[inside]
 
-    def _encode_background(self) -> None:
-        values = np.concatenate(self._background)
-        self._background = []
+    def _encode_background(self, values: NDArray[Any]) -> None:
         assert self._background_codec is not None
         ordinal = self._grid.roi_chunks + self._next_background
         self._next_background += 1

@@ -80,7 +80,7 @@ def test_voxels_that_were_left_out_count_as_missing(mroi: Mroi) -> None:
         datatype=DATATYPES[4],
         bits_stored=16,
         roi=library.Box((3, 4, 2), (9, 12, 8)),
-        chunk_shape=(6, 8, 1),
+        chunk_shape=(6, 8, 1, 1),
         slice_axis=2,
         background=Background.OMIT,
         fill=bytes(2),

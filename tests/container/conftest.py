@@ -36,7 +36,8 @@ def write(sink, array, *, roi=None, slice_axis=2, chunk=None, metadata=(), **fie
     shape = array.shape + (1,) * (3 - array.ndim)
     box = roi or mroi.Box.whole(shape)
     template = mroi.create(io.BytesIO(), array.shape, array.dtype, roi=box, slice_axis=slice_axis)
-    known = {**vars(template.geom), "chunk_shape": chunk or template.geom.chunk_shape, **fields}
+    chunks = (*chunk, 1) if chunk else template.geom.chunk_shape
+    known = {**vars(template.geom), "chunk_shape": chunks, **fields}
     known = {name: known[name] for name in Geom.__dataclass_fields__}
     template.abort()
     geom = Geom(**known)

@@ -18,7 +18,7 @@ def grids(draw: st.DrawFn) -> ChunkGrid:
     start = tuple(draw(st.integers(0, n - 1)) for n in shape)
     stop = tuple(draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=True))
     roi = Box(start, stop)
-    chunk = tuple(draw(st.integers(1, n)) for n in roi.shape)
+    chunk = tuple(draw(st.integers(1, n)) for n in (*roi.shape, (*outer, 1)[0]))
     background = draw(st.booleans()) and roi != Box.whole(shape)
     return ChunkGrid(shape + outer, roi, chunk, draw(st.integers(0, 2)), background)
 
@@ -35,16 +35,15 @@ def owners(grid: ChunkGrid) -> np.ndarray:
     owner = np.full((*grid.shape[:3], grid.volumes), -1)
     for ordinal in range(grid.roi_chunks):
         chunk = grid.chunk(ordinal)
-        part = owner[(*chunk.box.slices, chunk.volume)]
+        part = owner[(*chunk.box.slices, list(chunk.volumes))]
         assert (part == -1).all(), "two chunks hold one voxel"
-        part[...] = ordinal
+        owner[(*chunk.box.slices, list(chunk.volumes))] = ordinal
     for ordinal in range(grid.roi_chunks, grid.chunks):
         box = grid.background_box(ordinal)
-        volume = (ordinal - grid.roi_chunks) // grid.background_slabs
         for outside in grid.outside_boxes(box):
-            part = owner[(*outside.slices, volume)]
-            assert (part == -1).all(), "two chunks hold one voxel"
-            part[...] = ordinal
+            where = (*outside.slices, list(grid.background_volumes(ordinal)))
+            assert (owner[where] == -1).all(), "two chunks hold one voxel"
+            owner[where] = ordinal
     return owner
 
 
@@ -64,7 +63,7 @@ def test_every_voxel_has_one_chunk(grid):
 
 @given(grids())
 def test_ordinals_follow_the_formula(grid):
-    """`((e * n_slice + s) * n_slow + w) * n_fast + f`, from the specification."""
+    """`((g * n_slice + s) * n_slow + w) * n_fast + f`, from the specification."""
     axes = grid.axes
     assert axes[0] == grid.slice_axis
     assert axes[1] > axes[2]
@@ -72,7 +71,12 @@ def test_ordinals_follow_the_formula(grid):
     for ordinal in range(grid.roi_chunks):
         chunk = grid.chunk(ordinal)
         s, w, f = ((chunk.box.start[a] - grid.roi.start[a]) // grid.chunk_shape[a] for a in axes)
-        expected = ((chunk.volume * numbers[0] + s) * numbers[1] + w) * numbers[2] + f
+        series = grid.shape[3] if len(grid.shape) > 3 else 1
+        outer, t = divmod(chunk.volumes.start, series)
+        g = outer * math.ceil(series / grid.span) + t // grid.span
+        expected = ((g * numbers[0] + s) * numbers[1] + w) * numbers[2] + f
+        assert t % grid.span == 0
+        assert len(chunk.volumes) == min(grid.span, series - t)
         assert chunk.ordinal == ordinal == expected
         assert grid.roi.contains(chunk.box)
 
@@ -82,9 +86,12 @@ def test_chunks_are_found_by_the_voxels_they_hold(grid, data):
     owner = owners(grid)
     box = data.draw(boxes_in(grid))
     volume = data.draw(st.integers(0, grid.volumes - 1))
-    wanted = set(np.unique(owner[(*box.slices, volume)])) - {-1}
-    chunks = [c.ordinal for c in grid.find_chunks(box, volume)]
-    behind = list(grid.find_background(box, volume))
+    group = grid.group_of(volume)
+    volumes = list(grid.group_volumes(group))
+    assert volume in volumes
+    wanted = set(np.unique(owner[(*box.slices, volumes)])) - {-1}
+    chunks = [c.ordinal for c in grid.find_chunks(box, group)]
+    behind = list(grid.find_background(box, group))
     assert chunks == sorted(chunks)
     assert set(chunks) == {i for i in wanted if i < grid.roi_chunks}
     assert behind == sorted(behind)

@@ -120,7 +120,7 @@ def cases(
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=roi,
-        chunk_shape=tuple(draw(st.integers(1, n)) for n in roi.shape),
+        chunk_shape=tuple(draw(st.integers(1, n)) for n in (*roi.shape, (*shape, 1)[3])),
         slice_axis=slice_axis,
         background=policy,
         fill=fill,

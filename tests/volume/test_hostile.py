@@ -30,7 +30,7 @@ def geometry(shape, roi=None, chunk=None, **fields) -> Geom:
         "datatype": DATATYPES[2],
         "bits_stored": 8,
         "roi": box,
-        "chunk_shape": chunk or box.shape,
+        "chunk_shape": (*(chunk or box.shape), 1),
         "slice_axis": 2,
         "background": Background.FILL_VERIFIED,
         "fill": b"\7",
