@@ -142,7 +142,7 @@ types:
       - id: chunk_shape
         type: u4
         repeat: expr
-        repeat-expr: 3
+        repeat-expr: 4
       - id: background
         type: u1
       - id: source_kind
@@ -151,14 +151,14 @@ types:
         type: u1
       - id: xyzt_units
         type: u1
+      - id: xform_code
+        type: s2
+      - id: reserved
+        contents: [0, 0]
       - id: slope
         type: f8
       - id: inter
         type: f8
-      - id: xform_code
-        type: s2
-      - id: reserved
-        contents: [0, 0, 0, 0, 0, 0]
       - id: spacing
         type: f8
         repeat: expr

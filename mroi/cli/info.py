@@ -234,9 +234,7 @@ def chunk_table(volume: Volume) -> list[dict[str, object]]:
     for ordinal in range(grid.chunks):
         is_roi = ordinal < grid.roi_chunks
         box = grid.chunk(ordinal).box if is_roi else grid.background_box(ordinal)
-        volumes = (
-            grid.chunk(ordinal).volumes if is_roi else grid.background_volumes(ordinal)
-        )
+        volumes = grid.chunk(ordinal).volumes if is_roi else grid.background_volumes(ordinal)
         table.append(
             {
                 "chunk": ordinal,

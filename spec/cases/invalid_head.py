@@ -121,8 +121,10 @@ def geometry() -> Iterator[Case]:
         "GEO-6", "reversed-roi", "stop before start", roi_start=[3, 1, 1], roi_stop=[1, 3, 3]
     )
     yield geom("GEO-6", "roi-outside", "the ROI leaves the volume", roi_stop=[3, 5, 3])
-    yield geom("GEO-7", "chunk-0", "chunks of no voxels", chunk_shape=[2, 0, 1])
-    yield geom("GEO-7", "chunk-large", "chunks larger than the ROI", chunk_shape=[3, 2, 1])
+    yield geom("GEO-7", "chunk-0", "chunks of no voxels", chunk_shape=[2, 0, 1, 1])
+    yield geom("GEO-7", "chunk-large", "chunks larger than the ROI", chunk_shape=[3, 2, 1, 1])
+    yield geom("GEO-7", "chunk-no-volume", "chunks of no volume", chunk_shape=[2, 2, 1, 0])
+    yield geom("GEO-7", "chunk-volumes", "chunks of two volumes of one", chunk_shape=[2, 2, 1, 2])
 
 
 def geometry_values() -> Iterator[Case]:
@@ -163,11 +165,11 @@ def geometry_values() -> Iterator[Case]:
         "shape": [65537, 65537, 1, *ONE],
         "roi_start": [0, 0, 0],
         "roi_stop": [65537, 65537, 1],
-        "chunk_shape": [1, 1, 1],
+        "chunk_shape": [1, 1, 1, 1],
         "roi_chunks": (65537 * 65537) % 2**32,
     }
     yield geom("GEO-13", "wraps", "2^32 + 2^17 + 1 chunks, modulo 2^32", ("LIM-1",), **whole)
-    yield geom("GEO-14", "reserved", "a reserved byte is 1", reserved=b"\0\0\0\0\0\1")
+    yield geom("GEO-14", "reserved", "a reserved byte is 1", reserved=b"\0\1")
 
 
 def codec_table() -> Iterator[Case]:

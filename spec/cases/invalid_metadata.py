@@ -165,7 +165,7 @@ def limits() -> Iterator[Case]:
             "shape": [*shape, *ONE],
             "roi_start": [0, 0, 0],
             "roi_stop": [roi, *shape[1:]],
-            "chunk_shape": [chunk, 1, 1],
+            "chunk_shape": [chunk, 1, 1, 1],
             "roi_chunks": count,
         }
         sample = Sample(voxels((4, 1, 1), 2), **fields)
@@ -197,7 +197,7 @@ def limits() -> Iterator[Case]:
             geom={
                 "shape": [65537, 65535, 1, *ONE],
                 "roi_stop": [65537, 65535, 1],
-                "chunk_shape": [1, 1, 1],
+                "chunk_shape": [1, 1, 1, 1],
                 "roi_chunks": 2**32 - 1,
             },
         ).build(lambda d: d.index.update(count=2**32 - 1)),

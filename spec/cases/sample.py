@@ -101,7 +101,7 @@ class Sample:
     roi : tuple of (start, stop) or None
         On the three spatial axes; None for the whole volume.
     chunk_shape : tuple of int or None
-        Along x, y, z; None for one slice of the ROI.
+        Along x, y, z, and axis 3 if it is not 1; None for one slice of the ROI.
     states, slots : dict
         Ordinal to the state and the slot of a chunk; others are encoded, by the first slot of
         their role.
@@ -140,6 +140,7 @@ class Sample:
         self.extent = [stop - start for start, stop in self.roi]
         if self.chunk_shape is None:
             self.chunk_shape = [1 if a == self.slice_axis else self.extent[a] for a in range(3)]
+        self.chunk_shape = [*self.chunk_shape, 1][:4]
         self.outside = np.ones(self.shape[:3], dtype=bool)
         self.outside[tuple(slice(*bounds) for bounds in self.roi)] = False
         if self.background in (1, 4):
@@ -153,14 +154,16 @@ class Sample:
 
     # -- chunks, by the words of section 7 -----------------------------------------------------
 
-    def volumes(self) -> Iterator[NDArray[Any]]:
-        """Yield the 3-D volumes, axis 3 fastest."""
-        for index in itertools.product(*(range(n) for n in self.shape[:2:-1])):
-            yield self.voxels[(..., *index[::-1])]
+    def groups(self) -> Iterator[NDArray[Any]]:
+        """Yield the volumes that chunks span, (axis 3, x, y, z); those along axis 3 fastest."""
+        for index in itertools.product(*(range(n) for n in self.shape[:3:-1])):
+            series = np.moveaxis(self.voxels[(..., *index[::-1])], 3, 0)
+            for first in range(0, self.shape[3], self.chunk_shape[3]):
+                yield series[first : first + self.chunk_shape[3]]
 
     def roi_chunks(self) -> Iterator[bytes]:
         """Yield the decoded chunks of the ROI."""
-        for volume in self.volumes():
+        for group in self.groups():
             cuts = [
                 range(self.roi[axis][0], self.roi[axis][1], self.chunk_shape[axis])
                 for axis in self.scan
@@ -170,7 +173,9 @@ class Sample:
                 for axis, start in zip(self.scan, starts, strict=True):
                     stop = min(start + self.chunk_shape[axis], self.roi[axis][1])
                     box[axis] = slice(start, stop)
-                yield volume[tuple(box)].transpose(self.scan).tobytes()
+                yield b"".join(
+                    volume[tuple(box)].transpose(self.scan).tobytes() for volume in group
+                )
 
     def background_chunks(self) -> Iterator[bytes]:
         """Yield the decoded background chunks."""
@@ -178,11 +183,12 @@ class Sample:
             return
         slab = self.chunk_shape[self.slice_axis]
         outside = self.outside.transpose(self.scan)
-        for volume in self.volumes():
-            planes = volume.transpose(self.scan)
+        for group in self.groups():
             for start in range(0, self.shape[self.slice_axis], slab):
                 part = slice(start, start + slab)
-                yield planes[part][outside[part]].tobytes()
+                yield b"".join(
+                    volume.transpose(self.scan)[part][outside[part]].tobytes() for volume in group
+                )
 
     def decoded(self) -> list[bytes]:
         """Return all decoded chunks, in order."""

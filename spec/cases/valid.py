@@ -111,6 +111,21 @@ def grids() -> Iterator[Case]:
         Sample(voxels((3, 2, 2), 2), 2, [(0, 2), (0, 2), (0, 2)], chunk_shape=(1, 1, 1)),
     )
     yield (
+        "chunks-of-volumes",
+        "chunks of two slices of two volumes, of five; the last ones short",
+        Sample(voxels((4, 3, 3, 5), 4), 4, [(1, 4), (0, 2), (0, 3)], chunk_shape=(3, 2, 2, 2)),
+    )
+    yield (
+        "chunks-of-volumes-5d",
+        "chunks of two volumes along axis 3, never across axis 4, slice axis x",
+        Sample(voxels((3, 2, 2, 3, 2), 2), 2, chunk_shape=(2, 2, 1, 2), slice_axis=0),
+    )
+    yield (
+        "chunk-of-all-volumes",
+        "one chunk for each column of voxels, over all of time",
+        Sample(voxels((2, 2, 2, 4), 16), 16, chunk_shape=(1, 1, 1, 4)),
+    )
+    yield (
         "roi-far-corner",
         "a ROI of one voxel, the last one",
         Sample(voxels((3, 3, 3), 2), 2, [(2, 3)] * 3),
@@ -172,6 +187,18 @@ def backgrounds() -> Iterator[Case]:
             background=2,
             codecs=(RAW_BACKGROUND, RAW),
             options=TAIL,
+        ),
+    )
+    yield (
+        "background-of-volumes",
+        "policy 2, background chunks of two planes of two volumes, of three",
+        Sample(
+            voxels((3, 4, 3, 3), 4),
+            4,
+            [(0, 3), (1, 3), (1, 3)],
+            chunk_shape=(3, 1, 2, 2),
+            background=2,
+            codecs=(RAW, RAW_BACKGROUND),
         ),
     )
     yield (

@@ -10,6 +10,7 @@ result, `Refused` or `Unavailable`.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -58,9 +59,8 @@ PREFIX = """magic:8s version_major:B version_minor:B prefix_size:H head_size:I i
 FRAME = """sync:I type:4s length:Q ordinal:I codec_slot:B flags:B reserved:H payload_crc:I
     header_crc:I"""
 GEOM = """size:H ndim:B slice_axis:B datatype:H itemsize:B bits_stored:B shape:7Q roi_start:3Q
-    roi_stop:3Q chunk_shape:3I background:B source_kind:B source_flags:B xyzt_units:B slope:d
-    inter:d xform_code:h reserved:6s spacing:7d affine:12d fill:32s roi_chunks:I
-    background_chunks:I"""
+    roi_stop:3Q chunk_shape:4I background:B source_kind:B source_flags:B xyzt_units:B xform_code:h
+    reserved:2s slope:d inter:d spacing:7d affine:12d fill:32s roi_chunks:I background_chunks:I"""
 CODEC = """codec_id:H fidelity:B flags:B name_size:B role:B bitstream_version:H params_size:I
     reserved:I"""
 INDEX = "count:I entry_size:B flags:B reserved:H first:Q end:Q reserved2:Q"
@@ -252,51 +252,54 @@ class Geometry(SimpleNamespace):
         self.fill = self.fill[: self.itemsize]
         fast, slow = (axis for axis in range(3) if axis != self.slice_axis)
         self.axes = self.slice_axis, slow, fast
-        sides = zip(self.roi_start, self.roi_stop, self.chunk_shape, strict=True)
+        sides = zip(self.roi_start, self.roi_stop, self.chunk_shape[:3], strict=True)
         self.grid = [-(-(stop - start) // size) for start, stop, size in sides]
-        self.volumes = math.prod(self.shape[3:])
-        self.slices = self.shape[self.slice_axis] * self.volumes
+        self.times = -(-self.shape[3] // self.chunk_shape[3])  # groups along axis 3
+        self.groups = self.times * math.prod(self.shape[4:])
+        self.slices = self.shape[self.slice_axis] * math.prod(self.shape[3:])
         self.slabs = -(-self.shape[self.slice_axis] // self.chunk_shape[self.slice_axis])
         self.chunks = self.roi_chunks + self.background_chunks
 
-    def box(self, ordinal: int) -> tuple[int, list[range]]:
-        """Return volume number and ranges along x, y, z of a chunk (7.1) or a slab (7.2)."""
-        number, box = ordinal, [range(extent) for extent in self.shape[:3]]
+    def box(self, ordinal: int) -> tuple[range, list[range]]:
+        """Return volumes and ranges along x, y, z of a chunk (7.1) or a slab (7.2)."""
+        group, box = ordinal, [range(extent) for extent in self.shape[:3]]
         if ordinal >= self.roi_chunks:
-            number, slab = divmod(ordinal - self.roi_chunks, self.slabs)
+            group, slab = divmod(ordinal - self.roi_chunks, self.slabs)
             axis, size = self.slice_axis, self.chunk_shape[self.slice_axis]
             box[axis] = box[axis][slab * size : (slab + 1) * size]
-            return number, box
-        for axis in reversed(self.axes):
-            number, i = divmod(number, self.grid[axis])
-            start = self.roi_start[axis] + i * self.chunk_shape[axis]
-            box[axis] = range(start, min(start + self.chunk_shape[axis], self.roi_stop[axis]))
-        return number, box
+        else:
+            for axis in reversed(self.axes):
+                group, i = divmod(group, self.grid[axis])
+                start = self.roi_start[axis] + i * self.chunk_shape[axis]
+                box[axis] = range(start, min(start + self.chunk_shape[axis], self.roi_stop[axis]))
+        outer, time = divmod(group, self.times)
+        series = range(outer * self.shape[3], (outer + 1) * self.shape[3])
+        first = time * self.chunk_shape[3]
+        return series[first : first + self.chunk_shape[3]], box
 
     def decoded_size(self, ordinal: int) -> int:
         """Return the bytes of the decoded chunk."""
-        _, box = self.box(ordinal)
+        volumes, box = self.box(ordinal)
         voxels = math.prod(map(len, box))
         if ordinal >= self.roi_chunks:
             roi = zip(box, self.roi_start, self.roi_stop, strict=True)
             voxels -= math.prod(len(range(max(s.start, a), min(s.stop, b))) for s, a, b in roi)
-        return voxels * self.itemsize
+        return len(volumes) * voxels * self.itemsize
 
     def rows(self, ordinal: int) -> Iterator[tuple[int, int, int]]:
         """Yield first voxel (x fastest), count and stride of each row, in scan order."""
-        number, box = self.box(ordinal)
+        volumes, box = self.box(ordinal)
         roi = [range(a, b) for a, b in zip(self.roi_start, self.roi_stop, strict=True)]
         x, y, z, *_ = self.shape
         stride = 1, x, x * y
         s, w, f = self.axes
-        for i in box[s]:
-            for j in box[w]:
-                parts = [box[f]]
-                if ordinal >= self.roi_chunks and i in roi[s] and j in roi[w]:
-                    parts = [range(roi[f].start), range(roi[f].stop, self.shape[f])]
-                start = number * x * y * z + i * stride[s] + j * stride[w]
-                for part in filter(len, parts):
-                    yield start + part.start * stride[f], len(part), stride[f]
+        for volume, i, j in itertools.product(volumes, box[s], box[w]):
+            parts = [box[f]]
+            if ordinal >= self.roi_chunks and i in roi[s] and j in roi[w]:
+                parts = [range(roi[f].start), range(roi[f].stop, self.shape[f])]
+            start = volume * x * y * z + i * stride[s] + j * stride[w]
+            for part in filter(len, parts):
+                yield start + part.start * stride[f], len(part), stride[f]
 
 
 def parse_geometry(frame: Frame, incompat_flags: int) -> Geometry:
@@ -314,27 +317,29 @@ def parse_geometry(frame: Frame, incompat_flags: int) -> Geometry:
     require(g.itemsize == number * numbers, "GEO-4", g.itemsize, at + 6)
     sample = 1 if name in {"RGB24", "RGBA32"} else g.itemsize
     require(1 <= g.bits_stored <= 8 * sample, "GEO-5", g.bits_stored, at + 7)
-    sides = list(zip(g.roi_start, g.roi_stop, g.shape[:3], g.chunk_shape, strict=True))
-    require(all(a < b <= n for a, b, n, _ in sides), "GEO-6", sides, at + 64)
-    require(all(1 <= c <= b - a for a, b, _, c in sides), "GEO-7", g.chunk_shape, at + 112)
-    whole = all(b - a == n for a, b, n, _ in sides)
+    sides = list(zip(g.roi_start, g.roi_stop, g.shape[:3], strict=True))
+    require(all(a < b <= n for a, b, n in sides), "GEO-6", sides, at + 64)
+    most = [*(b - a for a, b, _ in sides), g.shape[3]]
+    legal_chunk = all(1 <= c <= n for c, n in zip(g.chunk_shape, most, strict=True))
+    require(legal_chunk, "GEO-7", g.chunk_shape, at + 112)
+    whole = all(b - a == n for a, b, n in sides)
     legal = {FILL_VERIFIED} if whole else set(range(5))
-    require(g.background in legal, "GEO-8", g.background, at + 124)
-    require(g.source_kind in {0, 1, 2, 3, 4, 5, 255}, "GEO-9", g.source_kind, at + 125)
-    require(g.source_flags <= 3, "GEO-9", g.source_flags, at + 126)
-    require(0 <= g.xform_code <= 5, "GEO-9", g.xform_code, at + 144)
-    require(math.isfinite(g.slope) and g.slope != 0, "GEO-10", g.slope, at + 128)
-    require(math.isfinite(g.inter), "GEO-10", g.inter, at + 136)
+    require(g.background in legal, "GEO-8", g.background, at + 128)
+    require(g.source_kind in {0, 1, 2, 3, 4, 5, 255}, "GEO-9", g.source_kind, at + 129)
+    require(g.source_flags <= 3, "GEO-9", g.source_flags, at + 130)
+    require(0 <= g.xform_code <= 5, "GEO-9", g.xform_code, at + 132)
+    require(math.isfinite(g.slope) and g.slope != 0, "GEO-10", g.slope, at + 136)
+    require(math.isfinite(g.inter), "GEO-10", g.inter, at + 144)
     require(all(map(math.isfinite, g.affine)), "GEO-11", g.affine, at + 208)
     require(all(0 <= step < math.inf for step in g.spacing), "GEO-11", g.spacing, at + 152)
     require(not any(g.spacing[max(g.ndim, 3) :]), "GEO-11", g.spacing, at + 152)
     filled = g.itemsize if g.background in {FILL_VERIFIED, FILL_LOSSY} else 0
     require(not any(g.fill[filled:]), "GEO-12", g.fill, at + 304)
-    require(not any(g.reserved), "GEO-14", g.reserved, at + 146)
+    require(not any(g.reserved), "GEO-14", g.reserved, at + 134)
     plane = g.background in {RESIDUE_EXACT, RESIDUE_LOSSY}
     require(bool(incompat_flags & BACKGROUND_PLANE) == plane, "BKG-2", incompat_flags, 16)
     g = Geometry(**vars(g))
-    roi_chunks, background_chunks = math.prod(g.grid) * g.volumes, plane * g.slabs * g.volumes
+    roi_chunks, background_chunks = math.prod(g.grid) * g.groups, plane * g.slabs * g.groups
     require(g.roi_chunks == roi_chunks, "GEO-13", g.roi_chunks, at + 336)
     require(g.background_chunks == background_chunks, "GEO-13", g.background_chunks, at + 340)
     limit("chunks", g.chunks)

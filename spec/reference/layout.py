@@ -150,7 +150,7 @@ Geom = Struct(
     "shape" / Array(7, Int64ul) * "extents; 1 beyond `ndim`",
     "roi_start" / Array(3, Int64ul) * "first voxel of the ROI along x, y, z",
     "roi_stop" / Array(3, Int64ul) * "first voxel after it",
-    "chunk_shape" / Array(3, Int32ul) * "voxels of a chunk along x, y, z",
+    "chunk_shape" / Array(4, Int32ul) * "voxels of a chunk along x, y, z, volumes along axis 3",
     "background" / Int8ul * "policy, see [7.2](#72-background)",
     "source_kind"
     / Default(Int8ul, 0)
@@ -159,15 +159,15 @@ Geom = Struct(
     / Default(Int8ul, 0)
     * "1: the source had big-endian elements; 2: it was gzipped",
     "xyzt_units" / Default(Int8ul, 0) * "units of the source, as in NIfTI-1",
-    "slope" / Default(Float64l, 1.0) * "a stored value v means slope × v + inter",
-    "inter" / Default(Float64l, 0.0),
     "xform_code"
     / Default(Int16sl, 0)
     * (
         "NIfTI xform code of the affine: 0 unknown, 1 scanner, 2 aligned, 3 Talairach, 4 MNI, "
         "5 template"
     ),
-    "reserved" / zeros(6) * "0",
+    "reserved" / zeros(2) * "0",
+    "slope" / Default(Float64l, 1.0) * "a stored value v means slope × v + inter",
+    "inter" / Default(Float64l, 0.0),
     "spacing"
     / Array(7, Float64l)
     * "distance of neighbours along each axis, in the units of the source; 0 if not known",

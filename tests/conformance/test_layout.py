@@ -129,16 +129,17 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
     start = [draw(st.integers(0, extent - 1)) for extent in shape[:3]]
     stop = [draw(st.integers(a + 1, n)) for a, n in zip(start, shape, strict=False)]
     chunk = [draw(st.integers(1, b - a)) for a, b in zip(start, stop, strict=True)]
+    chunk.append(draw(st.integers(1, shape[3])))
     slice_axis = draw(st.integers(0, 2))
     whole = stop == shape[:3] and not any(start)
     background = 1 if whole else draw(st.integers(0, 4))
     code = draw(st.sampled_from(sorted(ITEMSIZES)))
     size, samples = ITEMSIZES[code], SAMPLES.get(code, 1)
-    volumes = math.prod(shape[3:])
-    counts = [-(-(b - a) // c) for a, b, c in zip(start, stop, chunk, strict=True)]
+    groups = -(-shape[3] // chunk[3]) * math.prod(shape[4:])
+    counts = [-(-(b - a) // c) for a, b, c in zip(start, stop, chunk[:3], strict=True)]
     slabs = -(-shape[slice_axis] // chunk[slice_axis]) if background in {2, 3} else 0
-    if math.prod(counts) * volumes + slabs * volumes >= 2**32:
-        chunk = [b - a for a, b in zip(start, stop, strict=True)]
+    if (math.prod(counts) + slabs) * groups >= 2**32:
+        chunk = [*(b - a for a, b in zip(start, stop, strict=True)), chunk[3]]
         counts = [1, 1, 1]
         slabs = -(-shape[slice_axis] // chunk[slice_axis]) if slabs else 0
     fill = draw(st.binary(min_size=size, max_size=size)) if background in {1, 4} else b""
@@ -162,8 +163,8 @@ def geometries(draw: st.DrawFn) -> dict[str, Any]:
         "spacing": [draw(FINITE.map(abs)) if axis < max(3, ndim) else 0.0 for axis in range(7)],
         "affine": draw(st.lists(FINITE, min_size=12, max_size=12)),
         "fill": fill.ljust(32, b"\0"),
-        "roi_chunks": math.prod(counts) * volumes,
-        "background_chunks": slabs * volumes,
+        "roi_chunks": math.prod(counts) * groups,
+        "background_chunks": slabs * groups,
     }
 
 
@@ -220,7 +221,7 @@ MINIMAL_GEOM: dict[str, Any] = {
     "datatype": 2,
     "itemsize": 1,
     "bits_stored": 8,
-    "chunk_shape": [2, 2, 2],
+    "chunk_shape": [2, 2, 2, 1],
     "background": 1,
     "spacing": [0.0] * 7,
     "fill": bytes(32),

@@ -77,7 +77,7 @@ class Sample:
     def __init__(self, seed: int = 1, **fields: Any) -> None:
         f: dict[str, Any] = {
             "ndim": 3, "slice_axis": 2, "datatype": 4, "shape": (4, 3, 5),
-            "roi": ((1, 3), (0, 2), (1, 4)), "chunk": (2, 2, 2), "background": 1,
+            "roi": ((1, 3), (0, 2), (1, 4)), "chunk": (2, 2, 2), "span": 1, "background": 1,
             "fill": 7, "kind": 0, "source_flags": 0,
         }  # fmt: skip
         f |= fields
@@ -125,23 +125,32 @@ class Sample:
             for (lo, hi), c in zip(self.f["roi"], self.f["chunk"], strict=True)
         ]
         out = []
-        for e in range(self.volumes):
+        for group in self.groups():
             for a, b, c in itertools.product(cuts[s], cuts[self.slow], cuts[self.fast]):
                 box = [(0, 0)] * 3
                 box[s], box[self.slow], box[self.fast] = a, b, c
-                out.append(self.scan(e, box))
+                out.append(b"".join(self.scan(e, box) for e in group))
         self.roi_chunks = len(out)
         return out
+
+    def groups(self) -> list[range]:
+        """Volumes that share chunks: up to `span` neighbours along axis 3."""
+        series, span = self.shape[3], self.f["span"]
+        return [
+            range(e, min(e + span, first + series))
+            for first in range(0, self.volumes, series)
+            for e in range(first, first + series, span)
+        ]
 
     def chunks(self) -> list[bytes]:
         """Decoded chunks in the order of their ordinals."""
         s, out = self.f["slice_axis"], self.roi()
         if self.f["background"] in {2, 3}:
             step = self.f["chunk"][s]
-            for e, a in itertools.product(range(self.volumes), range(0, self.shape[s], step)):
+            for group, a in itertools.product(self.groups(), range(0, self.shape[s], step)):
                 box = [(0, n) for n in self.shape[:3]]
                 box[s] = (a, min(a + step, self.shape[s]))
-                out.append(self.scan(e, box, outside=True))
+                out.append(b"".join(self.scan(e, box, outside=True) for e in group))
         return out
 
     def geom(self, chunk_count: int) -> bytes:
@@ -149,9 +158,9 @@ class Sample:
         starts, stops = zip(*f["roi"], strict=True)
         fill = self.fill if f["background"] in {1, 4} else b""
         raw = struct.pack("<HBBHBB", 344, f["ndim"], f["slice_axis"], f["datatype"], self.size, 8)
-        raw += struct.pack("<7Q3Q3Q3I", *self.shape, *starts, *stops, *f["chunk"])
+        raw += struct.pack("<7Q3Q3Q4I", *self.shape, *starts, *stops, *f["chunk"], f["span"])
         raw += struct.pack(
-            "<4Bddh6x", f["background"], f["kind"], f["source_flags"], 10, 1.0, 0.0, 1
+            "<4Bh2xdd", f["background"], f["kind"], f["source_flags"], 10, 1, 1.0, 0.0
         )
         spacing = [1.0 if axis < max(f["ndim"], 3) else 0.0 for axis in range(7)]
         raw += struct.pack("<7d12d32s", *spacing, *AFFINE, fill)
@@ -232,7 +241,9 @@ SAMPLES = {
     "wide entries": (Sample(slice_axis=1, background=4), {"entry_size": 16, "crcs": False}),
     "residue": (Sample(background=2, fill=0), {"front": True}),
     "residue along x, 5D": (
-        Sample(ndim=5, shape=(4, 3, 5, 2, 2), slice_axis=0, datatype=128, background=3, fill=0), {},
+        Sample(
+            ndim=5, shape=(4, 3, 5, 3, 2), slice_axis=0, datatype=128, background=3, fill=0, span=2
+        ), {},
     ),
     "residue, a slab inside": (
         Sample(background=2, fill=0, roi=((0, 4), (0, 3), (1, 4)), chunk=(4, 3, 1)), {},
@@ -289,6 +300,7 @@ def samples(draw: st.DrawFn) -> Sample:
         shape=tuple(shape),
         roi=tuple(roi),
         chunk=tuple(draw(st.integers(1, hi - lo)) for lo, hi in roi),
+        span=draw(st.integers(1, (*shape, 1)[3])),
         slice_axis=draw(st.integers(0, 2)),
         background=background,
         fill=draw(st.integers(0, 255)) if background in {1, 4} else 0,
@@ -570,14 +582,15 @@ WRONG_FIELDS = [  # frame, offset in its payload, format, value, rule
     (b"GEOM", 3, "B", 3, "GEO-3"), (b"GEOM", 4, "H", 0, "GEO-4"), (b"GEOM", 6, "B", 3, "GEO-4"),
     (b"GEOM", 7, "B", 0, "GEO-5"), (b"GEOM", 7, "B", 17, "GEO-5"), (b"GEOM", 88, "Q", 1, "GEO-6"),
     (b"GEOM", 88, "Q", 5, "GEO-6"), (b"GEOM", 112, "I", 0, "GEO-7"),
-    (b"GEOM", 112, "I", 3, "GEO-7"), (b"GEOM", 124, "B", 5, "GEO-8"),
-    (b"GEOM", 124, "B", 2, "GEO-12"), (b"GEOM", 125, "B", 6, "GEO-9"),
-    (b"GEOM", 126, "B", 4, "GEO-9"), (b"GEOM", 144, "h", -1, "GEO-9"),
-    (b"GEOM", 128, "d", 0.0, "GEO-10"), (b"GEOM", 128, "d", math.inf, "GEO-10"),
-    (b"GEOM", 136, "d", math.nan, "GEO-10"), (b"GEOM", 208, "d", math.nan, "GEO-11"),
+    (b"GEOM", 112, "I", 3, "GEO-7"), (b"GEOM", 124, "I", 0, "GEO-7"), (b"GEOM", 124, "I", 2, "GEO-7"),
+    (b"GEOM", 128, "B", 5, "GEO-8"),
+    (b"GEOM", 128, "B", 2, "GEO-12"), (b"GEOM", 129, "B", 6, "GEO-9"),
+    (b"GEOM", 130, "B", 4, "GEO-9"), (b"GEOM", 132, "h", -1, "GEO-9"),
+    (b"GEOM", 136, "d", 0.0, "GEO-10"), (b"GEOM", 136, "d", math.inf, "GEO-10"),
+    (b"GEOM", 144, "d", math.nan, "GEO-10"), (b"GEOM", 208, "d", math.nan, "GEO-11"),
     (b"GEOM", 152, "d", -1.0, "GEO-11"), (b"GEOM", 152, "d", math.nan, "GEO-11"),
     (b"GEOM", 306, "B", 1, "GEO-12"), (b"GEOM", 336, "I", 5, "GEO-13"),
-    (b"GEOM", 340, "I", 1, "GEO-13"), (b"GEOM", 146, "B", 1, "GEO-14"),
+    (b"GEOM", 340, "I", 1, "GEO-13"), (b"GEOM", 134, "B", 1, "GEO-14"),
     (b"rOIB", 0, "h", 0, "ROI-2"), (b"rOIB", 18, "f", 0, "ROI-3"), (b"rOIB", 46, "f", 0.0, "ROI-3"),
     (b"CODC", 0, "H", 0, "CDC-1"), (b"CODC", 0, "H", 17, "CDC-1"), (b"CODC", 2, "H", 1, "CDC-1"),
     (b"CODC", 0, "H", 1, "CDC-1"), (b"CODC", 0, "H", 3, "CDC-1"), (b"CODC", 8, "H", 2, "CDC-4"),
