@@ -230,7 +230,6 @@ class Volume:
         axis : int, optional
             Axis 0, 1 or 2 to go along; the slice axis of the file by default.
         """
-        grid = self.geom.grid
         axis = self.geom.slice_axis if axis is None else axis
         fast, slow = (a for a in range(3) if a != axis)
         ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]

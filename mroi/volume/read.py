@@ -312,7 +312,7 @@ class RegionReader:
         picks: _Picks,
         voxels: NDArray[Any] | None,
     ) -> None:
-        """Put the wanted voxels of a box, (volumes, scan order), or what stands for missing ones."""
+        """Put the wanted voxels of a box, (volumes, scan order), or the fill where they are missing."""
         inside, where = _overlap(ranges, box)
         target = (picks.places, *where)
         if voxels is None:
@@ -416,6 +416,6 @@ def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[An
 
 
 def _to_zyx(chunk: NDArray[Any], axes: tuple[int, int, int]) -> NDArray[Any]:
-    """Return (volumes, scan order[, samples]) as a view with the axes volume, z, y, x[, samples]."""
+    """View (volumes, scan order[, samples]) as (volumes, z, y, x[, samples])."""
     order = [1 + axes.index(axis) for axis in (2, 1, 0)]
     return chunk.transpose(0, *order, *range(4, chunk.ndim))
