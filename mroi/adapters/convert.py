@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from mroi.adapters.nifti import KeptHeader, NiftiSource, gzip_writer, kept_header, restore
 from mroi.codecs import Codec, Pipeline
-from mroi.container import AtomicFile, Source
+from mroi.container import AtomicFile, Source, refuse_inputs
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, parse_digest
@@ -190,8 +190,11 @@ def pack(
     ------
     SourceError
         If the source cannot be packed as it is.
+    UsageError
+        If `target` is a file of the source.
     """
     opened = open_input(source, affine=affine)
+    refuse_inputs(target, opened.paths)
     plan = plan_pack(
         opened,
         codec=codec,
@@ -229,7 +232,8 @@ def unpack(
     Raises
     ------
     MroiError
-        If the file is damaged, or the restored bytes are not those of the source.
+        If the file is damaged, the restored bytes are not those of the source, or `target` is the
+        file itself.
     """
     with ExitStack() as stack:
         volume = _opened(source, limits, stack)
@@ -240,6 +244,7 @@ def unpack(
         if isinstance(target, str | os.PathLike) and _is_folder_name(Path(target), volume):
             return _unpack_series(volume, Path(target))
         if hasattr(target, "write"):
+            refuse_inputs(target, [volume.reader.source])
             outputs = {"image": cast("BinaryIO", target), "header": cast("BinaryIO", target)}
             paths: tuple[Path, ...] = ()
         else:
@@ -293,7 +298,10 @@ def _open_targets(
     )
     outputs: dict[str, BinaryIO] = {}
     for part, file_name in parts.items():
-        raw = stack.enter_context(AtomicFile(path.with_name(file_name), overwrite=overwrite))
+        target = AtomicFile(
+            path.with_name(file_name), overwrite=overwrite, inputs=[volume.reader.source]
+        )
+        raw = stack.enter_context(target)
         outputs[part] = stack.enter_context(gzip_writer(raw)) if gz else raw
     return outputs, tuple(path.with_name(file_name) for file_name in parts.values())
 

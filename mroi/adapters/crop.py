@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.adapters.nifti import build_header, gzip_writer
-from mroi.container import AtomicFile
+from mroi.container import AtomicFile, identity_of
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
 from mroi.format.geom import Background, Geom, SourceKind
@@ -239,11 +240,20 @@ class RoiFolder:
         Made when something is written.
     overwrite : bool
         Whether existing files are replaced.
+    inputs : iterable of path
+        All sources that will be added.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[str | os.PathLike[str]] = (),
+    ) -> None:
         self.folder = Path(folder)
         self._overwrite = overwrite
+        self._inputs = list(map(identity_of, inputs))
         self._slices: list[tuple[str, VolumeRoi]] = []
         self._boxes: list[SubjectBox] = []
         self._times: list[CropTimes] = []
@@ -254,10 +264,10 @@ class RoiFolder:
         return any((self.folder / name).exists() for name in TABLES)
 
     def create(self, name: str) -> AtomicFile:
-        """Open a file of the folder, which appears once it is whole."""
+        """Open a file of the folder, which appears once it is whole; no source is replaced."""
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        return AtomicFile(path, overwrite=self._overwrite)
+        return AtomicFile(path, overwrite=self._overwrite, inputs=self._inputs)
 
     def add(
         self, subject: str, path: str, found: FoundRoi, *, save_cropped: bool = False

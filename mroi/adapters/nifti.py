@@ -213,7 +213,8 @@ class NiftiSource:
         geometry = header.geometry
         flags = geometry.flags | (SourceFlags.GZIPPED if self._is_gzipped else SourceFlags(0))
         self.geometry = replace(geometry, flags=flags)
-        self.stored_size = sum(p.stat().st_size for p in {self._header_path, self._image_path})
+        self.paths: Sequence[Path] = (self._header_path, self._image_path)
+        self.stored_size = sum(p.stat().st_size for p in set(self.paths))
         self._check_size()
         self._kept: list[Metadata] = []
 

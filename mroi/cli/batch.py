@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
 from errno import ENOTDIR
+from itertools import chain
 from pathlib import Path
 from threading import Event
 
@@ -17,7 +19,7 @@ import typer
 from mroi.cli.exits import ExitCode
 from mroi.cli.options import Exists
 from mroi.cli.report import Report, Step
-from mroi.errors import MroiError
+from mroi.errors import MroiError, UsageError
 
 __all__ = [
     "STANDARD",
@@ -31,6 +33,8 @@ __all__ = [
 
 STANDARD = "-"
 """Standard input or output, as users write it."""
+
+_IS_INPUT = "{} is an input too, by this or another name: write elsewhere"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,8 @@ class Task:
     source: str
     target: str = ""
     action: Action = Action.WRITE
+    problem: str = ""
+    """Why it cannot be done, if that was seen before any work."""
 
     @property
     def name(self) -> str:
@@ -116,8 +122,9 @@ def plan(
     exists: Exists,
     *,
     is_one_input: Callable[[Path], bool] = lambda _folder: False,
+    also_read: Sequence[str] = (),
 ) -> list[Task]:
-    """Return what to make of what; refuses plans in which files get in each other's way.
+    """Return what to make of what; tasks in which files get in each other's way have a problem.
 
     Parameters
     ----------
@@ -133,6 +140,8 @@ def plan(
         What to do with outputs that exist.
     is_one_input : callable
         Whether a folder is one input as a whole.
+    also_read : sequence of str
+        Other files that must not be replaced: a mask, say.
     """
     inputs = find_inputs(arguments, suffixes, is_one_input)
     if output is None and arguments[0] == STANDARD:
@@ -142,28 +151,26 @@ def plan(
             raise typer.BadParameter("several inputs cannot go to standard output")
         if sys.stdout.isatty():
             raise typer.BadParameter("standard output is a terminal: use --output FILE")
-        return [Task(inputs[0].path, STANDARD)]
+        return [Task(inputs[0].path, STANDARD, problem=_problem_of_stdout(inputs[0]))]
     is_folder = output is not None and (
         [entry.path for entry in inputs] != list(arguments)  # they come from folders
         or len(inputs) > 1
         or output.endswith(("/", "\\"))
         or Path(output).is_dir()
     )
-    sources: dict[Path, str] = {}
-    for entry in inputs:
-        target = _target(entry, output, rename, is_folder=is_folder)
-        other = sources.setdefault(target, entry.path)
-        if other != entry.path:
-            raise typer.BadParameter(f"{other} and {entry.path} would both become {target}")
-        if target == Path(entry.path):
-            raise typer.BadParameter(f"{target} would be both input and output")
-    return [_task(source, target, exists, sources) for target, source in sources.items()]
+    targets = {entry: _target(entry, output, rename, is_folder=is_folder) for entry in inputs}
+    if exists is Exists.SUFFIX:
+        targets = _numbered(targets)
+    problems = _problems(targets, also_read)
+    return [_task(entry, target, exists, problems) for entry, target in targets.items()]
 
 
 def _target(
     entry: Input, output: str | None, rename: Callable[[Path], str], *, is_folder: bool
 ) -> Path:
     path = Path(entry.path)
+    if path.name in ("", ".."):
+        path = path.resolve()
     if output is None:
         return path.with_name(rename(path))
     if is_folder:
@@ -171,19 +178,80 @@ def _target(
     return Path(output)
 
 
-def _task(source: str, target: Path, exists: Exists, planned: Iterable[Path]) -> Task:
-    if exists is Exists.OVERWRITE:
-        return Task(source, str(target), Action.OVERWRITE)
-    if exists is Exists.SKIP and target.exists():
-        return Task(source, str(target), Action.SKIP)
-    if exists is Exists.SUFFIX and target.exists():
-        stem, dot, rest = target.name.partition(".")
+def _numbered(targets: dict[Input, Path]) -> dict[Input, Path]:
+    """Return targets of which none exists, and no two are one: with -1, -2, ... where needed."""
+    taken: dict[str, Input] = {}
+    for entry, target in targets.items():
+        if not target.exists():
+            taken.setdefault(os.path.realpath(target), entry)
+    found = {}
+    for entry, target in targets.items():
+        name, ending = _split_ending(target.name)
         number, free = 0, target
-        while free.exists() or (number and free in planned):
+        while free.exists() or taken.setdefault(os.path.realpath(free), entry) != entry:
             number += 1
-            free = target.with_name(f"{stem}-{number}{dot}{rest}")
-        target = free
-    return Task(source, str(target))
+            free = target.with_name(f"{name}-{number}{ending}")
+        found[entry] = free
+    return found
+
+
+def _split_ending(name: str) -> tuple[str, str]:
+    """Split a name before what says its kind.
+
+    Examples
+    --------
+    >>> _split_ending("x.y.mroi"), _split_ending("x.nii.gz"), _split_ending("1.2.840.11")
+    (('x.y', '.mroi'), ('x', '.nii.gz'), ('1.2.840.11', ''))
+    """
+    ending = re.search(r"(\.(nii|hdr|img))?\.[a-z]+$", name, re.IGNORECASE)
+    at = ending.start() if ending else len(name)
+    return name[:at], name[at:]
+
+
+def _problems(targets: dict[Input, Path], also_read: Sequence[str]) -> dict[Input, str]:
+    """Return why inputs cannot have their targets: an input would be lost, or another output."""
+    from mroi.container import identity_of, is_one_of
+
+    sharing: dict[str, list[Input]] = {}
+    for entry, target in targets.items():
+        sharing.setdefault(os.path.realpath(target), []).append(entry)
+    problems = {}
+    for entries in sharing.values():
+        for entry in entries if len(entries) > 1 else ():
+            other = next(one for one in entries if one != entry)
+            problems[entry] = (
+                f"{other.path} would become {targets[entry]}, too: --exists suffix numbers them"
+            )
+    existing = [(entry, target) for entry, target in targets.items() if target.exists()]
+    paths = chain(also_read, *(map(_files, targets))) if existing else ()
+    read = {identity_of(path) for path in paths}
+    for entry, target in existing:
+        if is_one_of(target, read):
+            problems[entry] = _IS_INPUT.format(target)
+    return problems
+
+
+def _problem_of_stdout(entry: Input) -> str:
+    """Return why standard output cannot be taken: it goes to a file that is read."""
+    from mroi.container import is_one_of
+
+    return _IS_INPUT.format("standard output") if is_one_of(sys.stdout, _files(entry)) else ""
+
+
+def _files(entry: Input) -> Iterator[str]:
+    """Yield the file of an input, or all files of a folder."""
+    yield entry.path
+    for root, _folders, names in os.walk(entry.path):
+        yield from (os.path.join(root, name) for name in names)  # noqa: PTH118 (many, quickly)
+
+
+def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, str]) -> Task:
+    action = Action.WRITE
+    if exists is Exists.OVERWRITE:
+        action = Action.OVERWRITE
+    elif exists is Exists.SKIP and target.exists():
+        action = Action.SKIP
+    return Task(entry.path, str(target), action, problems.get(entry, ""))
 
 
 # -- doing it ----------------------------------------------------------------------------------
@@ -225,14 +293,15 @@ def run(
 
         def attempt(task: Task) -> Exception | None:
             try:
+                if task.problem:
+                    raise UsageError(task.problem)
                 if task.action is Action.SKIP:
                     report.skipped(task.source, task.target)
                 elif dry_run:
                     _rehearse(task)
                     report.planned(task.source, task.target)
                 else:
-                    if task.target not in ("", STANDARD):
-                        _make_folder(Path(task.target).parent)
+                    _make_folder(task)
                     work(task, step)
             except BrokenPipeError:  # whoever read our output has left: end quietly
                 raise
@@ -277,7 +346,11 @@ def _results(
         pool.shutdown(cancel_futures=True)
 
 
-def _make_folder(folder: Path) -> None:
+def _make_folder(task: Task) -> None:
+    """Make the folder of the output, if it has one."""
+    if task.target in ("", STANDARD):
+        return
+    folder = Path(task.target).parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError as exc:

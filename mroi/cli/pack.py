@@ -149,6 +149,7 @@ def run(
         lambda path: convert.packed_name(path).name,
         exists,
         is_one_input=_has_dicom,
+        also_read=[_roi_file(roi)],
     )
     for task in tasks:
         if task.target.lower().endswith(_OTHER_ENDINGS):
@@ -317,6 +318,15 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box
     else:
         box = _box_of_mask(*split_label(roi), source)
     return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
+
+
+def _roi_file(roi: str) -> str:
+    """Return the file that the option names, a mask or a table; nothing if it names none."""
+    from mroi.volume.roi import split_label
+
+    if roi in _METHODS or re.fullmatch(_BOX, roi):
+        return ""
+    return roi.removeprefix(_BOXES) if roi.startswith(_BOXES) else split_label(roi)[0]
 
 
 def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:

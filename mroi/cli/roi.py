@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -88,7 +89,7 @@ def run(
         other = subjects.setdefault(subject_of(entry.path), entry.path)
         if other != entry.path:
             raise typer.BadParameter(f"{other} and {entry.path} would be one subject in the tables")
-    folder, action = _folder(output, exists)
+    folder, action = _folder(output, exists, list(subjects.values()))
 
     def work(task: batch.Task, step: Step) -> None:
         if task.action is batch.Action.WRITE:
@@ -145,15 +146,15 @@ def _is_volume(folder: Path) -> bool:
     return False
 
 
-def _folder(output: str, exists: Exists) -> tuple[RoiFolder, batch.Action]:
+def _folder(output: str, exists: Exists, inputs: Sequence[str]) -> tuple[RoiFolder, batch.Action]:
     """Return the folder for the results, and what is done to its inputs."""
     from mroi.adapters.crop import RoiFolder
 
-    folder = RoiFolder(output, overwrite=exists is Exists.OVERWRITE)
+    folder = RoiFolder(output, overwrite=exists is Exists.OVERWRITE, inputs=inputs)
     number = 0
     while exists is Exists.SUFFIX and folder.has_tables():
         number += 1
-        folder = RoiFolder(Path(output).with_name(f"{Path(output).name}-{number}"))
+        folder = RoiFolder(Path(output).with_name(f"{Path(output).name}-{number}"), inputs=inputs)
     if exists is Exists.SKIP and folder.has_tables():
         return folder, batch.Action.SKIP
     if exists is Exists.ERROR and folder.has_tables():

@@ -107,7 +107,8 @@ def open_output(task: Task) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with AtomicFile(task.target, overwrite=task.action is Action.OVERWRITE) as file:
+    overwrite = task.action is Action.OVERWRITE
+    with AtomicFile(task.target, overwrite=overwrite, inputs=[task.source]) as file:
         yield file
 
 

@@ -9,7 +9,16 @@ from mroi.container.parser import NEED_DATA, ChunkEvent, ContainerParser, EndEve
 from mroi.container.reader import Chunk, ContainerReader
 from mroi.container.salvage import Salvaged, salvage
 from mroi.container.sections import Head, MetadataFrame, Tail
-from mroi.container.source import FileObjectSource, FileSource, MemorySource, Source, open_source
+from mroi.container.source import (
+    FileObjectSource,
+    FileSource,
+    MemorySource,
+    Source,
+    identity_of,
+    is_one_of,
+    open_source,
+    refuse_inputs,
+)
 from mroi.container.writer import AtomicFile, ContainerWriter
 
 __all__ = [
@@ -31,6 +40,9 @@ __all__ = [
     "Salvaged",
     "Source",
     "Tail",
+    "identity_of",
+    "is_one_of",
     "open_source",
+    "refuse_inputs",
     "salvage",
 ]

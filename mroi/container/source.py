@@ -7,8 +7,9 @@ of a fork and sent to other processes: it is a path and reads with ``pread``.
 from __future__ import annotations
 
 import os
+import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, Self, cast
 
@@ -16,7 +17,16 @@ from typing_extensions import override
 
 from mroi.errors import TruncatedError, UsageError
 
-__all__ = ["FileObjectSource", "FileSource", "MemorySource", "Source", "open_source"]
+__all__ = [
+    "FileObjectSource",
+    "FileSource",
+    "MemorySource",
+    "Source",
+    "identity_of",
+    "is_one_of",
+    "open_source",
+    "refuse_inputs",
+]
 
 
 _MAX_READ = 1 << 30  # some systems refuse 2^31 bytes and more at once
@@ -87,6 +97,10 @@ class FileSource:
             if self._file is None:
                 self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             return self._file
+
+    def fileno(self) -> int:
+        """Return the descriptor of the open file."""
+        return self._open()
 
     def size(self) -> int:
         """Return the number of bytes."""
@@ -167,6 +181,10 @@ class FileObjectSource:
         """The name of the file object, if it has one."""
         return str(getattr(self._file, "name", "file object"))
 
+    def fileno(self) -> int:
+        """Return the descriptor of the file, if it has one."""
+        return self._file.fileno()
+
     def size(self) -> int:
         """Return the number of bytes."""
         with self._lock:
@@ -238,3 +256,51 @@ def open_source(target: str | os.PathLike[str] | bytes | BinaryIO | Source) -> S
     raise UsageError(
         f"cannot read from {type(target).__name__}: give a path, bytes or a binary file"
     )
+
+
+Identity = tuple[int, int]
+"""Device and inode: what all names of a file, its links included, have in common."""
+
+
+def identity_of(file: Any) -> Identity | None:
+    """Return what tells a regular file from all others; None for what is none, or not there.
+
+    Parameters
+    ----------
+    file : path, open file, Source or Identity
+        Links are followed.
+    """
+    if isinstance(file, tuple):
+        return cast("Identity", file)
+    try:
+        is_path = isinstance(file, str | os.PathLike)
+        found = Path(file).stat() if is_path else os.fstat(file.fileno())
+    except (AttributeError, OSError, ValueError):  # no such file, or none with a descriptor
+        return None
+    return (found.st_dev, found.st_ino) if stat.S_ISREG(found.st_mode) else None
+
+
+def is_one_of(file: object, others: Iterable[object]) -> bool:
+    """Whether a file is there and is one of others, by this or another name."""
+    wanted = identity_of(file)
+    return wanted is not None and any(identity_of(other) == wanted for other in others)
+
+
+def refuse_inputs(output: object, inputs: Iterable[object]) -> None:
+    """Refuse an output that is one of the files that are read, also through links of any kind.
+
+    Parameters
+    ----------
+    output : path or open file
+        What is about to be written or replaced.
+    inputs : iterable of path, open file, Source or Identity
+        What is read.
+
+    Raises
+    ------
+    UsageError
+        If it is.
+    """
+    if is_one_of(output, inputs):
+        name = os.fspath(output) if isinstance(output, str | os.PathLike) else "the output"
+        raise UsageError(f"{name} is an input too, by this or another name: write elsewhere")

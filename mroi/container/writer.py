@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
 from typing_extensions import Buffer
 
 from mroi.container.builder import ContainerBuilder, Metadata
+from mroi.container.parts import Part
+from mroi.container.source import refuse_inputs
 from mroi.errors import UsageError
 from mroi.format.records import ChunkState
 
@@ -23,32 +24,48 @@ __all__ = ["AtomicFile", "ContainerWriter"]
 class AtomicFile:
     """A file that appears under its name only when `commit` is called, whole.
 
-    Until then it has a temporary name beside it (hidden, ending in ``.part``). What is no
-    regular file (a device, a named pipe) is written directly.
+    Until then it is a hidden `Part` beside it. What is no regular file (a device, a named pipe) is
+    written directly.
+
+    Parameters
+    ----------
+    path : path
+        The target of a symbolic link is replaced, not the link.
+    overwrite : bool
+        Whether an existing file is replaced.
+    inputs : iterable of path, open file or Source
+        What is read meanwhile: none of it is replaced or removed.
 
     Raises
     ------
+    UsageError
+        If the file is one of the inputs.
     FileExistsError
         If the name is taken and `overwrite` is false, at the start or at `commit`.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        # The target of a symbolic link is replaced, not the link.
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[object] = (),
+    ) -> None:
         self.path = Path(os.path.realpath(path))
         self._given = os.fspath(path)  # what messages call it
         self._overwrite = overwrite
-        self._temporary: Path | None = None
+        self._part: Part | None = None
+        inputs = list(inputs)
+        refuse_inputs(path, inputs)
         self._check()
         if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
             self.file: BinaryIO = cast("BinaryIO", self.path.open("wb"))
             return
-        self._temporary = self.path.with_name(
-            f".{self.path.name[:40]}.{secrets.token_hex(4)}.part"  # 40: at most 160 bytes
-        )
         try:
-            self.file = cast("BinaryIO", self._temporary.open("x+b"))
+            self._part = Part(self.path, shown=self._given, inputs=inputs)
         except OSError as exc:
             raise OSError(exc.errno, exc.strerror, self._given) from exc
+        self.file = cast("BinaryIO", self._part.file)
 
     def _check(self) -> None:
         if not self._overwrite and self.path.is_file():
@@ -58,14 +75,17 @@ class AtomicFile:
         """Flush to disk and give the file its name."""
         try:
             self.file.flush()
-            if self._temporary is not None:
+            if self._part is not None:
                 os.fsync(self.file.fileno())
             self.file.close()
-            if self._temporary is not None:
+            if self._part is not None:
                 self._check()
-                self._temporary.replace(self.path)
-                self._temporary = None
-        except BaseException:
+                self._part.path.replace(self.path)
+                self._part.release()
+                self._part = None
+        except BaseException as exc:
+            if isinstance(exc, OSError) and exc.filename is None:
+                exc.filename = self._given
             self.abort()
             raise
 
@@ -76,9 +96,9 @@ class AtomicFile:
         except OSError:
             pass  # a full disk fails again when buffers are flushed
         finally:
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
-                self._temporary = None
+            if self._part is not None:
+                self._part.remove()
+                self._part = None
 
     def __enter__(self) -> BinaryIO:
         return self.file

@@ -65,6 +65,8 @@ def recover_volume(
     FormatError
         If geometry, codecs or rescale factors are damaged (nothing can be saved without them), or
         no chunk is whole.
+    UsageError
+        If `target` is the damaged file.
     """
     found = salvage(open_source(source), limits=limits)
     decoder = ChunkDecoder(found.head.geom, found.head.codecs)
@@ -73,7 +75,7 @@ def recover_volume(
     missing = tuple(i for i in range(count) if i not in usable)
     if len(missing) == count:
         raise FormatError("no chunk of the file is whole: nothing can be saved", "SAL-1")
-    with AtomicFile(target, overwrite=overwrite) as file:
+    with AtomicFile(target, overwrite=overwrite, inputs=[found.source]) as file:
         writer = ContainerWriter(file)
         builder = ContainerBuilder(
             found.head.geom,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,6 +63,11 @@ class VoxelSource(Protocol):
         ...
 
     @property
+    def paths(self) -> Sequence[Path]:
+        """The files that are read: no output may replace one of them."""
+        ...
+
+    @property
     def rescale(self) -> bytes | None:
         """Payload of SLSC, if slices have rescale factors of their own."""
         ...
@@ -104,6 +110,7 @@ class ArraySource:
 
     rescale: bytes | None = None
     warnings: Sequence[str] = ()
+    paths: Sequence[Path] = ()
     name = "array"
 
     def __init__(

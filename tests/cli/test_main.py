@@ -51,7 +51,6 @@ def test_version(mroi: Mroi) -> None:
         ["pack", "x.nii", "--margin", "3"],
         ["pack", "x.nii", "--roi", "0:1,0:1,0:1", "--margin", "three"],
         ["pack", "x.nii", "--axis", "t"],
-        ["pack", "a/x.nii", "b/x.nii", "-o", "out"],
         ["pack", "a/x.nii", "b/x.nii", "-o", "-"],
         ["pack", "x.nii", "-o", "-", "--json"],
         ["verify", "a.mroi", "b.mroi", "--against", "c.nii"],

@@ -53,6 +53,7 @@ class DicomSource:
         self._policy = metadata
         slope, inter = series.uniform_rescale or (1.0, 0.0)
         paths = [instance.path for instance in series.instances]
+        self.paths: Sequence[Path] = paths
         self.name = str(paths[0] if len(paths) == 1 else paths[0].parent)
         self.stored_size = sum(path.stat().st_size for path in paths)
         self.warnings: Sequence[str] = series.warnings

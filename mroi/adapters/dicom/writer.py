@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mroi.adapters.dicom.part10 import Head, build_instance
+from mroi.container.parts import Part
 from mroi.errors import SourceError
 
 __all__ = ["write_series"]
@@ -49,17 +48,26 @@ def write_series(
         raise SourceError(f"{target} exists")
     target.parent.mkdir(parents=True, exist_ok=True)
     names = [f"{i + 1:05d}.dcm" for i in range(len(heads))]
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    part = Part(target, shown=str(target), is_folder=True)
     try:
         for i, frames in _instances(heads, planes):
             data = build_instance(heads[i].part10, frames, names[i])
-            (scratch / names[i]).write_bytes(data)
-        scratch.chmod(0o777 & ~_umask())
-        scratch.rename(target)
+            _write(part.path / names[i], data, str(target))
+        part.path.chmod(0o777 & ~_umask())
+        part.path.rename(target)
     except BaseException:
-        shutil.rmtree(scratch, ignore_errors=True)
+        part.remove()
         raise
+    part.release()
     return [target / name for name in names]
+
+
+def _write(path: Path, data: bytes, shown: str) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as exc:
+        exc.filename = shown
+        raise
 
 
 def _instances(
