@@ -6,6 +6,7 @@ Each command is a module with a function ``run``; whatever is heavy is imported 
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated, Any
 
 import typer
@@ -80,4 +81,15 @@ def _options(
 
 def main() -> None:
     """Run the command line."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What starts with a signal ignored, as nohup has it, goes on ignoring it.
+        if number is not None and signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, _end)
     app()
+
+
+def _end(number: int, _frame: object) -> None:
+    """End as after an error, so that nothing unfinished is left; a second signal ends at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise SystemExit(128 + number)

@@ -30,7 +30,9 @@ class ExitCode(IntEnum):
     NO_CODEC = 5
     NO_OUTPUT = 6
     SOME_FAILED = 8
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
     @property
     def meaning(self) -> str:
@@ -48,7 +50,9 @@ _MEANINGS = {
     ExitCode.NO_CODEC: "the codec of a file is not installed",
     ExitCode.NO_OUTPUT: "an output exists already or cannot be written",
     ExitCode.SOME_FAILED: "some files failed, others did not",
-    ExitCode.INTERRUPTED: "interrupted",
+    ExitCode.HUNG_UP: "the terminal was closed (SIGHUP)",
+    ExitCode.INTERRUPTED: "interrupted (SIGINT)",
+    ExitCode.TERMINATED: "terminated (SIGTERM)",
 }
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import nibabel as nib
@@ -84,27 +86,108 @@ def test_completion_knows_the_commands() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGINT, ExitCode.INTERRUPTED), (signal.SIGKILL, -signal.SIGKILL)],
-    ids=["interrupted", "killed"],
+    [
+        (signal.SIGINT, ExitCode.INTERRUPTED),
+        (signal.SIGTERM, ExitCode.TERMINATED),
+        (signal.SIGHUP, ExitCode.HUNG_UP),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
+    ids=["interrupted", "terminated", "hung up", "killed"],
 )
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_stopping_leaves_no_file_under_the_final_name(
     tmp_path: Path, number: int, code: int, jobs: str
 ) -> None:
-    # Such noise takes the highest level of zstd many seconds.
-    noise = np.random.default_rng(0).integers(0, 4, (256, 256, 400), dtype=np.uint8)
-    for name in ("a.nii", "b.nii"):
-        nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / name)
-    arguments = ["pack", str(tmp_path), "-j", jobs, "--roi", "full", "-c", "zstd:level=22"]
-    program = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 60
-    while not list(tmp_path.glob(".*.part")) and time.monotonic() < deadline:
-        time.sleep(0.02)
+    save_noise(tmp_path)
+    program = start_packing(tmp_path, "-j", jobs)
     program.send_signal(number)
     _out, err = program.communicate(timeout=60)
     assert program.returncode == code, err
+    assert b"Traceback" not in err
     assert sorted(path.name for path in tmp_path.glob("[!.]*")) == ["a.nii", "b.nii"]
     assert bool(list(tmp_path.glob(".*.part"))) is (number == signal.SIGKILL)
+
+
+def save_noise(folder: Path) -> None:
+    """Save what takes the highest level of zstd many seconds."""
+    noise = np.random.default_rng(0).integers(0, 4, (256, 256, 400), dtype=np.uint8)
+    for name in ("a.nii", "b.nii"):
+        nib.save(nib.Nifti1Image(noise, np.eye(4)), folder / name)
+
+
+def start_packing(folder: Path, *options: str, **how: object) -> subprocess.Popen[bytes]:
+    """Start to pack a folder, and return once it writes."""
+    arguments = ["pack", str(folder), "--roi", "full", "-c", "zstd:level=22", *options]
+    before = parts(folder)
+    program = subprocess.Popen([*PROGRAM, *arguments], stderr=subprocess.PIPE, **how)
+    wait_for(lambda: parts(folder) - before)
+    return program
+
+
+def parts(folder: Path) -> set[tuple[str, int]]:
+    """Return what is unfinished in a folder: names, and when each was made."""
+    with suppress(FileNotFoundError):  # one that goes meanwhile
+        return {(path.name, path.stat().st_ctime_ns) for path in folder.glob(".*.part")}
+    return set()
+
+
+def wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert what()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_hang_up_that_was_ignored_from_the_start_stays_ignored(tmp_path: Path) -> None:
+    """As after nohup."""
+    save_noise(tmp_path)
+    program = start_packing(
+        tmp_path, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    )
+    program.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    assert program.poll() is None
+    program.terminate()
+    program.communicate(timeout=60)
+    assert program.returncode == ExitCode.TERMINATED
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_stopping_removes_what_came_through_a_pipe(tmp_path: Path, number: int) -> None:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    program = subprocess.Popen(
+        [*PROGRAM, "pack", "-", "-o", str(tmp_path / "x.mroi")],
+        stdin=subprocess.PIPE,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )
+    wait_for(lambda: list(folder.iterdir()))
+    program.send_signal(number)
+    assert program.wait(60) == 128 + number
+    program.stdin.close()
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_a_later_run_removes_what_nobody_writes_any_more(tmp_path: Path) -> None:
+    save_noise(tmp_path)
+    (tmp_path / "b.nii").unlink()
+    killed = start_packing(tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert (tmp_path / ".a.mroi.0.part").exists()
+    (tmp_path / ".other.mroi.0.part").write_bytes(b"of another output")
+    with start_packing(tmp_path) as living:
+        mine = (tmp_path / ".a.mroi.0.part").stat().st_ino
+        third = [*PROGRAM, "pack", str(tmp_path / "a.nii"), "-c", "zstd", "--roi", "full"]
+        subprocess.run(third, check=True, stderr=subprocess.DEVNULL)
+        assert (tmp_path / ".a.mroi.0.part").stat().st_ino == mine
+        living.terminate()
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".other.mroi.0.part", "a.mroi", "a.nii"]
+    assert library.verify(tmp_path / "a.mroi", against=tmp_path / "a.nii")[1].equal
 
 
 @pytest.mark.parametrize(("option", "said"), [("--verbose", 1), ("--quiet", 0)])

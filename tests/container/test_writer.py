@@ -177,6 +177,7 @@ def test_a_killed_program_leaves_no_file_under_the_name(tmp_path):
         mroi.open(left[0])
     recovery = mroi.recover(left[0], target)
     assert 400 < recovery.chunks - len(recovery.missing) <= 501
+    assert left[0].exists()  # it is not swept away by what reads it
 
 
 class Silent:
