@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "UnpackResult",
     "is_dicom",
+    "looks_like_dicom",
     "open_input",
     "pack",
     "packed_name",
@@ -76,6 +77,7 @@ def open_input(
     affine: ArrayLike | None = None,
     series: str | None = None,
     allow_irregular: bool = False,
+    allow_missing: bool = False,
     metadata: HeadPolicy = "keep",
 ) -> VoxelSource:
     """Return what can be packed of `source`.
@@ -93,6 +95,8 @@ def open_input(
         Series Instance UID to take from a folder that has several.
     allow_irregular : bool
         Accept DICOM slices at irregular distances; their positions are kept.
+    allow_missing : bool
+        Do without DICOM files of a folder that cannot be read; the packed file says which.
     metadata : {"keep", "clean", "strip"}
         What becomes of all DICOM attributes but the pixels.
 
@@ -110,7 +114,12 @@ def open_input(
         if path.is_dir() or is_dicom(path):
             from mroi.adapters.dicom import DicomSource, read_series
 
-            found = read_series(path, series=series, allow_irregular=allow_irregular)
+            found = read_series(
+                path,
+                series=series,
+                allow_irregular=allow_irregular,
+                allow_missing=allow_missing,
+            )
             return DicomSource(found, metadata)
         return NiftiSource(path)
     if hasattr(source, "dataobj") and hasattr(source, "affine"):
@@ -139,9 +148,23 @@ def _is_packed(path: Path) -> bool:
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether a file is a DICOM Part 10 file: it has ``DICM`` after its preamble."""
-    with path.open("rb") as file:
-        return file.read(132)[128:] == b"DICM"
+    """Whether a file is DICOM, with or without a preamble, gzipped or not.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    from mroi.adapters.dicom import files
+
+    return files.is_dicom(path)
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, or is called like one; its bytes may still be damaged."""
+    from mroi.adapters.dicom.scan import DICOM_ENDINGS
+
+    return path.name.lower().endswith(DICOM_ENDINGS) or is_dicom(path)
 
 
 def pack(
@@ -205,6 +228,8 @@ def pack(
         target=target_quality,
         progress=progress,
     )
+    said: dict[str, object] = getattr(opened, "provenance", {})
+    plan = replace(plan, provenance={**plan.provenance, **said})
     return pack_source(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
 
 

@@ -43,7 +43,12 @@ _SPACES = {
 _OBLIQUE = 0.5  # degrees; what rounding makes of straight axes is far below
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
-_LABELS = {"codec": "codec chosen by", "roi": "roi found by", "tool": "made by"}
+_LABELS = {
+    "codec": "codec chosen by",
+    "left_out": "left out",
+    "roi": "roi found by",
+    "tool": "made by",
+}
 _FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
 _SCOPES = {1: "ROI", 2: "volume", 3: "source"}
 _SOURCES = {

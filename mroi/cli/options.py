@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AllowMissing",
     "Axis",
     "AxisOption",
     "Background",
@@ -92,6 +93,13 @@ Series = Annotated[
 ]
 Irregular = Annotated[
     bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
+]
+AllowMissing = Annotated[
+    bool,
+    typer.Option(
+        "--allow-missing",
+        help="DICOM: do without files that cannot be read; the exit code is then 8.",
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")]
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")]

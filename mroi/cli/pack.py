@@ -11,6 +11,7 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
+    AllowMissing,
     Axis,
     Background,
     DryRun,
@@ -120,6 +121,7 @@ def run(
         typer.Option(help="DICOM attributes: keep all, clean what identifies, or strip all."),
     ] = Metadata.KEEP,
     allow_irregular: Irregular = False,
+    allow_missing: AllowMissing = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
@@ -162,7 +164,11 @@ def run(
         start = time.perf_counter()
         with on_disk(task.source, ".nii") as path:
             source = convert.open_input(
-                path, series=series, allow_irregular=allow_irregular, metadata=metadata.value
+                path,
+                series=series,
+                allow_irregular=allow_irregular,
+                allow_missing=allow_missing,
+                metadata=metadata.value,
             )
             result = convert.pack(
                 source,
@@ -177,8 +183,7 @@ def run(
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
-        for warning in result.warnings:
-            report.warn(task.source, warning)
+        report.warn_of(task.source, source)
         sizes = {
             "source_size": result.source_size,
             "voxel_size": result.voxel_size,
@@ -200,18 +205,17 @@ def run(
             f"{task.source} -> {task.target}  {text}",
         )
 
-    raise typer.Exit(
-        batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
-    )
+    code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
+    raise typer.Exit(report.less_than(code))
 
 
 def _has_dicom(folder: Path) -> bool:
-    """Whether DICOM files lie in a folder itself."""
-    from mroi.adapters.convert import is_dicom
+    """Whether DICOM files lie in a folder itself, or what is called so."""
+    from mroi.adapters.convert import looks_like_dicom
 
     files = (path for path in sorted(folder.iterdir()) if path.is_file())
     others = (path for path in files if not path.name.lower().endswith(_SUFFIXES))
-    return any(is_dicom(path) for path in others)
+    return any(looks_like_dicom(path) for path in others)
 
 
 def _check(codec: str, roi: str, margin: str | None) -> None:

@@ -12,11 +12,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
 from mroi.cli.exits import ExitCode, code_of
 from mroi.errors import MroiError
+
+if TYPE_CHECKING:
+    from mroi.volume.source import VoxelSource
 
 __all__ = ["Report", "Step", "columns", "size_text"]
 
@@ -45,6 +49,7 @@ class Report:
         self.quiet = quiet
         self.verbose = verbose
         self._lock = threading.Lock()
+        self._lacks = False
         self._pass_on_notes()
 
     def _pass_on_notes(self) -> None:
@@ -111,6 +116,20 @@ class Report:
         """Say what is odd about an input that was taken."""
         if not self.quiet:
             self.say(f"mroi: {source}: {text}")
+
+    def warn_of(self, name: str, source: VoxelSource) -> None:
+        """Say what is odd about a source, and, even if quiet, which of its files it lacks."""
+        damaged = {f"left out: {file}" for file in getattr(source, "damaged", ())}
+        for warning in source.warnings:
+            if warning in damaged:
+                self._lacks = True
+                self.say(f"mroi: {name}: {warning}")
+            else:
+                self.warn(name, warning)
+
+    def less_than(self, code: ExitCode) -> ExitCode:
+        """Return the exit code, which is not that of success if files of a source were damaged."""
+        return ExitCode.SOME_FAILED if self._lacks and code is ExitCode.OK else code
 
     def detail(self, text: str) -> None:
         """Say what only a verbose user wants to know."""

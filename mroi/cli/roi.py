@@ -11,6 +11,7 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
+    AllowMissing,
     DryRun,
     Exists,
     ExistsOption,
@@ -61,6 +62,7 @@ def run(
     window: WindowOption = None,
     series: Series = None,
     allow_irregular: Irregular = False,
+    allow_missing: AllowMissing = False,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
     fail_fast: FailFast = False,
@@ -95,7 +97,11 @@ def run(
         if task.action is batch.Action.WRITE:
             raise FileExistsError(17, "there are tables already", task.target)
         source = convert.open_input(
-            task.source, series=series, allow_irregular=allow_irregular, metadata="strip"
+            task.source,
+            series=series,
+            allow_irregular=allow_irregular,
+            allow_missing=allow_missing,
+            metadata="strip",
         )
         found = find_roi(source, step)
         subject = subject_of(task.source)
@@ -105,8 +111,8 @@ def run(
             with folder.create(name) as file:
                 _draw(found, subject, shown).save(file, "PNG")
             files.append(folder.folder / name)
-        for warning in () if found.is_image else source.warnings:  # they are of slices in space
-            report.say(f"mroi: {task.source}: {warning}")
+        if not found.is_image or getattr(source, "damaged", ()):  # the others are of space
+            report.warn_of(task.source, source)
         report.done(
             {
                 "source": task.source,
@@ -127,7 +133,7 @@ def run(
         code = batch.run(tasks, work, report, dry_run=dry_run, fail_fast=fail_fast)
     finally:  # what was found before an interruption is worth having
         folder.write_tables()
-    raise typer.Exit(code)
+    raise typer.Exit(report.less_than(code))
 
 
 def _is_volume(folder: Path) -> bool:

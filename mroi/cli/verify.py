@@ -39,7 +39,8 @@ def run(
 
     Every checksum is checked, every chunk decoded, every digest computed anew.
     A file that lacks chunks and says so, as `mroi recover` writes it, is valid: the exit code is
-    0, and the line says, even with --quiet, how many are missing.
+    0, and the line says, even with --quiet, how many are missing. Files of a DICOM series that
+    cannot be read are not compared: they are named, and the exit code is 8.
     """
     from mroi.adapters import convert
 
@@ -52,6 +53,8 @@ def run(
     def work(task: batch.Task, step: Step) -> None:
         with open_volume(task.source, jobs=threads) as volume:
             image = None if against is None else _open_source(against, series)
+            if image is not None:
+                report.warn_of(str(against), image)
             checked, compared = convert.verify(volume, against=image, jobs=threads, progress=step)
         for problem in checked.problems[:-1]:
             report.say(f"mroi: {task.source}: {problem}")
@@ -66,11 +69,13 @@ def run(
             "partial": checked.missing > 0,
             "digests": list(checked.digests),
             "equal": None if compared is None else compared.equal,
+            "left_out": getattr(image, "provenance", {}).get("left_out"),
         }
         if json or checked.missing or not quiet:
             report.answer(record, f"{task.source}: {_text(checked, compared)}")
 
-    raise typer.Exit(batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast))
+    code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast)
+    raise typer.Exit(report.less_than(code))
 
 
 def _open_source(against: str, series: str | None) -> VoxelSource:
@@ -79,7 +84,7 @@ def _open_source(against: str, series: str | None) -> VoxelSource:
     from mroi.errors import SourceError
 
     try:
-        return convert.open_input(against, series=series, allow_irregular=True)
+        return convert.open_input(against, series=series, allow_irregular=True, allow_missing=True)
     except OSError as exc:
         raise SourceError(f"{exc.filename or against}: {exc.strerror or exc}") from exc
 

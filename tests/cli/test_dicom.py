@@ -62,3 +62,56 @@ def test_stripping_removes_the_name_of_the_patient(mroi: Mroi, study: Path) -> N
         (info,) = mroi("info", target, "--json").records
         sizes[policy] = sum(n for key, n in info["metadata"].items() if key.startswith("dCMh"))
     assert sizes["keep"] >= sizes["clean"] > sizes["strip"] == 0
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A series whose last slice is empty, beside a text."""
+    from tests.dicom.dicom_phantoms import series, write
+
+    voxels = np.random.default_rng(1).integers(0, 20, (5, 60, 80)).astype("i2")
+    voxels[:, 15:45, 20:60] += 900
+    write(tmp_path / "ct", series(voxels))
+    (tmp_path / "ct" / "im0004.dcm").write_bytes(b"")
+    (tmp_path / "ct" / "notes.txt").write_text("five slices")
+    return tmp_path / "ct"
+
+
+def test_a_damaged_slice_is_an_error_unless_allowed(mroi: Mroi, broken: Path) -> None:
+    for quiet in ([], ["-q"]):
+        done = mroi("pack", broken, *quiet)
+        assert done.code == ExitCode.NO_INPUT
+        assert "im0004.dcm is empty" in done.err
+        assert not broken.with_suffix(".mroi").exists()
+    done = mroi("pack", broken, "--allow-missing", "-q")
+    assert (done.code, "im0004.dcm is empty" in done.err) == (ExitCode.SOME_FAILED, True)
+    assert "notes.txt" not in done.err  # which is no slice: quiet says nothing of it
+    (info,) = mroi("info", "ct.mroi", "--json").records
+    assert info["shape"] == [80, 60, 4]
+    assert info["provenance"]["left_out"]["files"][0]["name"] == "im0004.dcm"
+    done = mroi("pack", broken, "--allow-missing", "--json", "--exists", "overwrite")
+    assert done.code == ExitCode.SOME_FAILED
+    assert done.records[0]["left_out"]["damaged"] == 1
+
+
+def test_verify_says_what_it_could_not_compare(mroi: Mroi, broken: Path) -> None:
+    mroi("pack", broken, "--allow-missing")
+    done = mroi("verify", "ct.mroi", "--against", broken, "-q")
+    assert (done.code, "im0004.dcm is empty" in done.err) == (ExitCode.SOME_FAILED, True)
+    done = mroi("verify", "ct.mroi", "--against", broken, "--json")
+    assert done.records[0]["equal"]
+    assert done.records[0]["left_out"]["damaged"] == 1
+    (broken / "im0004.dcm").unlink()
+    assert mroi("verify", "ct.mroi", "--against", broken).code == 0
+
+
+def test_roi_refuses_a_damaged_slice_too(mroi: Mroi, broken: Path) -> None:
+    assert mroi("roi", broken, "-o", "roi").code == ExitCode.NO_INPUT
+    assert mroi("roi", broken, "-o", "roi2", "--allow-missing").code == ExitCode.SOME_FAILED
+
+
+def test_a_folder_of_slices_that_are_all_damaged_says_why(mroi: Mroi, broken: Path) -> None:
+    for path in broken.glob("*.dcm"):
+        path.write_bytes(b"")
+    done = mroi("pack", broken)
+    assert (done.code, "im0000.dcm is empty" in done.err) == (ExitCode.NO_INPUT, True)

@@ -9,7 +9,8 @@ identifies a person.
 
 from mroi.adapters.dicom.part10 import Head, build_heads, build_instance, parse_heads
 from mroi.adapters.dicom.privacy import Identifier, clean_head, find_identifiers
-from mroi.adapters.dicom.series import DicomSeries, Instance, list_series, read_series
+from mroi.adapters.dicom.scan import Instance, LeftOut
+from mroi.adapters.dicom.series import DicomSeries, list_series, read_series
 from mroi.adapters.dicom.source import (
     DicomSource,
     HeadPolicy,
@@ -27,6 +28,7 @@ __all__ = [
     "HeadPolicy",
     "Identifier",
     "Instance",
+    "LeftOut",
     "build_heads",
     "build_instance",
     "clean_head",

@@ -134,38 +134,49 @@ def read_header(stream: BinaryIO, name: str) -> tuple[Any, PixelElement | None]:
         If the stream is not DICOM, or damaged.
     """
     with refusing(name):
-        dataset, element = _parse(stream)
+        dataset, element, end = _parse(stream)
         if str(dataset.file_meta.get("TransferSyntaxUID", "")) == DEFLATED:
             raise SourceError(f"{name}: deflated DICOM is not supported; inflate it first")
+        stream.seek(0, io.SEEK_END)  # of a map, it returns nothing
+        size = stream.tell()
         if element is None:
+            if end not in (None, size):
+                raise SourceError(f"{name}: ends in its header, at byte {size:,}")
             return dataset, None
         stop = _end_of_fragments(stream, element.start) if element.encapsulated else element.stop
-        stream.seek(0, io.SEEK_END)
-        if stop > stream.tell():
-            raise SourceError(f"{name}: pixels end at byte {stop:,}, the file at {stream.tell():,}")
+        if stop > size:
+            raise SourceError(f"{name}: pixels end at byte {stop:,}, the file at {size:,}")
         return dataset, replace(element, stop=stop)
 
 
-def _parse(stream: BinaryIO) -> tuple[Any, PixelElement | None]:
-    """Read up to the pixels; the end of encapsulated ones is not looked for."""
+def _parse(stream: BinaryIO) -> tuple[Any, PixelElement | None, int | None]:
+    """Read up to the pixels; the end of encapsulated ones is not looked for.
+
+    The third is where the last element says that it ends, for a file without pixels: a reader
+    does not notice that it was cut. 0 if there is none, None if its length is not defined.
+    """
     from pydicom.filereader import read_partial
     from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
     found: list[tuple[int, str | None, int]] = []
+    end: int | None = 0
 
     def is_pixels(tag: Any, vr: str | None, length: int) -> bool:
+        nonlocal end
+        end = None if length == _UNDEFINED else stream.tell() + length
         if tag in _PIXEL_TAGS:
             found.append((int(tag), vr, length))
         return bool(found)
 
-    dataset = read_partial(stream, stop_when=is_pixels)
+    # Whoever calls knows that it is DICOM, also if it has no preamble.
+    dataset = read_partial(stream, stop_when=is_pixels, force=True)
     if not found:
-        return dataset, None
+        return dataset, None, end
     tag, vr, length = found[0]
     start = stream.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
     encapsulated = length == _UNDEFINED
     stop = start if encapsulated else start + length
-    return dataset, PixelElement(_PIXEL_TAGS[tag], vr, start, stop, encapsulated)
+    return dataset, PixelElement(_PIXEL_TAGS[tag], vr, start, stop, encapsulated), end
 
 
 def _end_of_fragments(stream: BinaryIO, start: int) -> int:
@@ -290,7 +301,7 @@ def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]
     if element is not None:
         end = struct.pack("<HHI", _DELIMITER >> 16, _DELIMITER & 0xFFFF, 0)
         part10 = part10[: element.start] + end + part10[element.start :]
-    dataset = pydicom.dcmread(io.BytesIO(part10))
+    dataset = pydicom.dcmread(io.BytesIO(part10), force=True)
     order = byte_order(dataset)
     value = pixels.astype(pixels.dtype.newbyteorder(order), copy=False).tobytes()
     keyword = {"f4": "FloatPixelData", "f8": "DoubleFloatPixelData"}.get(
@@ -305,7 +316,7 @@ def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]
 
 def parse_head(part10: bytes) -> tuple[Any, PixelElement | None]:
     """Read a head: the elements before the pixels, and where those were."""
-    return _parse(io.BytesIO(part10))
+    return _parse(io.BytesIO(part10))[:2]
 
 
 def build_head(dataset: Any, *, decoded: bool) -> bytes:

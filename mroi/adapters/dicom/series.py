@@ -7,10 +7,9 @@ instance has several.
 
 from __future__ import annotations
 
-import mmap
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -20,47 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.adapters.dicom.decoding import iter_frames
-from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
-from mroi.adapters.dicom.part10 import (
-    Head,
-    PixelElement,
-    read_header,
-    refusing,
-    split_tiles,
-    strip_pixels,
-)
-from mroi.adapters.dicom.stack import Frame, Value, arrange
-from mroi.errors import SourceError, UsageError
+from mroi.adapters.dicom.files import opened
+from mroi.adapters.dicom.headers import Pixels
+from mroi.adapters.dicom.part10 import Head, refusing, split_tiles, strip_pixels
+from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, scan
+from mroi.adapters.dicom.stack import Value, arrange
+from mroi.errors import SourceError
 from mroi.geometry.affine import spacing_of
 
 __all__ = ["DicomSeries", "Instance", "list_series", "read_series"]
-
-SERIES_SHOWN = 20
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One file of a series.
-
-    Attributes
-    ----------
-    path : Path
-        Of the file.
-    syntax : str
-        Transfer syntax UID.
-    element : PixelElement
-        Where its pixels are.
-    pixels : Pixels
-        How they are stored.
-    slices : tuple of int
-        For each frame, the plane of the stack that it is.
-    """
-
-    path: Path
-    syntax: str
-    element: PixelElement
-    pixels: Pixels
-    slices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +70,8 @@ class DicomSeries:
         In the order of their first plane.
     warnings : tuple of str
         What is unusual but was accepted.
+    left_out : tuple of LeftOut
+        Files of the folder that are not in the series.
     """
 
     kind: str
@@ -122,6 +91,7 @@ class DicomSeries:
     turned_by_dcm2niix: bool
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...]
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -184,7 +154,7 @@ class DicomSeries:
     def heads(self) -> Iterator[Head]:
         """Yield each instance without its pixels, in the order of their first plane."""
         for instance in self.instances:
-            with instance.path.open("rb") as file:
+            with opened(instance.path) as file:
                 part10 = strip_pixels(file, instance.element, instance.pixels.size)
             yield Head(instance.slices, part10)
 
@@ -194,6 +164,7 @@ def read_series(
     *,
     series: str | None = None,
     allow_irregular: bool = False,
+    allow_missing: bool = False,
     all_bits: bool = False,
 ) -> DicomSeries:
     """Read the headers of a series and put its frames in order.
@@ -202,28 +173,25 @@ def read_series(
     ----------
     source : path, or sequence of paths
         A file, files, or a folder that is searched with all folders in it; files in a folder
-        that are not DICOM images are left out, with a warning.
+        that are no DICOM images are left out, with a warning. Any file may be gzipped.
     series : str, optional
         Series Instance UID to take where there are several.
     allow_irregular : bool
         Accept slices at irregular distances.
+    allow_missing : bool
+        Do without images that cannot be read: empty, cut, or no DICOM whatever their name says.
     all_bits : bool
         Take all allocated bits as the value, whatever Bits Stored says.
 
     Raises
     ------
     SourceError
-        If there is no image, or what there is does not make one stack; it says which files.
+        If there is no image, one cannot be read, or what there is does not make one stack; it
+        says which files.
     UsageError
         If there is no such series.
     """
-    headers, skipped = _scan(source)
-    uids = _by_series(headers)
-    if series is None and len(uids) > 1:
-        raise SourceError(f"{len(uids)} series: choose one with --series UID{_listed(uids)}")
-    if series is not None and series not in uids:
-        raise UsageError(f"no series {series}; there are{_listed(uids)}")
-    chosen = uids[series if series is not None else next(iter(uids))]
+    chosen, left_out = choose(*scan(source), series, allow_missing=allow_missing)
     _refuse_mixture(chosen)
 
     frames = [replace(frame, instance=i) for i, h in enumerate(chosen) for frame in h.frames]
@@ -260,7 +228,8 @@ def read_series(
             chosen[0].is_turned and stack.volume_count == 1 and stack.slice_count > 1
         ),
         instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
-        warnings=(*skipped, *stack.warnings),
+        warnings=(*(f"left out: {found}" for found in left_out), *stack.warnings),
+        left_out=left_out,
     )
 
 
@@ -272,112 +241,11 @@ def list_series(source: str | os.PathLike[str]) -> dict[str, list[Path]]:
     SourceError
         If there is no image, or one is damaged.
     """
-    found = _by_series(_scan(source)[0])
+    found = by_series(scan(source)[0])
     return {uid: [header.instance.path for header in headers] for uid, headers in found.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """What one file says."""
-
-    instance: Instance
-    name: str
-    uid: str
-    sop_uid: str
-    modality: str
-    is_turned: bool
-    frames: tuple[Frame, ...]
-
-
-def _scan(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
-) -> tuple[list[_Header], list[str]]:
-    """Read the headers of all images; returns them and what was left out."""
-    headers: list[_Header] = []
-    skipped: list[str] = []
-    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
-    for given in map(Path, paths):
-        for path in _files(given):
-            name = str(path.relative_to(given)) if path != given else path.name
-            found = _read_one(path, name)
-            if isinstance(found, _Header):
-                headers.append(found)
-            elif path == given:
-                raise SourceError(found)
-            else:
-                skipped.append(f"left out: {found}")
-    if not headers:
-        raise SourceError(f"no DICOM image in {', '.join(map(str, paths[:4]))}")
-    return headers, skipped
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    for folder, folders, names in os.walk(path):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(folder, name)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[Any]:
-    """Map a file: a length in it that lies cannot ask for more memory than the file has."""
-    with path.open("rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            raise SourceError(f"{path.name} is empty")
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-            yield mapped
-
-
-def _read_one(path: Path, name: str) -> _Header | str:
-    """Return what a file says, or why it is no image."""
-    try:
-        if not path.is_file():
-            return f"{name} is not a file"
-        with path.open("rb") as file:
-            if file.read(132)[128:] != b"DICM":
-                return f"{name} is not DICOM"
-        with _mapped(path) as mapped:
-            dataset, element = read_header(mapped, name)
-            if element is None:
-                return f"{name} has no pixels"
-            with refusing(name):
-                pixels = describe(dataset, element, name)
-                frames = tuple(frames_of(dataset, pixels, 0, name))
-                syntax = str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
-                return _Header(
-                    instance=Instance(path, syntax, element, pixels),
-                    name=name,
-                    uid=str(dataset.get("SeriesInstanceUID", "")),
-                    sop_uid=str(dataset.get("SOPInstanceUID", "")),
-                    modality=str(dataset.get("Modality", "") or "Unknown"),
-                    is_turned=is_turned_by_dcm2niix(dataset),
-                    frames=frames,
-                )
-    except OSError as exc:
-        raise SourceError(f"{name}: {exc.strerror or exc}") from exc
-
-
-def _by_series(headers: list[_Header]) -> dict[str, list[_Header]]:
-    uids: dict[str, list[_Header]] = {}
-    for header in headers:
-        uids.setdefault(header.uid, []).append(header)
-    return uids
-
-
-def _listed(uids: dict[str, list[_Header]]) -> str:
-    """Return a line for each series, the first ones of many."""
-    lines = [
-        f"\n  {uid}  {len(found)} file{'s' * (len(found) > 1)} like {found[0].name}"
-        for uid, found in list(uids.items())[:SERIES_SHOWN]
-    ]
-    more = len(uids) - SERIES_SHOWN
-    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
-
-
-def _refuse_mixture(headers: list[_Header]) -> None:
+def _refuse_mixture(headers: list[Header]) -> None:
     """Refuse instances that are in the series twice, or that are not like the others."""
     seen: dict[str, str] = {}
     for header in headers:
@@ -402,7 +270,7 @@ def _read_frames(instance: Instance, numbers: list[int]) -> Iterator[NDArray[Any
     """Yield frames of one instance, in the order asked for."""
     name, pixels, encapsulated = instance.path.name, instance.pixels, instance.element.encapsulated
     try:
-        with instance.path.open("rb") as file:
+        with opened(instance.path) as file:
             if pixels.kind == "mosaic":
                 tiles = _tiles(file, instance)
                 yield from (tiles[number] for number in numbers)

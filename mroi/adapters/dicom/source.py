@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mroi.adapters.dicom.headers import is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import Head, build_heads, parse_head, parse_heads, refusing
 from mroi.adapters.dicom.privacy import clean_head
+from mroi.adapters.dicom.scan import LeftOut
 from mroi.adapters.dicom.series import DicomSeries
 from mroi.adapters.dicom.writer import write_series
 from mroi.container.builder import Metadata
@@ -30,6 +31,10 @@ __all__ = ["DicomSource", "HeadPolicy", "is_turned", "read_heads", "restore_seri
 HeadPolicy = Literal["keep", "clean", "strip"]
 """What becomes of all attributes but the pixels: kept, without what identifies, or left out."""
 
+FILES_NAMED = 100
+"""Files that were left out and are named in the packed file; all are counted."""
+REASON_SIZE = 1000
+
 _SCANNER = 1
 _MM, _SECONDS = 2, 8
 
@@ -43,6 +48,13 @@ class DicomSource:
         As `read_series` found it.
     metadata : str
         See `HeadPolicy`. With ``"clean"`` or ``"strip"`` the source cannot be restored as it was.
+
+    Attributes
+    ----------
+    provenance : dict
+        What a packed file says of its source: which files of the folder are not in it.
+    damaged : tuple of LeftOut
+        Those of them that seem to be images.
     """
 
     def __init__(self, series: DicomSeries, metadata: HeadPolicy = "keep") -> None:
@@ -60,6 +72,8 @@ class DicomSource:
         self.rescale: bytes | None = None
         if series.uniform_rescale is None:
             self.rescale = series.rescale.astype("<f8").tobytes()
+        self.damaged = tuple(file for file in series.left_out if file.is_damaged)
+        self.provenance = _left_out(series.left_out, with_names=metadata == "keep")
         volumes = len(series.shape) - 3
         self.geometry = SourceGeometry(
             ndim=len(series.shape),
@@ -97,6 +111,28 @@ class DicomSource:
             positions = np.tile(series.positions, (volumes, 1)).astype("<f8")
             frames.append(Metadata(b"sLPo", positions.tobytes()))
         return frames
+
+
+def _left_out(files: Sequence[LeftOut], *, with_names: bool) -> dict[str, object]:
+    """Return the member of the provenance for files that were left out, if there are any.
+
+    Names of files may identify a person, too.
+    """
+    if not files:
+        return {}
+    said: dict[str, object] = {
+        "count": len(files),
+        "damaged": sum(file.is_damaged for file in files),
+    }
+    if with_names:
+        first = sorted(files, key=lambda file: not file.is_damaged)[:FILES_NAMED]
+        said["files"] = [{"name": _text(file.name), "reason": _text(file.reason)} for file in first]
+    return {"left_out": said}
+
+
+def _text(text: str) -> str:
+    """Return text that JSON can hold: names of files are bytes on some systems."""
+    return text.encode("utf-8", "replace").decode()[:REASON_SIZE]
 
 
 def _is_regular(series: DicomSeries) -> bool:

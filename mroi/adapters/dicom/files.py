@@ -1,0 +1,138 @@
+"""DICOM files on disk: whether a file is one, and its bytes, inflated if it is gzipped.
+
+A file is DICOM if it has ``DICM`` after its preamble, or if it starts with the first element of a
+data set: such files, older than Part 10 or stripped of its header, are common.
+"""
+
+from __future__ import annotations
+
+import gzip
+import mmap
+import os
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, cast
+
+from mroi.errors import SourceError
+
+__all__ = ["GZIP", "is_dicom", "is_dicom_start", "mapped", "opened"]
+
+GZIP = b"\x1f\x8b"
+START = 132
+"""Bytes of a file that tell whether it is DICOM."""
+
+_VRS = frozenset(
+    b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR "
+    b"US UT UV".split()
+)
+_GROUPS = {0x0002, 0x0008}
+"""Groups that a data set can start with: file meta information, or identification."""
+_FIRST_ELEMENT = 0x0100
+_FIRST_LENGTH = 1 << 16
+_BLOCK = 1 << 20
+_MAX_INFLATION = 1040  # deflate makes at most 1032 bytes of one
+
+
+def is_dicom_start(start: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM file: 132, or all of a shorter one.
+
+    Examples
+    --------
+    >>> is_dicom_start(bytes(128) + b"DICM")
+    True
+    >>> is_dicom_start(bytes([8, 0, 5, 0]) + b"CS" + bytes([10, 0]) + b"ISO_IR 100")
+    True
+    >>> is_dicom_start((348).to_bytes(4, "little") + bytes(128))
+    False
+    """
+    if start[128:132] == b"DICM":
+        return True
+    if len(start) < 8:
+        return False
+    orders: tuple[Literal["little", "big"], ...] = ("little", "big")
+    for order in orders:
+        group, element = (int.from_bytes(start[i : i + 2], order) for i in (0, 2))
+        if group not in _GROUPS or element >= _FIRST_ELEMENT:
+            continue
+        if start[4:6] in _VRS:
+            return True
+        length = int.from_bytes(start[4:8], "little")  # implicit: no VR, little-endian
+        if order == "little" and length < _FIRST_LENGTH and length % 2 == 0:
+            return True
+    return False
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, gzipped or not.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        start = file.read(START)
+        if not start.startswith(GZIP):
+            return is_dicom_start(start)
+        file.seek(0)
+        try:
+            with gzip.open(file) as inflated:
+                return is_dicom_start(inflated.read(START))
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return False
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file, or a temporary one with what it inflates to.
+
+    Raises
+    ------
+    SourceError
+        If the file is a damaged gzip file.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        is_gzip = file.read(2) == GZIP
+        file.seek(0)
+        if not is_gzip:
+            yield file
+            return
+        with tempfile.TemporaryFile(prefix="mroi-") as inflated:
+            _inflate(path, cast("BinaryIO", inflated))
+            yield cast("BinaryIO", inflated)
+
+
+def _inflate(path: Path, target: BinaryIO) -> None:
+    """Inflate a file; no more than deflate can make of its size."""
+    left = path.stat().st_size * _MAX_INFLATION
+    try:
+        with gzip.open(path, "rb") as source:
+            while data := source.read(_BLOCK):
+                left -= len(data)
+                if left < 0:
+                    raise SourceError(f"{path.name}: inflates to more than gzip can hold")
+                target.write(data)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise SourceError(f"{path.name}: damaged gzip file: {exc}") from exc
+    target.seek(0)
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[Any]:
+    """Map a file: a length in it that lies cannot ask for more memory than the file has.
+
+    Raises
+    ------
+    SourceError
+        If the file is empty, or a damaged gzip file.
+    """
+    with opened(path) as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            raise SourceError(f"{path.name}: is empty")
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found:
+            yield found

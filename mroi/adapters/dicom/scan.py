@@ -1,0 +1,297 @@
+"""Which files make a series: the headers of all images in a folder, and what was left out and why.
+
+A file that is no image by right, such as a report or a text, is left out. One that seems to be a
+slice but cannot be read would make a hole, or a shorter volume that looks whole: it is an error,
+unless the caller accepts to do without.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from mroi.adapters.dicom.files import is_dicom, mapped
+from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
+from mroi.adapters.dicom.part10 import PixelElement, read_header, refusing
+from mroi.adapters.dicom.stack import Frame
+from mroi.errors import SourceError, UsageError
+
+__all__ = ["Header", "Instance", "LeftOut", "by_series", "choose", "scan"]
+
+SERIES_SHOWN = 20
+NAMES_SHOWN = 4
+DICOM_ENDINGS = tuple(name + gz for name in (".dcm", ".dicom", ".ima") for gz in ("", ".gz"))
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One file of a series.
+
+    Attributes
+    ----------
+    path : Path
+        Of the file.
+    syntax : str
+        Transfer syntax UID.
+    element : PixelElement
+        Where its pixels are.
+    pixels : Pixels
+        How they are stored.
+    slices : tuple of int
+        For each frame, the plane of the stack that it is.
+    """
+
+    path: Path
+    syntax: str
+    element: PixelElement
+    pixels: Pixels
+    slices: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A file of a folder that is not in the series that was read from it.
+
+    Attributes
+    ----------
+    name : str
+        Path below the folder.
+    reason : str
+        What is the matter with it, as a predicate: ``is empty``.
+    is_damaged : bool
+        It seems to be an image, but cannot be read.
+    uid : str
+        Series Instance UID; empty if it does not say.
+    """
+
+    name: str
+    reason: str
+    is_damaged: bool = False
+    uid: str = ""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.name} {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What one file says."""
+
+    instance: Instance
+    name: str
+    uid: str
+    sop_uid: str
+    modality: str
+    is_turned: bool
+    frames: tuple[Frame, ...]
+
+
+def scan(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> tuple[list[Header], list[LeftOut]]:
+    """Read the headers of all images.
+
+    Parameters
+    ----------
+    source : path, or sequence of paths
+        A file, files, or a folder that is searched with all folders in it.
+
+    Returns
+    -------
+    headers : list of Header
+        Of what are images, in the order of the files.
+    left_out : list of LeftOut
+        The others.
+
+    Raises
+    ------
+    SourceError
+        If a single file is given and is no image, or if there is no image.
+    """
+    headers: list[Header] = []
+    left_out: list[LeftOut] = []
+    paths = [source] if isinstance(source, str | os.PathLike) else list(source)
+    for given in map(Path, paths):
+        for path in _files(given):
+            name = str(path.relative_to(given)) if path != given else path.name
+            is_alone = path == given and len(paths) == 1
+            try:
+                found = _read(path, name)
+            except SourceError as exc:
+                if is_alone:
+                    raise
+                text = exc.message.removeprefix(f"{name}: ")
+                found = LeftOut(name, f"cannot be taken: {text}", is_damaged=True)
+            if isinstance(found, Header):
+                headers.append(found)
+            elif is_alone:
+                raise SourceError(str(found))
+            else:
+                left_out.append(replace(found, is_damaged=found.is_damaged or path == given))
+    endings = {Path(header.name).suffix.lower() for header in headers}
+    left_out = [_judged(found, endings) for found in left_out]
+    if not headers:
+        why = "".join(f"\n  {found}" for found in left_out[:NAMES_SHOWN])
+        more = len(left_out) - NAMES_SHOWN
+        why += f"\n  and {more} more" if more > 0 else ""
+        raise SourceError(f"no DICOM image in {', '.join(map(str, paths[:NAMES_SHOWN]))}{why}")
+    return headers, left_out
+
+
+def _judged(found: LeftOut, endings: set[str]) -> LeftOut:
+    """Call an empty file no slice if its name says so: it has an ending that no image has."""
+    name = Path(found.name).name.lower()
+    ending = Path(name).suffix
+    is_other = ending[1:].isalpha() and ending not in endings and not name.endswith(DICOM_ENDINGS)
+    if found.reason == "is empty" and (is_other or name.startswith(".")):
+        return replace(found, is_damaged=False)
+    return found
+
+
+def _files(path: Path) -> Iterator[Path]:
+    if not path.is_dir():
+        yield path
+        return
+    for folder, folders, names in os.walk(path):
+        folders.sort()
+        for name in sorted(names):
+            yield Path(folder, name)
+
+
+def _read(path: Path, name: str) -> Header | LeftOut:
+    """Return what a file says, or why it is no image."""
+    is_called_so = path.name.lower().endswith(DICOM_ENDINGS)
+    try:
+        if not path.is_file():
+            return LeftOut(name, "is not a file", is_called_so)
+        if path.stat().st_size == 0:
+            return LeftOut(name, "is empty", is_damaged=True)
+        if not is_dicom(path):
+            return LeftOut(name, "is not DICOM", is_called_so)
+        return _parse(path, name)
+    except OSError as exc:
+        return LeftOut(name, f"cannot be read: {exc.strerror or exc}", is_damaged=True)
+
+
+def _parse(path: Path, name: str) -> Header | LeftOut:
+    with mapped(path) as file:
+        is_certain = file[128:132] == b"DICM" or name.lower().endswith(DICOM_ENDINGS)
+        try:
+            dataset, element = read_header(file, name)
+        except SourceError:
+            if is_certain:
+                raise
+            return LeftOut(name, "is not DICOM")  # it only starts like it
+        with refusing(name):
+            if element is None:
+                return _without_pixels(dataset, name, is_certain=is_certain)
+            pixels = describe(dataset, element, name)
+            return Header(
+                instance=Instance(path, _syntax(dataset), element, pixels),
+                name=name,
+                uid=str(dataset.get("SeriesInstanceUID", "")),
+                sop_uid=str(dataset.get("SOPInstanceUID", "")),
+                modality=str(dataset.get("Modality", "") or "Unknown"),
+                is_turned=is_turned_by_dcm2niix(dataset),
+                frames=tuple(frames_of(dataset, pixels, 0, name)),
+            )
+
+
+def _syntax(dataset: Any) -> str:
+    """Return the transfer syntax UID; that of the original standard if there is none."""
+    return str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
+
+
+def _without_pixels(dataset: Any, name: str, *, is_certain: bool) -> LeftOut:
+    """Tell a report from an image that was cut in its header.
+
+    `is_certain` says that the file is DICOM, not something that only starts like it.
+    """
+    from pydicom.uid import UID
+
+    uid = str(dataset.get("SeriesInstanceUID", ""))
+    kind = dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID")
+    if not kind:
+        reason = "ends in its header" if is_certain else "is not DICOM"
+        return LeftOut(name, reason, is_certain, uid)
+    is_image = "Rows" in dataset or "Image Storage" in UID(str(kind)).name
+    return LeftOut(name, "has no pixels", is_image, uid)
+
+
+def by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:
+    """Return the headers of every series, by Series Instance UID."""
+    uids: dict[str, list[Header]] = {}
+    for header in headers:
+        uids.setdefault(header.uid, []).append(header)
+    return uids
+
+
+def choose(
+    headers: Sequence[Header],
+    left_out: Sequence[LeftOut],
+    series: str | None,
+    *,
+    allow_missing: bool,
+) -> tuple[list[Header], tuple[LeftOut, ...]]:
+    """Choose one series.
+
+    Parameters
+    ----------
+    headers, left_out : sequence
+        As `scan` found them.
+    series : str or None
+        Series Instance UID; None if there is only one.
+    allow_missing : bool
+        Do without images that are damaged.
+
+    Returns
+    -------
+    headers : list of Header
+        Of the series.
+    left_out : tuple of LeftOut
+        Files that are not in it; those of other series are not called damaged.
+
+    Raises
+    ------
+    SourceError
+        If there are several series and none was chosen, or images are damaged.
+    UsageError
+        If there is no such series.
+    """
+    uids = by_series(headers)
+    if series is None and len(uids) > 1:
+        raise SourceError(f"{len(uids)} series: choose one with --series UID{_listed(uids)}")
+    if series is not None and series not in uids:
+        raise UsageError(f"no series {series}; there are{_listed(uids)}")
+    chosen = series if series is not None else next(iter(uids))
+    mine = tuple(
+        replace(found, is_damaged=False)
+        if series is not None and found.uid not in ("", series)  # it is in another one
+        else found
+        for found in left_out
+    )
+    damaged = [found for found in mine if found.is_damaged]
+    if damaged and not allow_missing:
+        some = "; ".join(map(str, damaged[:NAMES_SHOWN]))
+        more = len(damaged) - NAMES_SHOWN
+        raise SourceError(
+            f"{len(damaged)} of {len(damaged) + len(uids[chosen])} images cannot be read: {some}"
+            f"{f' and {more} more' if more > 0 else ''}; --allow-missing does without"
+        )
+    return uids[chosen], mine
+
+
+def _listed(uids: dict[str, list[Header]]) -> str:
+    """Return a line for each series, the first ones of many."""
+    lines = [
+        f"\n  {uid}  {len(found)} file{'s' * (len(found) > 1)} like {found[0].name}"
+        for uid, found in list(uids.items())[:SERIES_SHOWN]
+    ]
+    more = len(uids) - SERIES_SHOWN
+    return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
