@@ -278,7 +278,7 @@ def _text(name: str, record: dict[str, Any]) -> str:
         *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
         ("metadata", ", ".join(f"{key} ({size_text(n)})" for key, n in record["metadata"].items())),
         *[(_LABELS.get(key, key), value if isinstance(value, str) else dumps(value))
-          for key, value in record["provenance"].items() if key != "loss"],
+          for key, value in record["provenance"].items() if key not in ("loss", "values")],
     ]  # fmt: skip
     rows = [("  " + _printable(key), _printable(value)) for key, value in lines]
     text = f"{name}\n" + columns(rows)
@@ -323,6 +323,8 @@ def _row(row: list[float]) -> str:
 def _scaling(record: dict[str, Any]) -> str:
     if record["rescale_per_slice"]:
         return "slope and intercept of each slice"
+    if record["provenance"].get("values") == "stored":
+        return "none: values are stored ones, the table of the source is not applied"
     if (record["slope"], record["inter"]) == (1, 0):
         return "none"
     return f"{record['slope']:.9g} x stored + {record['inter']:.9g}"

@@ -111,7 +111,7 @@ def run(
             with folder.create(name) as file:
                 _draw(found, subject, shown).save(file, "PNG")
             files.append(folder.folder / name)
-        if not found.is_image or getattr(source, "damaged", ()):  # the others are of space
+        if not found.is_image or bool(getattr(source, "damaged", ())):  # the others are of space
             report.warn_of(task.source, source)
         report.done(
             {

@@ -115,3 +115,14 @@ def test_a_folder_of_slices_that_are_all_damaged_says_why(mroi: Mroi, broken: Pa
         path.write_bytes(b"")
     done = mroi("pack", broken)
     assert (done.code, "im0000.dcm is empty" in done.err) == (ExitCode.NO_INPUT, True)
+
+
+def test_a_table_that_is_not_applied_is_said_loudly(mroi: Mroi, tmp_path: Path) -> None:
+    from tests.dicom.dicom_phantoms import add_table, noise, series, write
+
+    images = [add_table(image, [9, 4, 1, 0]) for image in series(noise((2, 6, 7), "u2"))]
+    write(tmp_path / "ct", images)
+    assert "values are stored ones" in mroi("pack", "ct").err
+    (info,) = mroi("info", "ct.mroi", "--json").records
+    assert info["provenance"]["values"] == "stored"
+    assert "values are stored ones" in mroi("info", "ct.mroi").out

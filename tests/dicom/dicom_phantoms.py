@@ -245,6 +245,18 @@ def enhanced(voxels, orientation=AXIAL, origin=(-10.0, -20.0, -30.0), spacing=(1
     return ds
 
 
+def tell_apart_by_dimensions(ds, indices, pointers=(0x00209056, 0x00209057, 0x00209128)):
+    """Leave nothing but Dimension Index Values to tell the volumes of a multi-frame file apart."""
+    ds.DimensionIndexSequence = Sequence([Dataset() for _ in pointers])
+    for item, pointer in zip(ds.DimensionIndexSequence, pointers, strict=True):
+        item.DimensionIndexPointer = pointer
+    for group, values in zip(ds.PerFrameFunctionalGroupsSequence, indices, strict=True):
+        (content,) = group.FrameContentSequence
+        del content.TemporalPositionIndex
+        content.DimensionIndexValues = list(values)
+    return ds
+
+
 def compress(ds, syntax, encode):
     """Encapsulate the frames of a data set, each encoded by `encode`."""
     frames = ds.pixel_array
@@ -267,3 +279,13 @@ def image(pixels):
 
 def reread(data):
     return pydicom.dcmread(io.BytesIO(data))
+
+
+def add_table(ds, values, first=0, *, bits=16):
+    """Say what stored values mean by a Modality LUT instead of slope and intercept."""
+    item = Dataset()
+    item.add_new(0x00283002, "SS" if first < 0 else "US", [len(values) % 65536, first, bits])
+    item.ModalityLUTType = "US"
+    item.add_new(0x00283006, "US", [int(value) for value in values])
+    ds.ModalityLUTSequence = Sequence([item])
+    return ds

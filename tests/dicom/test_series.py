@@ -150,6 +150,38 @@ def test_multi_frame_files(tmp_path_factory, seed, times, slices):
     assert out.read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])  # the sequence that says is not trusted
+@pytest.mark.parametrize("backwards", [False, True])
+def test_dimension_indices_come_before_frame_numbers(tmp_path, order, backwards):
+    voxels = phantoms.noise((12, 3, 5), "u2")  # 4 times, 3 slices
+    frames = [t * 3 + k for k in range(3) for t in range(4)]  # frames of one place in a row
+    ds = phantoms.enhanced(voxels, order=frames, times=4)
+    indices = [(1, k + 1, 4 - t if backwards else t + 1) for k in range(3) for t in range(4)]
+    indices = [tuple(values[i] for i in order) for values in indices]
+    phantoms.tell_apart_by_dimensions(ds, indices)
+    (path,) = phantoms.write(tmp_path / "in", [ds])
+    series = read_series(path)
+    assert (series.volume_key, series.warnings) == ("DimensionIndexValues", ())
+    assert series.volume_values == ((1,), (2,), (3,), (4,))
+    by_time = voxels.reshape(4, 3, 3, 5)[:: -1 if backwards else 1]
+    assert np.array_equal(voxels_of(series).reshape(4, 3, 3, 5), by_time)
+    assert series.period == 2.0  # of the repetition time
+    (out,) = there_and_back(series, tmp_path / "out")
+    assert out.read_bytes() == path.read_bytes()
+
+
+def test_two_dimensions_beside_space(tmp_path):
+    voxels = phantoms.noise((12, 3, 5), "u2")  # 2 echoes, 2 times, 3 slices
+    ds = phantoms.enhanced(voxels, times=4)
+    indices = [(echo, 1, k + 1, t) for echo in (1, 2) for t in (1, 2) for k in range(3)]
+    pointers = (0x00189082, 0x00209056, 0x00209057, 0x00209128)
+    phantoms.tell_apart_by_dimensions(ds, indices, pointers)
+    series = read_series(phantoms.write(tmp_path, [ds]))
+    assert series.volume_values == ((1, 1), (1, 2), (2, 1), (2, 2))
+    assert np.array_equal(voxels_of(series), voxels)
+    assert series.period == 0  # volumes differ in more than time
+
+
 def test_rescale_of_each_slice(tmp_path):
     datasets = phantoms.series(phantoms.noise((4, 3, 3), "u2"))
     for k, ds in enumerate(datasets):

@@ -162,6 +162,11 @@ def test_incomplete_volumes_are_named():
         ([{"TriggerTime": t} for t in (5.0, 8.0, 1.0, 2.0)], "TriggerTime", [2, 3, 0, 1]),
         ([{"AcquisitionNumber": 1.0, "ContentTime": t} for t in "7812"],
          "ContentTime", [2, 3, 0, 1]),
+        # indices of dimensions are surer than numbers of frames
+        ([{"DimensionIndexValues": (t,), "FrameNumber": n} for n, t in enumerate((2, 2, 1, 1))],
+         "DimensionIndexValues", [2, 3, 0, 1]),
+        ([{"DimensionIndexValues": (t,), "TriggerTime": n} for n, t in enumerate((2, 2, 1, 1))],
+         "DimensionIndexValues", [2, 3, 0, 1]),
         ([{"InstanceNumber": n, "EchoTime": 3.0} for n in (1.0, 3.0, 2.0, 4.0)],
          "InstanceNumber", [0, 1, 2, 3]),
     ],

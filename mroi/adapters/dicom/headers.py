@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mroi.adapters.dicom.csa import parse_csa
+from mroi.adapters.dicom.modality import has_table, line_of_table
 from mroi.adapters.dicom.part10 import PixelElement, byte_order
 from mroi.adapters.dicom.stack import VOLUME_KEYS, Frame, Plane, Value
 from mroi.errors import SourceError
@@ -155,6 +156,7 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
         )
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     offsets = _numbers(dataset, "GridFrameOffsetVector", name)
+    line, is_table = _table(dataset, pixels)
     for number in range(pixels.frame_count):
         sources = _Attributes(dataset, shared, groups[number] if groups else None, name)
         plane = sources.plane()
@@ -175,10 +177,20 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
             plane=plane,
             spacing=sources.spacing(),
             thickness=sources.thickness(),
-            rescale=sources.rescale(),
+            rescale=line or sources.rescale(),
             keys={**sources.keys(), "FrameNumber": float(number)},
             period=sources.period(),
+            has_table=is_table,
         )
+
+
+def _table(dataset: Any, pixels: Pixels) -> tuple[tuple[float, float] | None, bool]:
+    """Return slope and intercept of a Modality LUT, and whether it has none, being no line."""
+    if not has_table(dataset):
+        return None, False
+    signed = pixels.dtype.startswith("i")
+    line = line_of_table(dataset, pixels.bits_stored, signed=signed)
+    return line or (1.0, 0.0), line is None
 
 
 def is_turned_by_dcm2niix(dataset: Any) -> bool:
@@ -206,6 +218,7 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
     if against:
         normal = -normal
     distance = sources.thickness() or 1.0
+    line, is_table = _table(dataset, pixels)
     for number in range(pixels.frame_count):
         yield Frame(
             instance=instance,
@@ -214,10 +227,11 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
             plane=Plane(plane.along_row, plane.along_column, corner + normal * distance * number),
             spacing=(across, down),
             thickness=distance,
-            rescale=sources.rescale(),
+            rescale=line or sources.rescale(),
             keys=sources.keys(),
             against=against,
             period=sources.period(),
+            has_table=is_table,
         )
 
 
@@ -302,6 +316,10 @@ class _Attributes:
         for keyword in VOLUME_KEYS[:-1]:  # the last, FrameNumber, is ours
             source = self._where(sequences.get(keyword, "FrameContentSequence"), keyword)
             value = None if source is None else source.get(keyword)
+            if keyword == "DimensionIndexValues" and value not in (None, ""):
+                several = value if isinstance(value, Sequence) else [value]
+                keys[keyword] = tuple(int(index) for index in several)
+                continue
             if value is None or value == "" or not isinstance(value, (int, float, str)):
                 continue
             keys[keyword] = str(value) if isinstance(value, str) else float(value)

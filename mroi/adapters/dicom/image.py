@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mroi.adapters.dicom.modality import apply_table, has_table
+from mroi.adapters.dicom.part10 import parse_head, refusing
 from mroi.adapters.dicom.source import is_turned, read_heads
 from mroi.adapters.dicom.stack import to_dcm2niix_orientation
 from mroi.adapters.nifti import build_header
@@ -23,7 +27,7 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
 
     Rows run from bottom to top, and 3-D acquisitions are turned, as dcm2niix does; every voxel
     keeps its position. Stored values are kept with their slope and intercept; where these differ
-    between slices, which NIfTI cannot say, values are float32 in real units.
+    between slices, or are a table, which NIfTI cannot say, values are float32 in real units.
 
     Raises
     ------
@@ -34,6 +38,8 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
     turned = has_heads and is_turned(read_heads(volume)[0], volume.shape)
     per_slice = volume.reader.head.rescale is not None
     array = np.asarray(volume).astype(np.float32) if per_slice else np.asarray(volume.unscaled)
+    if has_heads and volume.provenance.get("values") == "stored":
+        array, per_slice = _through_tables(volume, array), True
     array, affine = to_dcm2niix_orientation(array, volume.affine, turned=turned)
     geom = volume.geom
     source = ArraySource(
@@ -55,3 +61,15 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
     )
     for plane in source.planes(2):
         yield plane.tobytes()
+
+
+def _through_tables(volume: Volume, array: NDArray[Any]) -> NDArray[np.float32]:
+    """Return (x, y, z, ...) values of a series as its Modality LUTs have them."""
+    planes = np.moveaxis(array.reshape(*array.shape[:2], -1, order="F"), 2, 0)
+    values = np.stack([plane.astype(np.float32) for plane in planes])
+    for head in read_heads(volume):
+        with refusing("head"):
+            dataset, _ = parse_head(head.part10)
+            for number in head.slices if has_table(dataset) else ():
+                values[number] = apply_table(planes[number], dataset)
+    return np.moveaxis(values, 0, 2).reshape(array.shape, order="F")

@@ -72,6 +72,8 @@ class DicomSeries:
         What is unusual but was accepted.
     left_out : tuple of LeftOut
         Files of the folder that are not in the series.
+    has_table : bool
+        Stored values mean what a Modality LUT says, which no slope and intercept do.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class DicomSeries:
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    has_table: bool = False
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -230,6 +233,7 @@ def read_series(
         instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
         warnings=(*(f"left out: {found}" for found in left_out), *stack.warnings),
         left_out=left_out,
+        has_table=any(frame.has_table for frame in stack.frames),
     )
 
 

@@ -52,7 +52,8 @@ class DicomSource:
     Attributes
     ----------
     provenance : dict
-        What a packed file says of its source: which files of the folder are not in it.
+        What a packed file says of its source: which files of the folder are not in it, and
+        whether values are stored ones.
     damaged : tuple of LeftOut
         Those of them that seem to be images.
     """
@@ -74,6 +75,8 @@ class DicomSource:
             self.rescale = series.rescale.astype("<f8").tobytes()
         self.damaged = tuple(file for file in series.left_out if file.is_damaged)
         self.provenance = _left_out(series.left_out, with_names=metadata == "keep")
+        if series.has_table:
+            self.provenance["values"] = "stored"
         volumes = len(series.shape) - 3
         self.geometry = SourceGeometry(
             ndim=len(series.shape),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations, product
 from typing import Any
 
@@ -23,7 +23,7 @@ from mroi.errors import SourceError
 
 __all__ = ["Frame", "Plane", "Stack", "arrange", "to_dcm2niix_orientation"]
 
-Value = float | str
+Value = float | str | tuple[int, ...]
 Vector = NDArray[np.float64]
 
 SAME_DIRECTION = 1e-3
@@ -55,6 +55,7 @@ VOLUME_KEYS = (
     "AcquisitionDateTime",
     "AcquisitionTime",
     "ContentTime",
+    "DimensionIndexValues",
     "InstanceNumber",
     "FrameNumber",
 )
@@ -119,6 +120,8 @@ class Frame:
         Slices are counted against the normal.
     period : float
         What the header says of the time between volumes, s; 0 if nothing.
+    has_table : bool
+        Stored values mean what a table says, which no slope and intercept do.
     """
 
     instance: int
@@ -131,6 +134,7 @@ class Frame:
     keys: Mapping[str, Value] = field(default_factory=dict)
     against: bool = False
     period: float = 0.0
+    has_table: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,15 @@ def arrange(
         If directions or spacings differ, slices are missing, doubled or irregular, or volumes
         cannot be told apart.
     """
+    stack = _arrange(frames, shape, allow_irregular=allow_irregular)
+    tables = [frame.name for frame in frames if frame.has_table]
+    if not tables:
+        return stack
+    text = f"values are stored ones: the Modality LUT of {_some(tables)} is not applied"
+    return replace(stack, warnings=(*stack.warnings, text))
+
+
+def _arrange(frames: Sequence[Frame], shape: tuple[int, int], *, allow_irregular: bool) -> Stack:
     if all(frame.plane is None for frame in frames):
         return _without_positions(frames, shape)
     planes: list[Plane] = [frame.plane for frame in frames if frame.plane is not None]
@@ -338,6 +351,7 @@ def _volumes(places: list[list[Frame]]) -> tuple[str, list[list[Frame]]]:
     count = max(map(len, places))
     if count == 1:
         return "", [[place[0] for place in places]]
+    places = _without_spatial_dimensions(places)
     for exact in (True, False):  # the same values at every place, or at least an order
         for key in VOLUME_KEYS:
             ordered = _ordered(places, key, count, exact=exact)
@@ -355,9 +369,34 @@ def _volumes(places: list[list[Frame]]) -> tuple[str, list[list[Frame]]]:
     raise SourceError(f"duplicate slices at one position, in {len(full)} places: {_some(names)}")
 
 
+def _without_spatial_dimensions(places: list[list[Frame]]) -> list[list[Frame]]:
+    """Leave only those of the Dimension Index Values that differ at some place.
+
+    The others say where a frame is. Which they are is seen from the values: the sequence of
+    pointers that should tell is not always in their order (dcm2niix issue 809).
+    """
+    key = "DimensionIndexValues"
+    found = [[frame.keys.get(key, ()) for frame in place] for place in places]
+    indices = [[value for value in place if isinstance(value, tuple)] for place in found]
+    sizes = {len(value) for place in indices for value in place}
+    if len(sizes) != 1 or sizes == {0}:
+        return places
+    differ = [i for i in range(sizes.pop()) if any(len({v[i] for v in p}) > 1 for p in indices)]
+    return [
+        [
+            replace(frame, keys={**frame.keys, key: tuple(value[i] for i in differ)})
+            for frame, value in zip(place, values, strict=True)
+        ]
+        for place, values in zip(places, indices, strict=True)
+    ]
+
+
 def _period(key: str, volumes: list[list[Frame]]) -> float:
     """Return the time between volumes that `key` tells apart, s; 0 if it is not known."""
     if len(volumes) < 2 or key in NOT_TIME_KEYS:
+        return 0.0
+    first = volumes[0][0].keys.get(key)
+    if isinstance(first, tuple) and len(first) > 1:  # time, and something else
         return 0.0
     if key in MILLISECOND_KEYS:
         times = [volume[0].keys[key] for volume in volumes]
