@@ -16,7 +16,7 @@ class Limits:
     head_size : int
         Prefix and head frames.
     frames : int
-        Frames of the head, and frames of the tail.
+        Frames of the head, of the preface, and of the tail, each.
     metadata_stored, metadata_size : int
         One metadata frame as stored, and once inflated.
     volume_size : int

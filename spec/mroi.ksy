@@ -74,6 +74,7 @@ types:
             '"FOOT"': footer
             '"dIGE"': digest
             '"sLPo"': slice_positions
+            '"oVRW"': overview
       - id: padding
         size: (8 - header.length % 8) % 8
   frame_header:
@@ -291,6 +292,28 @@ types:
         contents: [0, 0, 0, 0, 0, 0]
       - id: sha256
         size: 32
+  overview:
+    seq:
+      - id: header
+        type: overview_header
+      - id: bitstream
+        size-eos: true
+  overview_header:
+    seq:
+      - id: factor
+        type: u1
+        repeat: expr
+        repeat-expr: 3
+      - id: method
+        type: u1
+      - id: codec_slot
+        type: u1
+      - id: reserved
+        contents: [0, 0, 0]
+      - id: volumes
+        type: u4
+      - id: decoded_crc
+        type: u4
   slice_positions:
     seq:
       - id: positions

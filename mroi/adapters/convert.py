@@ -22,6 +22,7 @@ from mroi.format.records import MAGIC
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.model import Volume, open_volume
+from mroi.volume.overview import Factor
 from mroi.volume.pack import (
     BackgroundChoice,
     ChunkChoice,
@@ -178,6 +179,7 @@ def pack(
     chunk: ChunkChoice = None,
     background: BackgroundChoice = "exact",
     target_quality: Target | None = None,
+    overview: int | Factor | None = None,
     jobs: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -202,6 +204,8 @@ def pack(
     target_quality : Target, optional
         A largest error, a PSNR or a ratio that a lossy codec, then named without settings, shall
         reach; its setting is found by trial.
+    overview : int or tuple of 3 int, optional
+        Write the volume at a resolution reduced by this factor, too: see `Volume.overview`.
     jobs : int, optional
         Threads; the processors by default.
     overwrite : bool
@@ -226,6 +230,7 @@ def pack(
         chunk=chunk,
         background=background,
         target=target_quality,
+        overview=overview,
         progress=progress,
     )
     said: dict[str, object] = getattr(opened, "provenance", {})

@@ -147,6 +147,7 @@ def describe(volume: Volume) -> dict[str, object]:
             "largest": int(lengths.max()),
             "stored": int(lengths.sum()),
         },
+        "overview": _overview(volume),
         "slice_cost": {name: _slice_cost(volume, axis) for axis, name in enumerate("xyz")},
         "metadata": {
             f"{frame.header.type.decode()} {frame.header.ordinal}": frame.header.length
@@ -219,6 +220,23 @@ def _slice_cost(volume: Volume, axis: int) -> dict[str, int]:
     return {"chunks": len(ordinals), "bytes": taken}
 
 
+def _overview(volume: Volume) -> dict[str, object] | None:
+    """Return what there is to know of the overview without decoding it."""
+    from mroi.format.overview import parse_overview
+
+    frame = volume.reader.find_frame(b"oVRW")
+    if frame is None:
+        return None
+    record = parse_overview(frame.payload, volume.reader.head, offset=frame.header.offset)
+    return {
+        "factor": list(record.factor),
+        "method": record.method.name.lower(),
+        "shape": list(record.extent(volume.geom)),
+        "volumes": record.volumes,
+        "size": frame.header.size,
+    }
+
+
 def _digests(volume: Volume) -> dict[str, str]:
     from mroi.format.metadata import parse_digest
 
@@ -273,6 +291,7 @@ def _text(name: str, record: dict[str, Any]) -> str:
         ("size", _size_line(record)),
         ("lossless", "yes, every voxel" if record["lossless"] else "no" + _loss(record)),
         ("chunks", _chunks_text(record["chunks"])),
+        *([("overview", _overview_text(record))] if record["overview"] else []),
         *[(f"slice along {axis}", _cost(cost))
           for axis, cost in record["slice_cost"].items()],
         *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
@@ -286,6 +305,13 @@ def _text(name: str, record: dict[str, Any]) -> str:
         head = tuple(table[0])
         text += "\n" + columns([head, *(tuple(str(row[key]) for key in head) for row in table)])
     return text
+
+
+def _overview_text(record: dict[str, Any]) -> str:
+    overview = record["overview"]
+    shape = " x ".join(map(str, overview["shape"]))
+    share = overview["size"] / record["size"]
+    return f"{shape} voxels, {overview['method']}, {size_text(overview['size'])} ({share:.1%})"
 
 
 def _cost(cost: dict[str, int]) -> str:

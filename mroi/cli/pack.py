@@ -115,6 +115,13 @@ def run(
     chunk: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Slices of a chunk; the codec's choice.")
     ] = None,
+    overview: Annotated[
+        int | None,
+        typer.Option(
+            metavar="2|4|8|16",
+            help="Add an overview, reduced by this factor on each axis: viewers show it at once.",
+        ),
+    ] = None,
     series: Series = None,
     metadata: Annotated[
         Metadata,
@@ -179,6 +186,7 @@ def run(
                 slice_axis=axis.number,
                 chunk=chunk,
                 target_quality=target,
+                overview=overview,
                 jobs=threads,
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,

@@ -98,6 +98,27 @@ def pick_plane(volume: Volume, axis: int, index: int, number: int) -> tuple[slic
     return tuple(picks[: volume.ndim])
 
 
+def read_coarse(volume: Volume, axis: int, index: int, number: int) -> NDArray[Any]:
+    """Return one plane as the overview of the file has it, each voxel repeated: see `read_values`.
+
+    Raises
+    ------
+    UsageError
+        If the file has no overview, or it does not have this 3-D volume.
+    """
+    overview = volume.overview
+    if overview is None:
+        raise UsageError("the file has no overview: leave out --coarse, or pack with --overview 4")
+    if number > (overview.array.shape[3] - 1 if overview.array.ndim > 3 else 0):
+        raise UsageError(f"the overview does not have volume {number}: leave out --coarse")
+    array = overview.array[..., number] if overview.array.ndim > 3 else overview.array
+    plane: NDArray[Any] = array.take(index // overview.factor[axis], axis=axis)
+    for place, other in enumerate(a for a in range(3) if a != axis):
+        plane = plane.repeat(overview.factor[other], axis=place)
+        plane = plane.take(range(volume.geom.shape[other]), axis=place)
+    return plane
+
+
 def lacks(
     volume: Volume, missing: Sequence[int], axis: int, index: int, number: int
 ) -> NDArray[np.bool_]:

@@ -36,6 +36,7 @@ EXAMPLES = """\
   mroi preview scan.mroi                        three planes through the centre of the ROI
   mroi preview scan.mroi --axis z --count 24    slices of the ROI along one axis
   mroi preview study/ -o pictures/              every .mroi file below a folder
+  mroi preview large.mroi --coarse              from the overview, where the file has one
   mroi preview ct.mroi --window -160,240        contrast of one's own, in values of the volume
 """
 
@@ -48,6 +49,9 @@ def run(
     count: Annotated[int, typer.Option(min=1, max=400, help="How many slices, with --axis.")] = 20,
     volume: VolumeOption = 0,
     window: WindowOption = None,
+    coarse: Annotated[
+        bool, typer.Option("--coarse", help="Draw from the overview of the file, at once.")
+    ] = False,
     width: Annotated[int, typer.Option(min=560, max=10_000, help="Pixels of the picture.")] = 1280,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
@@ -71,7 +75,14 @@ def run(
         with open_volume(task.source, missing=Missing.FILL) as opened:
             missing = len(opened.reader.find_missing())
             sheet = draw(
-                opened, task.name, axis=axis, count=count, number=volume, window=chosen, width=width
+                opened,
+                task.name,
+                axis=axis,
+                count=count,
+                number=volume,
+                window=chosen,
+                coarse=coarse,
+                width=width,
             )
         with open_output(task) as file:
             sheet.save(file, "PNG")
@@ -96,6 +107,7 @@ def draw(
     count: int,
     number: int,
     window: Window | None,
+    coarse: bool,
     width: int,
 ) -> Image:
     """Return the sheet of a volume; see the options of the command."""
@@ -111,7 +123,8 @@ def draw(
         shown = min(count, stop - start)
         step = (stop - start) / shown
         places = [(axis.number, start + int((n + 0.5) * step)) for n in range(shown)]
-    values = [planes.read_values(volume, a, index, number) for a, index in places]
+    read = planes.read_coarse if coarse else planes.read_values
+    values = [read(volume, a, index, number) for a, index in places]
     missing = volume.reader.find_missing()
     lost = [planes.lacks(volume, missing, a, index, number) for a, index in places]
     window = window or planes.find_window(

@@ -98,7 +98,7 @@ class ContainerBuilder:
         self._head_size = PREFIX_SIZE + len(self._frames) + (align(room) if can_seek else 0)
         if self._head_size >= 1 << 32:
             raise FormatError(f"head of {self._head_size:,} bytes, at most 2^32 - 8", "PFX-8")
-        self._offset = self._head_size
+        self._first = self._offset = self._head_size
         self._lengths = np.zeros(self._count, dtype=np.int64)
         self._crcs = np.zeros(self._count, dtype=np.uint32)
 
@@ -124,6 +124,15 @@ class ContainerBuilder:
             room = self._frame(Metadata(b"pADd", bytes(index_size(self._count, self._entry_size))))
         return self._prefix(0, 0) + self._frames + room
 
+    def preface(self, metadata: Sequence[Metadata]) -> bytes:
+        """Return the frames between the head and the first chunk."""
+        if self._next:
+            raise UsageError("the preface comes before the chunks")
+        frames = b"".join(self._frame(frame) for frame in metadata)
+        self._offset += len(frames)
+        self._first = self._offset
+        return frames
+
     def chunk(self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int) -> bytes:
         """Return the next chunk; they come in the order of their ordinals."""
         if self._next == self._count:
@@ -145,7 +154,7 @@ class ContainerBuilder:
         if self._next != self._count:
             raise UsageError(f"{self._next} of {self._count} chunks were written")
         crcs = self._crcs if self._has_crcs else None
-        index = Index(self._head_size, self._lengths, crcs)
+        index = Index(self._first, self._lengths, crcs)
         index_frame = self._frame(
             Metadata(b"INDX", build_index(index, entry_size=self._entry_size))
         )

@@ -21,11 +21,15 @@ import numpy as np
 
 from mroi.container.sections import (
     Head,
+    MetadataFrame,
     Tail,
     check_chunk_header,
+    check_preface_header,
     head_size_of,
     parse_head,
+    parse_preface,
     parse_tail,
+    preface_bound,
     tail_bound,
 )
 from mroi.errors import FormatError, LimitError, MroiError, TruncatedError
@@ -95,6 +99,9 @@ class ContainerParser:
         self._prefix: Prefix | None = None
         self._head: Head | None = None
         self._header: FrameHeader | None = None
+        self._preface = bytearray()
+        self._frames: tuple[MetadataFrame, ...] = ()  # of the preface
+        self._first = 0  # offset of the first chunk
         self._lengths = array("q")
         self._missing: list[int] = []
 
@@ -157,8 +164,37 @@ class ContainerParser:
             return None
         stop = self._prefix.file_size or _UNBOUNDED
         self._head = parse_head(self._prefix, self._take(size), stop=stop, limits=self._limits)
-        self._read = self._read_chunk
+        self._read = self._read_preface
         return HeadEvent(self._head)
+
+    def _read_preface(self) -> Event | None:
+        assert self._head is not None
+        while True:
+            if self._header is None:
+                if len(self._buffer) < FRAME_HEADER_SIZE:
+                    return None
+                header = parse_frame_header(
+                    self._buffer[:FRAME_HEADER_SIZE],
+                    sync=self._head.prefix.sync,
+                    offset=self._offset,
+                )
+                if header.type == b"CHNK":
+                    break
+                check_preface_header(header)
+                if len(self._preface) + header.size > preface_bound(self._limits):
+                    raise LimitError(f"{header} of {header.length:,} bytes", "LIM-1", self._offset)
+                self._header = header
+            if len(self._buffer) < self._header.size:
+                return None
+            self._preface += self._take(self._header.size)
+            self._header = None
+        self._first = self._offset
+        base = self._head.prefix.head_size
+        self._frames = parse_preface(
+            bytes(self._preface), self._head, base=base, limits=self._limits
+        )
+        self._read = self._read_chunk
+        return self._read()
 
     def _read_chunk(self) -> Event | None:
         assert self._head is not None
@@ -196,7 +232,18 @@ class ContainerParser:
         if not self._closed:
             return None
         base = self._offset
-        tail = parse_tail(self._take(len(self._buffer)), self._head, base=base, limits=self._limits)
+        tail = parse_tail(
+            self._take(len(self._buffer)),
+            self._head,
+            base=base,
+            limits=self._limits,
+            preface=self._frames,
+        )
+        if tail.index.first != self._first:
+            raise FormatError(
+                f"INDX: chunks begin at {tail.index.first}, the first one is at {self._first}",
+                "IDX-2",
+            )
         different = np.flatnonzero(tail.index.lengths != np.frombuffer(self._lengths, np.int64))
         if len(different):
             raise FormatError(

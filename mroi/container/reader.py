@@ -19,9 +19,12 @@ from mroi.container.sections import (
     Tail,
     check_chunk_header,
     check_footer,
+    check_unique,
     head_size_of,
     parse_head,
+    parse_preface,
     parse_tail,
+    preface_bound,
     tail_bound,
 )
 from mroi.container.source import Source
@@ -106,6 +109,7 @@ class ContainerReader:
             prefix, first[prefix.prefix_size : prefix.head_size], stop=self.size, limits=limits
         )
         self._tail: Tail | None = None
+        self._preface: tuple[MetadataFrame, ...] | None = None
         if self.head.index is None:
             self.index: Index = self._read_tail().index
         else:
@@ -207,16 +211,30 @@ class ContainerReader:
             self._tail = parse_tail(data, self.head, base=start, limits=self.limits)
         return self._tail
 
+    def _read_preface(self) -> tuple[MetadataFrame, ...]:
+        """Read and check what stands between the head and the first chunk, and keep it."""
+        if self._preface is None:
+            start, stop = self.head.prefix.head_size, self.index.first
+            if stop - start > preface_bound(self.limits):
+                raise LimitError(f"preface of {stop - start:,} bytes", "LIM-1", start)
+            data = self.source.read(start, stop - start) if stop > start else b""
+            self._preface = parse_preface(data, self.head, base=start, limits=self.limits)
+        return self._preface
+
     # -- metadata --------------------------------------------------------------------------
 
     @property
     def frames(self) -> tuple[MetadataFrame, ...]:
-        """All ancillary frames, of the head and of the tail."""
-        return self.head.frames + self._read_tail().frames
+        """All ancillary frames: of the head, of the preface and of the tail."""
+        frames = self.head.frames + self._read_preface() + self._read_tail().frames
+        seen: set[tuple[bytes, int]] = set()
+        for frame in frames:
+            check_unique(frame.header, seen)
+        return frames
 
-    def find_metadata(self, kind: bytes, ordinal: int = 0) -> bytes | None:
-        """Return the payload of an ancillary frame, inflated, or None if there is none."""
-        for frame in self.frames:
+    def find_frame(self, kind: bytes, ordinal: int = 0) -> MetadataFrame | None:
+        """Return an ancillary frame, or None if there is none."""
+        for frame in self._frames_likely_first(kind):
             if frame.key == (kind, ordinal):
                 if frame.header.length > self.limits.metadata_stored:
                     raise LimitError(
@@ -224,8 +242,22 @@ class ContainerReader:
                         "LIM-1",
                         frame.header.offset,
                     )
-                return frame.content(self.limits)
+                return frame
         return None
+
+    def find_metadata(self, kind: bytes, ordinal: int = 0) -> bytes | None:
+        """Return the payload of an ancillary frame, inflated, or None if there is none."""
+        frame = self.find_frame(kind, ordinal)
+        return None if frame is None else frame.content(self.limits)
+
+    def _frames_likely_first(self, kind: bytes) -> Iterator[MetadataFrame]:
+        """Yield all ancillary frames; what is seldom in the preface is looked for there last."""
+        yield from self.head.frames
+        if kind == b"oVRW":
+            yield from self._read_preface()
+        yield from self._read_tail().frames
+        if kind != b"oVRW":
+            yield from self._read_preface()
 
     # -- chunks ----------------------------------------------------------------------------
 

@@ -173,7 +173,7 @@ def _find_index(payload: bytes, head: Head, header: FrameHeader) -> Index | None
         return parse_index(
             payload,
             count=head.chunk_count,
-            first=head.prefix.head_size,
+            start=head.prefix.head_size,
             stop=_UNBOUNDED,
             offset=header.offset,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -36,16 +36,19 @@ __all__ = [
     "add_metadata",
     "check_chunk_header",
     "check_footer",
+    "check_preface_header",
     "check_unique",
     "head_size_of",
     "iter_frames",
     "parse_head",
+    "parse_preface",
     "parse_tail",
+    "preface_bound",
     "tail_bound",
 ]
 
 _CRITICAL = frozenset({b"GEOM", b"CODC", b"SLSC", b"CHNK", b"INDX", b"FOOT"})
-_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"dCMh", b"jSOn", b"sLPo"})
+_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"dCMh", b"jSOn", b"sLPo", b"oVRW"})
 _NIFTI_PARTS = 3
 
 
@@ -189,7 +192,7 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
             index = parse_index(
                 payload,
                 count=geom.grid.chunks,
-                first=prefix.head_size,
+                start=prefix.head_size,
                 stop=stop,
                 offset=header.offset + FRAME_HEADER_SIZE,
             )
@@ -201,10 +204,37 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
     return Head(prefix, geom, codecs, rescale, tuple(metadata), index, digest)
 
 
-def parse_tail(data: bytes, head: Head, *, base: int, limits: Limits) -> Tail:
+def check_preface_header(header: FrameHeader) -> None:
+    """Check that a frame may stand between the head and the first chunk (LAY-3)."""
+    if header.is_critical:
+        rule = "LAY-3" if header.type in _CRITICAL else "FRM-9"
+        raise FormatError(f"{header} between the head and the chunks", rule, header.offset)
+
+
+def parse_preface(
+    data: bytes, head: Head, *, base: int, limits: Limits
+) -> tuple[MetadataFrame, ...]:
+    """Parse the frames between the head and the first chunk, which stand at `base`."""
+    seen = {frame.key for frame in head.frames}
+    metadata: list[MetadataFrame] = []
+    for header, payload in iter_frames(data, base=base, sync=head.prefix.sync, limits=limits):
+        check_preface_header(header)
+        check_unique(header, seen)
+        add_metadata(MetadataFrame(header, payload), head.geom, metadata)
+    return tuple(metadata)
+
+
+def parse_tail(
+    data: bytes,
+    head: Head,
+    *,
+    base: int,
+    limits: Limits,
+    preface: Sequence[MetadataFrame] = (),
+) -> Tail:
     """Parse the tail, which stands at `base` and ends the file."""
     prefix, size = head.prefix, base + len(data)
-    seen = {frame.key for frame in head.frames}
+    seen = {frame.key for frame in (*head.frames, *preface)}
     index, footer = head.index, None
     index_offset = prefix.index_offset
     metadata: list[MetadataFrame] = []
@@ -223,7 +253,7 @@ def parse_tail(data: bytes, head: Head, *, base: int, limits: Limits) -> Tail:
             index = parse_index(
                 payload,
                 count=head.chunk_count,
-                first=prefix.head_size,
+                start=prefix.head_size,
                 stop=size,
                 offset=header.offset + FRAME_HEADER_SIZE,
             )
@@ -367,16 +397,22 @@ def _check_flags(prefix: Prefix, geom: Geom, codecs: tuple[CodecEntry, ...]) -> 
     if bool(prefix.incompat & Incompat.BACKGROUND_PLANE) != stored:
         raise FormatError(f"policy {geom.background.name} and incompat bit 1", "BKG-2", 16)
     roles = [entry.role for entry in codecs]
-    if Role.ROI not in roles or (Role.BACKGROUND in roles) != stored:
+    wrong = Role.ROI not in roles or (Role.BACKGROUND in roles) != stored
+    if wrong or roles.count(Role.OVERVIEW) > 1:
         raise FormatError(f"slots have the roles {[int(r) for r in roles]}", "CDC-2")
     lossy = [e.name for e in codecs if e.role is Role.BACKGROUND and e.fidelity != 1]
     if geom.background is Background.RESIDUE_EXACT and lossy:
         raise FormatError(f"exact background with lossy codec {lossy}", "BKG-2")
 
 
+def preface_bound(limits: Limits) -> int:
+    """Return how many bytes of a preface a reader takes: as much metadata as of a tail."""
+    return limits.metadata_stored + limits.head_size
+
+
 def tail_bound(head: Head, limits: Limits) -> int:
     """Return how many bytes of a tail a reader takes: an index and as much metadata as a head."""
-    return index_size(head.chunk_count, 16) + limits.metadata_stored + limits.head_size
+    return index_size(head.chunk_count, 16) + preface_bound(limits)
 
 
 def head_size_of(prefix: Prefix, limits: Limits) -> int:

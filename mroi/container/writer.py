@@ -135,10 +135,11 @@ class ContainerWriter:
         self._start = self._file.tell() if self.can_seek else 0
         self.size = 0
 
-    def start(self, builder: ContainerBuilder) -> None:
-        """Write the head; `builder` was made with the `can_seek` of this writer."""
+    def start(self, builder: ContainerBuilder, preface: Sequence[Metadata] = ()) -> None:
+        """Write head and preface; `builder` was made with the `can_seek` of this writer."""
         self._builder = builder
         self._write(builder.start())
+        self._write(builder.preface(preface))
 
     def write_chunk(
         self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int

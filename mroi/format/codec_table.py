@@ -40,10 +40,11 @@ _MEMBERS = {"encoder": dict, "filters": list, "impl": str, "params": dict}
 
 
 class Role(IntEnum):
-    """Which chunks a slot is for."""
+    """What a slot is for."""
 
     ROI = 0
     BACKGROUND = 1
+    OVERVIEW = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _parse_entry(data: bytes, at: int, offset: int) -> tuple[CodecEntry, int]:
     stop = params_start + params_size
     if params_size > MAX_PARAMS_SIZE or align(stop) > len(data):
         raise refuse(f"{params_size} bytes of parameters do not fit")
-    if fidelity not in (1, 2, 3) or flags > 1 or role > 1 or reserved:
+    if fidelity not in (1, 2, 3) or flags > 1 or role > 2 or reserved:
         raise refuse(f"fidelity {fidelity}, flags {flags}, role {role}, reserved {reserved}")
     if any(data[stop : align(stop)]):
         raise refuse("padding is not zero")

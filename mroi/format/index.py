@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.errors import FormatError
-from mroi.format.records import FRAME_HEADER_SIZE
+from mroi.format.records import ALIGNMENT, FRAME_HEADER_SIZE
 
 __all__ = ["INDEX_HEADER_SIZE", "Index", "build_index", "index_size", "parse_index"]
 
@@ -63,22 +63,20 @@ def index_size(count: int, entry_size: int) -> int:
     return INDEX_HEADER_SIZE + count * entry_size
 
 
-def parse_index(data: bytes, *, count: int, first: int, stop: int, offset: int) -> Index:
+def parse_index(data: bytes, *, count: int, start: int, stop: int, offset: int) -> Index:
     """Parse the payload of INDX, which stands at `offset`.
 
     Parameters
     ----------
     count : int
         Number of chunks, from GEOM.
-    first, stop : int
-        What the file says of the extent of its chunks: `head_size`, and a bound (the size of the
+    start, stop : int
+        Where the first chunk may be at the earliest, `head_size`, and a bound (the size of the
         file) that no sum may pass.
     """
     if len(data) < INDEX_HEADER_SIZE:
         raise FormatError(f"INDX of {len(data)} bytes", "IDX-1", offset)
-    found, entry_size, flags, reserved, stated_first, stated_stop, reserved2 = _HEADER.unpack_from(
-        data
-    )
+    found, entry_size, flags, reserved, first, stated_stop, reserved2 = _HEADER.unpack_from(data)
     if (
         found != count
         or entry_size not in (8, 16)
@@ -101,8 +99,8 @@ def parse_index(data: bytes, *, count: int, first: int, stop: int, offset: int) 
     lengths = table["length"]
     # The sum is bounded before it is taken in integers, so that it cannot wrap.
     total = float(lengths.sum(dtype=np.float64))
-    if stated_first != first or not first <= stated_stop <= stop or total > stop:
-        raise FormatError(f"INDX: chunks from {stated_first} to {stated_stop}", "IDX-2", offset)
+    if not start <= first <= stated_stop <= stop or first % ALIGNMENT or total > stop:
+        raise FormatError(f"INDX: chunks from {first} to {stated_stop}", "IDX-2", offset)
     crcs = table["crc"].astype(np.uint32) if flags else None
     index = Index(first, lengths.astype(np.int64), crcs)
     if index.stop != stated_stop:

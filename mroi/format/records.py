@@ -47,7 +47,7 @@ PREFIX_SIZE = _PREFIX.size + 4
 FRAME_HEADER_SIZE = _FRAME.size + 4
 FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
 _MAX_PREFIX_SIZE = 4096
-_NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"pADd"})
+_NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"oVRW", b"pADd"})
 
 
 class Incompat(IntFlag):

@@ -21,10 +21,12 @@ from typing_extensions import override
 from mroi.container import ContainerReader, Source, open_source
 from mroi.errors import UsageError
 from mroi.format.geom import Background, Geom
-from mroi.format.records import Incompat
+from mroi.format.overview import OverviewMethod, parse_overview
+from mroi.format.records import FRAME_HEADER_SIZE, Incompat
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
 from mroi.geometry import Box, axis_codes, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.overview import Overview, overview_affine
 from mroi.volume.read import Missing, RegionReader
 from mroi.volume.write import default_jobs
 
@@ -151,6 +153,35 @@ class Volume:
         whole = not self.reader.head.prefix.incompat & Incompat.PARTIAL
         lossless = all(entry.fidelity == 1 for entry in self.reader.head.codecs)
         return whole and lossless and self.geom.background in kept
+
+    @property
+    def overview(self) -> Overview | None:
+        """The volume at a reduced resolution, of one read of the file; None if it has none.
+
+        Raises
+        ------
+        MroiError
+            If it is damaged, or its codec is not installed.
+        """
+        regions = self._open_regions()
+        frame = regions.reader.find_frame(b"oVRW")
+        if frame is None:
+            return None
+        geom = self.geom
+        record = parse_overview(
+            frame.payload, regions.reader.head, offset=frame.header.offset + FRAME_HEADER_SIZE
+        )
+        planes = regions.decode_overview(record, offset=frame.header.offset)
+        blocks = planes.reshape(record.volumes, -1, *planes.shape[1:])
+        order = (1 + geom.grid.axes.index(axis) for axis in range(3))
+        array = self._elements(blocks.transpose(0, *order, *range(4, blocks.ndim)))
+        array = np.moveaxis(array, 0, -1)
+        return Overview(
+            self._to_units(array if record.volumes > 1 else array[..., 0], None),
+            overview_affine(geom, record.factor, record.method),
+            record.factor,
+            "nearest" if record.method is OverviewMethod.NEAREST else "mean",
+        )
 
     # -- voxels ----------------------------------------------------------------------------
 

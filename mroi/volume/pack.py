@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal, cast
 
 import numpy as np
@@ -17,6 +17,7 @@ from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
 from mroi.volume.choose import auto_mode, box_pays, fit_codec, is_auto, try_codecs
 from mroi.volume.chunks import Loss, codec_named
+from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
 from mroi.volume.quality import CountingSink, Target, find_setting
 from mroi.volume.source import SourceGeometry, VoxelSource
 from mroi.volume.survey import Progress, Survey, survey_source
@@ -55,12 +56,15 @@ class PackPlan:
         For the ROI; for the background, if the policy stores it.
     provenance : dict
         How ROI and codec were chosen.
+    overview : OverviewPlan, optional
+        The volume at a reduced resolution, written before the chunks.
     """
 
     geom: Geom
     codec: Pipeline
     background_codec: Pipeline | None
     provenance: dict[str, object]
+    overview: OverviewPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def plan_pack(
     chunk: ChunkChoice = None,
     background: BackgroundChoice = "exact",
     target: Target | None = None,
+    overview: int | Factor | None = None,
     progress: Progress | None = None,
 ) -> PackPlan:
     """Decide how `source` will be packed; reads it once, unless all is given.
@@ -117,6 +122,9 @@ def plan_pack(
         What becomes of voxels outside the box: kept bit for bit, or replaced by zero.
     target : Target, optional
         An error, a quality or a size to reach with a lossy `codec`, which is then the name alone.
+    overview : int or tuple of 3 int, optional
+        Write the first 3-D volume at a resolution reduced by this factor (2, 4, 8 or 16, along all
+        axes or along x, y, z), too: viewers show it at once. The source is read once more for it.
 
     Raises
     ------
@@ -125,6 +133,7 @@ def plan_pack(
     """
     behind = codec_named(background_codec)
     check_choices(slice_axis, background, behind)
+    factor = None if overview is None else check_factor(overview)
     g = source.geometry
     whole = Box.whole(g.shape)
     box = _given_box(source, roi)
@@ -166,7 +175,10 @@ def plan_pack(
     assert pipeline is not None
     if roi == "auto" and not target and not box_pays(pipeline, g, survey, slice_axis):
         survey = Survey(whole, None)
-    return plan_with(pipeline)
+    plan = plan_with(pipeline)
+    if factor is None:
+        return plan
+    return replace(plan, overview=make_overview(source, plan.geom, pipeline, factor))
 
 
 def check_choices(slice_axis: int, background: str, background_codec: Pipeline) -> None:
@@ -263,6 +275,7 @@ def _write(
         codec=plan.codec,
         background_codec=plan.background_codec,
         rescale=source.rescale,
+        overview=plan.overview,
         provenance={"tool": f"mroi {__version__}", **plan.provenance},
         jobs=jobs,
         overwrite=overwrite,

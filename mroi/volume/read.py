@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from mroi.container import Chunk, ContainerReader
-from mroi.errors import MissingVoxelsError, UsageError
+from mroi.errors import LimitError, MissingVoxelsError, UsageError
 from mroi.format.geom import Background
+from mroi.format.overview import OverviewRecord
 from mroi.format.records import ChunkState
 from mroi.geometry import Box, ChunkGrid
 from mroi.volume.chunks import ChunkDecoder
+from mroi.volume.overview import array_spec, decode_overview
 
 __all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
 
@@ -229,6 +231,13 @@ class RegionReader:
         plane: NDArray[Any] = self.decoder.decode_level(chunk, level)[0]
         return plane
 
+    def decode_overview(self, record: OverviewRecord, *, offset: int) -> NDArray[Any]:
+        """Return the array of an overview: (volumes * slices, rows, columns[, samples])."""
+        spec = array_spec(self.geom, record.factor, record.volumes)
+        if spec.size > self.reader.limits.chunk_size:
+            raise LimitError(f"overview of {spec.size:,} bytes", "LIM-1", offset)
+        return decode_overview(record, spec, self.decoder.pipeline(record.slot), offset=offset)
+
     # -- planning --------------------------------------------------------------------------
 
     def _plan(self, bounds: Box, ranges: Ranges, picks: _Picks) -> Iterator[_Part]:
@@ -312,7 +321,7 @@ class RegionReader:
         picks: _Picks,
         voxels: NDArray[Any] | None,
     ) -> None:
-        """Put the wanted voxels of a box, (volumes, scan order), or the fill where they are missing."""
+        """Put the wanted voxels of a box, (volumes, scan order), or the fill for missing ones."""
         inside, where = _overlap(ranges, box)
         target = (picks.places, *where)
         if voxels is None:

@@ -8,21 +8,26 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mroi.container import MetadataFrame
-from mroi.errors import ChecksumError, MissingVoxelsError, MroiError
+from mroi.errors import ChecksumError, FormatError, MissingVoxelsError, MroiError
 from mroi.format.checksum import array_bytes
 from mroi.format.metadata import DigestScope, parse_digest, parse_records
-from mroi.format.records import ChunkState
+from mroi.format.overview import OverviewMethod, parse_overview
+from mroi.format.records import FRAME_HEADER_SIZE, ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
+from mroi.geometry import Box
 from mroi.limits import Limits
 from mroi.volume.model import Volume
+from mroi.volume.overview import Reducer
 from mroi.volume.pack import Progress
-from mroi.volume.source import VoxelSource
+from mroi.volume.read import RegionReader
+from mroi.volume.source import VoxelSource, to_samples
 from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
@@ -104,6 +109,7 @@ def verify_volume(
         if progress:
             progress("verifying", done, count)
     problems += _check_frames(frames, volume.geom.slice_count, reader.limits)
+    problems += _check_overview(volume, frames, exact=not problems and not missing)
     digests: list[str] = []
     if not problems:
         _check_digests(volume, roi_sha256.digest(), source_digest, digests, problems)
@@ -123,6 +129,39 @@ def _check_frames(
                 parse_records(content, slice_count, offset=frame.header.offset)
         except MroiError as exc:
             yield exc
+
+
+def _check_overview(
+    volume: Volume, frames: Sequence[MetadataFrame], *, exact: bool
+) -> Iterator[MroiError]:
+    """Yield what is wrong with the overview; if voxels are `exact`, compare it with them."""
+    frame = next((frame for frame in frames if frame.header.type == b"oVRW"), None)
+    if frame is None:
+        return
+    geom, regions = volume.geom, volume._regions  # noqa: SLF001 (the same layer)
+    head, offset = volume.reader.head, frame.header.offset
+    try:
+        record = parse_overview(frame.payload, head, offset=offset + FRAME_HEADER_SIZE)
+        found = regions.decode_overview(record, offset=offset)
+    except MroiError as exc:
+        yield exc
+        return
+    is_integer = geom.datatype.sample.kind in "iu"
+    exact &= all(entry.fidelity == 1 for entry in head.codecs)
+    if not exact or not (is_integer or record.method is OverviewMethod.NEAREST):
+        return
+    # Voxels that are not in the file count as the fill value.
+    filled = RegionReader(volume.reader, jobs=regions.jobs, missing="fill")
+    whole = Volume(filled, box=Box.whole(geom.shape), scaled=False)
+    planes = whole.planes(geom.slice_axis)
+    for volume_number, expected in enumerate(np.split(found, record.volumes)):
+        reducer = Reducer(geom, record.factor, record.method)
+        for plane in islice(planes, geom.shape[geom.slice_axis]):
+            reducer.add(to_samples(plane, geom.datatype))
+        if array_bytes(reducer.finish()[1]) != array_bytes(expected):
+            message = f"overview of volume {volume_number} is not the volume at this resolution"
+            yield FormatError(message, "OVR-5", offset)
+            return
 
 
 def _in_threads(

@@ -24,6 +24,7 @@ from mroi.format.geom import Background, Geom
 from mroi.format.metadata import Digest, DigestScope, build_digest
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
+from mroi.volume.overview import OverviewPlan, encode_overview
 from mroi.volume.source import find_datatype, to_samples
 
 __all__ = ["VolumeWriter", "default_jobs"]
@@ -55,6 +56,8 @@ class VolumeWriter:
         For the background, where the policy stores it.
     rescale : bytes, optional
         Payload of SLSC.
+    overview : OverviewPlan, optional
+        Written before the chunks.
     metadata : sequence of Metadata
         Frames for the tail, or for the head if they are small.
     provenance : dict
@@ -73,6 +76,7 @@ class VolumeWriter:
         codec: Pipeline,
         background_codec: Pipeline | None = None,
         rescale: bytes | None = None,
+        overview: OverviewPlan | None = None,
         metadata: Sequence[Metadata] = (),
         provenance: dict[str, object] | None = None,
         jobs: int | None = None,
@@ -92,6 +96,10 @@ class VolumeWriter:
             if background_codec is None:
                 raise UsageError("this background policy needs a codec for the background")
             entries.append(codec_entry(background_codec, Role.BACKGROUND))
+        preface = []
+        if overview is not None:
+            preface = [Metadata(b"oVRW", encode_overview(overview, geom, len(entries)))]
+            entries.append(codec_entry(overview.codec, Role.OVERVIEW))
         _refuse_early(codec, background_codec, geom)
         self._slabs: dict[int, list[NDArray[Any]]] = {}  # planes of the ROI, by slab
         self._outside: dict[int, list[NDArray[Any]]] = {}  # voxels outside it, by slab
@@ -111,7 +119,7 @@ class VolumeWriter:
             self._builder = ContainerBuilder(
                 geom, entries, rescale=rescale, can_seek=self._writer.can_seek
             )
-            self._writer.start(self._builder)
+            self._writer.start(self._builder, preface)
         except BaseException:
             self.abort()
             raise

@@ -91,4 +91,4 @@ def flip(data: bytes, kind: bytes, offset: int, ordinal: int = 0) -> bytes:
 
 def draft_end(draft: Draft) -> int:
     """Return the offset after the last chunk of a draft with its index at the tail."""
-    return 64 + sum(part.size for part in (*draft.head, *draft.chunks))
+    return 64 + sum(part.size for part in (*draft.head, *draft.preface, *draft.chunks))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from cases import invalid_chunks, invalid_frames, invalid_head, invalid_metadata
+from cases import invalid_chunks, invalid_frames, invalid_head, invalid_metadata, overview
 from cases.faults import Case
 
 
@@ -35,4 +35,5 @@ def cases() -> Iterator[Case]:
     yield from invalid_metadata.metadata()
     yield from invalid_metadata.restricted_json()
     yield from invalid_metadata.dicom()
+    yield from overview.invalid()
     yield from invalid_metadata.limits()

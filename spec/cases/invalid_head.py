@@ -203,7 +203,7 @@ def codec_table() -> Iterator[Case]:
         slot = codec_entry("raw", 1, fidelity=fidelity)
         yield table("CDC-1", f"fidelity-{fidelity}", f"fidelity {fidelity}", slot)
     yield table("CDC-1", "flags", "flags 2", codec_entry("raw", 1, flags=2))
-    yield table("CDC-1", "role", "a slot of role 2", raw, codec_entry("raw", 1, role=2))
+    yield table("CDC-1", "role", "a slot of role 3", raw, codec_entry("raw", 1, role=3))
     yield edited("params-size", "parameters that do not fit", lambda p: p[:16] + b"\x60" + p[17:])
     yield edited(
         "params-huge", "2^32 - 1 bytes of parameters", lambda p: p[:16] + b"\xff" * 4 + p[20:]

@@ -123,6 +123,7 @@ class Sample:
     slots: Mapping[int, int] = field(default_factory=dict)
     payloads: Mapping[int, bytes] = field(default_factory=dict)
     head: Sequence[Part] = ()
+    preface: Sequence[Part] = ()
     tail: Sequence[Part] = ()
     digests: Sequence[int] = ()
     source: bytes | None = None
@@ -282,6 +283,7 @@ class Sample:
             entries,
             self.parts(),
             head=self.head,
+            preface=self.preface,
             tail=[*self.tail, *self.digest_parts()],
             fault=fault,
             **self.options,
@@ -318,7 +320,7 @@ class Sample:
         needed = [self.codecs[slot] for state, slot, _ in chunks if state == "encoded"]
         frames = [
             [part.type.decode(), part.ordinal, sha256(content(part))]
-            for part in (*self.head, *self.tail, *self.digest_parts())
+            for part in (*self.head, *self.preface, *self.tail, *self.digest_parts())
             if part.type not in {b"SLSC", b"pADd"}
         ]
         return {

@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from cases import overview
 from cases.nifti import EXTENSION, with_nifti
 from cases.payloads import deflate, recorded, zlib_stream, zstd, zstd_frame
 from cases.sample import RAW, RAW_BACKGROUND, Sample, Slot, from_bytes, ramp, voxels
@@ -53,6 +54,7 @@ def cases() -> Iterator[Case]:
     yield from dimensions()
     yield from nifti()
     yield from metadata()
+    yield from overview.valid()
     yield from later_versions()
 
 

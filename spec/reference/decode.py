@@ -32,7 +32,7 @@ CONST, STORED, MISSING = 1, 2, 4  # flags of CHNK
 OMIT, FILL_VERIFIED, RESIDUE_EXACT, RESIDUE_LOSSY, FILL_LOSSY = range(5)
 CRITICAL = {"GEOM", "CODC", "SLSC", "CHNK", "INDX", "FOOT"}
 COMPRESSIBLE = {"nIFt", "dCMh", "jSOn"}
-KNOWN = CRITICAL | COMPRESSIBLE | {"rOIB", "sLPo", "dIGE", "pADd"}
+KNOWN = CRITICAL | COMPRESSIBLE | {"rOIB", "sLPo", "dIGE", "oVRW", "pADd"}
 REGISTRY = {
     "raw": 1, "zstd": 2, "deflate": 3, "jpeg2000": 4, "htj2k": 5, "jpegls": 6, "heif": 7,
     "jpegxl": 8, "calv": 9, "pcodec": 10, "jpeg2000-3d": 11, "wavelet3d": 12, "zfp": 13,
@@ -53,11 +53,15 @@ DATATYPES = {  # code: name, bytes of a number (that a byte swap reverses), numb
     1536: ("float128", 16, 1), 1792: ("complex128", 8, 2), 2048: ("complex256", 16, 2),
     2304: ("RGBA32", 1, 4),
 }  # fmt: skip
+SAMPLE_SIZES = {
+    2: 1, 4: 2, 8: 4, 128: 1, 256: 1, 512: 2, 768: 4, 1024: 8, 1280: 8, 2304: 1,
+}  # fmt: skip  # of integers
 # The tables of the text, each field as name:format.
 PREFIX = """magic:8s version_major:B version_minor:B prefix_size:H head_size:I incompat_flags:Q
     compat_flags:Q autoclear_flags:I sync:I index_offset:Q file_size:Q checksum_id:B reserved:3s"""
 FRAME = """sync:I type:4s length:Q ordinal:I codec_slot:B flags:B reserved:H payload_crc:I
     header_crc:I"""
+OVERVIEW = "factor:3s method:B codec_slot:B reserved:3s volumes:I decoded_crc:I"
 GEOM = """size:H ndim:B slice_axis:B datatype:H itemsize:B bits_stored:B shape:7Q roi_start:3Q
     roi_stop:3Q chunk_shape:4I background:B source_kind:B source_flags:B xyzt_units:B xform_code:h
     reserved:2s slope:d inter:d spacing:7d affine:12d fill:32s roi_chunks:I background_chunks:I"""
@@ -135,6 +139,13 @@ class Cursor:
         self.at += len(taken)
         require(len(taken) == size, self._rule, f"{size - len(taken)} bytes are missing", self.at)
         return bytes(taken)
+
+    def peek(self, size: int) -> bytes:
+        """Return the next `size` bytes without taking them."""
+        taken = self.take(size)
+        self._part = memoryview(taken + bytes(self._part))
+        self.at -= size
+        return taken
 
 
 # 4 Prefix
@@ -397,7 +408,7 @@ def parse_slot(cursor: Cursor) -> SimpleNamespace:
     """Parse and check one entry of `CODC`."""
     at = cursor.at
     s = SimpleNamespace(**unpack(CODEC, cursor.take(16)))
-    legal = s.fidelity in {1, 2, 3} and s.flags <= 1 and s.role <= 1 and s.reserved == 0
+    legal = s.fidelity in {1, 2, 3} and s.flags <= 1 and s.role <= 2 and s.reserved == 0
     require(legal, "CDC-1", s, at)
     name = cursor.take(s.name_size)
     require(re.fullmatch(rb"[a-z][a-z0-9._-]{0,62}", name), "CDC-3", name, at + 16)
@@ -429,8 +440,9 @@ def parse_codecs(frame: Frame, g: Geometry) -> list[SimpleNamespace]:
     require(1 <= count <= 16 and not any(reserved), "CDC-1", (count, reserved), at)
     slots = [parse_slot(cursor) for _ in range(count)]
     require(cursor.at_end(), "CDC-1", "bytes after the entries", cursor.at)
-    roles = {slot.role for slot in slots}
-    require(roles == ({0, 1} if g.background_chunks else {0}), "CDC-2", roles, at)
+    roles = [slot.role for slot in slots]
+    needed = {0, 1} if g.background_chunks else {0}
+    require(set(roles) - {2} == needed and roles.count(2) <= 1, "CDC-2", roles, at)
     exact = all(slot.fidelity == 1 for slot in slots if slot.role == 1)
     require(exact or g.background != RESIDUE_EXACT, "BKG-2", "fidelity of role 1", at)
     return slots
@@ -555,12 +567,19 @@ def decode_chunk(frame: Frame, head: Head) -> bytes | None:
     if frame.flags:
         return frame.payload if frame.flags == STORED else None
     slot = head.slots[frame.slot]
+    return decode_payload(frame.payload, size, slot, head.geometry, "CHK-8", frame.offset)
+
+
+def decode_payload(
+    payload: bytes, size: int, slot: SimpleNamespace, g: Geometry, rule: str, at: int
+) -> bytes:
+    """Return the array of `size` bytes that a payload of a slot stands for."""
     filters = [item["name"] for item in slot.json["filters"]]
     if filters or slot.name not in DECODERS:
         raise Unavailable(f"codec {slot.name} with filters {filters}")
-    decoded = DECODERS[slot.name](frame.payload, size, "CHK-8", frame.offset)
-    samples = {128: 3, 2304: 4}.get(head.geometry.datatype, 1)
-    return join(decoded, head.geometry.itemsize // samples, samples, **slot.json["params"])
+    decoded = DECODERS[slot.name](payload, size, rule, at)
+    samples = {128: 3, 2304: 4}.get(g.datatype, 1)
+    return join(decoded, g.itemsize // samples, samples, **slot.json["params"])
 
 
 def join(
@@ -679,14 +698,20 @@ def parse_index(frame: Frame, head: Head) -> Index:
     require(not any(any(entry[2:]) for entry in entries), "IDX-1", "reserved bytes", at + 32)
     lengths, crcs = [entry[0] for entry in entries], [entry[1] for entry in entries]
     require(i.flags or not any(crcs), "IDX-4", "decoded_crc without flag 1", at + 32)
-    require(i.first == head.prefix.head_size, "IDX-2", i.first, at + 8)
+    legal = head.prefix.head_size <= i.first < 1 << 63 and i.first % 8 == 0
+    require(legal, "IDX-2", i.first, at + 8)
     offsets = list(accumulate((align8(32 + length) for length in lengths), initial=i.first))
     require(i.end == offsets[-1], "IDX-2", i.end, at + 16)
     return Index(lengths, crcs if i.flags else None, offsets)
 
 
-def read_tail(cursor: Cursor, head: Head) -> tuple[list[Frame], Index]:
-    """Read and check the tail to the end of the file; return its frames and the index."""
+def read_tail(
+    cursor: Cursor, head: Head, preface: list[Frame], first: int | None = None
+) -> tuple[list[Frame], Index]:
+    """Read and check the tail to the end of the file; return its frames and the index.
+
+    `first` is the offset of the first chunk, if it is known.
+    """
     frames: list[Frame] = []
     start = cursor.at
     while not frames or frames[-1].type != "FOOT":
@@ -699,12 +724,13 @@ def read_tail(cursor: Cursor, head: Head) -> tuple[list[Frame], Index]:
         frames.append(read_payload(cursor, frame))
         limit("frames", len(frames))
     require(cursor.at_end(), "LAY-1", "bytes after FOOT", cursor.at)
-    check_unique(head.frames + frames)
+    check_unique(head.frames + preface + frames)
     types = [frame.type for frame in frames]
     require("INDX" not in types[1:], "FOT-5", types, start)
     found = frames[0] if types[0] == "INDX" else head.index
     require(found, "LAY-2", "no INDX", start)
     index = parse_index(found, head)
+    require(first in {None, index.offsets[0]}, "IDX-2", index.offsets[0], found.offset + 40)
     require(index.offsets[-1] == start, "IDX-5", index.offsets[-1], found.offset + 48)
     raw, at = frames[-1].payload, frames[-1].offset + 32
     require(len(raw) == 32 and raw[24:] == MAGIC[::-1], "FOT-1", raw[24:], at + 24)
@@ -714,6 +740,19 @@ def read_tail(cursor: Cursor, head: Head) -> tuple[list[Frame], Index]:
     require(foot.head_digest == head.digest, "FOT-4", foot.head_digest, at + 16)
     require(head.prefix.file_size in {0, cursor.at}, "PFX-11", head.prefix.file_size, 48)
     return frames, index
+
+
+def read_preface(cursor: Cursor, head: Head, stop: int | None = None) -> list[Frame]:
+    """Read and check the frames between the head and the first chunk, or `stop`."""
+    frames: list[Frame] = []
+    while cursor.peek(8)[4:] != b"CHNK" if stop is None else cursor.at < stop:
+        frame = read_header(cursor, head.prefix.sync)
+        require(frame.type not in CRITICAL, "LAY-3", frame.type, frame.offset + 4)
+        require(frame.type != "rOIB", "HED-1", "rOIB in the preface", frame.offset)
+        frames.append(read_payload(cursor, frame, stop))
+        limit("frames", len(frames))
+    check_unique(head.frames + frames)
+    return frames
 
 
 # 10 Metadata frames
@@ -741,6 +780,65 @@ def check_metadata(frame: Frame, file: File) -> None:
             records.take(size)
     elif (frame.type, frame.ordinal) == ("nIFt", 0):
         check_nifti(content(frame), file, at)
+    elif frame.type == "oVRW":
+        check_overview(frame, file)
+
+
+def check_overview(frame: Frame, file: File) -> None:
+    """Check an overview, and its values against the volume where they must be equal."""
+    g, raw, at = file.head.geometry, frame.payload, frame.offset + 32
+    require(len(raw) >= 16, "OVR-1", len(raw), at)
+    o = SimpleNamespace(**unpack(OVERVIEW, raw))
+    require(set(o.factor) <= {1, 2, 4, 8, 16} and o.method <= 1, "OVR-1", (o.factor, o.method), at)
+    require(not any(o.reserved), "OVR-1", o.reserved, at + 5)
+    require(1 <= o.volumes <= math.prod(g.shape[3:]), "OVR-1", o.volumes, at + 8)
+    rescaled = any(other.type == "SLSC" for other in file.head.frames)
+    require(not rescaled, "OVR-1", "an overview beside SLSC", frame.offset)
+    roles = dict(enumerate(slot.role for slot in file.head.slots))
+    require(roles.get(o.codec_slot) == 2, "OVR-2", o.codec_slot, at + 4)
+    extent = [-(-n // f) for n, f in zip(g.shape[:3], o.factor, strict=True)]
+    size = math.prod(extent) * o.volumes * g.itemsize
+    limit("chunk", size)
+    decoded = decode_payload(raw[16:], size, file.head.slots[o.codec_slot], g, "OVR-3", at + 16)
+    require(zlib.crc32(decoded) == o.decoded_crc, "OVR-4", "another CRC", at + 12)
+    exact = all(slot.fidelity == 1 for slot in file.head.slots)
+    if not exact or file.head.prefix.incompat_flags & PARTIAL:
+        return
+    volume = file.volume(omitted=bytes(g.itemsize))
+    step = g.itemsize if o.method == 0 else SAMPLE_SIZES.get(g.datatype)
+    if step is None:  # the mean of floats is not exact
+        return
+    values = reduce(volume, g, o, step)
+    require(values == decoded, "OVR-5", "not the volume at a reduced resolution", at + 16)
+
+
+def reduce(volume: bytes, g: Geometry, o: SimpleNamespace, step: int) -> bytes:
+    """Return the array of an overview; `step` is the size of what is reduced: elements, samples."""
+    signed = g.datatype in {4, 8, 256, 1024}
+    x, y, z = g.shape[:3]
+    boxes = [
+        [range(first, min(first + f, n)) for first in range(0, n, f)]
+        for n, f in zip((x, y, z), o.factor, strict=True)
+    ]
+    out = []
+    s, w, f = g.axes
+    for v, *found in itertools.product(range(o.volumes), boxes[s], boxes[w], boxes[f]):
+        box = dict(zip((s, w, f), found, strict=True))
+        if o.method == 0:
+            box = {a: [side[min(o.factor[a] // 2, len(side) - 1)]] for a, side in box.items()}
+        starts = [
+            (((v * z + k) * y + j) * x + i) * g.itemsize
+            for k, j, i in itertools.product(box[2], box[1], box[0])
+        ]
+        for part in range(0, g.itemsize, step):
+            pieces = [volume[start + part : start + part + step] for start in starts]
+            if o.method == 0:
+                out += pieces
+                continue
+            total = sum(int.from_bytes(piece, "little", signed=signed) for piece in pieces)
+            mean = (2 * total + len(pieces)) // (2 * len(pieces))
+            out.append(mean.to_bytes(step, "little", signed=signed))
+    return b"".join(out)
 
 
 def check_nifti(header: bytes, file: File, at: int) -> None:
@@ -796,13 +894,14 @@ class File:
 
     data: bytes
     head: Head
+    preface: list[Frame]
     tail: list[Frame]
     index: Index
 
     @property
     def frames(self) -> list[Frame]:
         """All frames but the chunks."""
-        return self.head.frames + self.tail
+        return self.head.frames + self.preface + self.tail
 
     def content(self, kind: str, ordinal: int) -> bytes:
         """Return the content of a metadata frame, nothing if it is not there."""
@@ -849,8 +948,14 @@ def open_bytes(data: bytes) -> File:
         require(foot.length == 32, "FOT-1", foot.length, size - 56)
         start = int.from_bytes(foot.payload[:8], "little")
     rule = "IDX-5" if head.index else "FOT-2"
-    require(head.prefix.head_size <= start <= size - 64, rule, start)
-    return File(data, head, *read_tail(Cursor([memoryview(data)[start:]], start), head))
+    after_head = head.prefix.head_size
+    require(after_head <= start <= size - 64, rule, start)
+    tail, index = read_tail(Cursor([memoryview(data)[start:]], start), head, [])
+    first = index.offsets[0]
+    inner = Cursor([memoryview(data)[after_head:first]], after_head, "FRM-8")
+    preface = read_preface(inner, head, first)
+    check_unique(head.frames + preface + tail)
+    return File(data, head, preface, tail, index)
 
 
 def verify(data: bytes) -> File:
@@ -886,14 +991,15 @@ def read_stream(parts: Iterable[bytes]) -> Iterator[Head | tuple[Frame, bytes | 
     cursor = Cursor(parts)
     head = read_head(cursor)
     yield head
-    seen = []
+    preface = read_preface(cursor, head)
+    seen, first = [], cursor.at
     for ordinal in range(head.geometry.chunks):
         frame = read_chunk(cursor, head, ordinal)
         decoded = decode_chunk(frame, head)
         yield frame, decoded
         frame.payload = b""
         seen.append((frame, crc_of(decoded)))
-    _, index = read_tail(cursor, head)
+    _, index = read_tail(cursor, head, preface, first)
     for frame, crc in seen:
         index.check_place(frame)
         index.check_decoded(frame, crc)
@@ -964,9 +1070,9 @@ def main(path: str) -> int:
         lines += [f"slot {number}            {slot}" for number, slot in enumerate(file.head.slots)]
         for ordinal in range(g.chunks):
             frame, _ = file.chunk(ordinal)
-            number, box = g.box(ordinal)
-            sides = " ".join(f"{side.start}:{side.stop}" for side in box)
-            where = f"offset {frame.offset} length {frame.length} volume {number} box {sides}"
+            volumes, box = g.box(ordinal)
+            sides = " ".join(f"{side.start}:{side.stop}" for side in (*box, volumes))
+            where = f"offset {frame.offset} length {frame.length} box {sides}"
             lines.append(f"chunk {ordinal}: {where} slot {frame.slot} flags {frame.flags}")
         lines.append(f"sha256            {hashlib.sha256(file.volume()).hexdigest()}")
     except (Refused, Unavailable) as error:

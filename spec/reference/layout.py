@@ -34,6 +34,7 @@ from construct import (
     Default,
     Float32l,
     Float64l,
+    GreedyBytes,
     GreedyRange,
     Int8ul,
     Int16sl,
@@ -183,7 +184,7 @@ CodecEntry = Struct(
     "fidelity" / Default(Int8ul, 1) * "1 lossless, 2 bounded error, 3 lossy",
     "flags" / Default(Int8ul, 1) * "1: decoding gives the same bits everywhere",
     "name_size" / Int8ul * "1 to 63",
-    "role" / Default(Int8ul, 0) * "0 ROI chunks, 1 background chunks",
+    "role" / Default(Int8ul, 0) * "0 ROI chunks, 1 background chunks, 2 the overview",
     "bitstream_version" / Default(Int16ul, 1) * "of the codec's page",
     "params_size" / Int32ul * "at most 65536",
     "reserved" / Fixed(Int32ul, 0) * "0",
@@ -245,6 +246,15 @@ Digest = Struct(
     "sha256" / Bytes(32),
 )
 
+Overview = Struct(
+    "factor" / Array(3, Int8ul) * "voxels of the volume for one of the overview along x, y, z",
+    "method" / Int8ul * "see below",
+    "codec_slot" / Int8ul * "entry of `CODC`, of role 2",
+    "reserved" / zeros(3) * "0",
+    "volumes" / Default(Int32ul, 1) * "3-D volumes that it has, from the first on",
+    "decoded_crc" / Int32ul * "CRC of the decoded array",
+)
+
 SlicePositions = GreedyRange(Array(3, Float64l))
 
 DicomRecords = GreedyRange(
@@ -264,6 +274,7 @@ PAYLOADS: dict[bytes, Construct] = {
     b"INDX": Index,
     b"FOOT": Footer,
     b"dIGE": Digest,
+    b"oVRW": Struct("header" / Overview, "bitstream" / GreedyBytes),
     b"sLPo": SlicePositions,
     b"dCMh": DicomRecords,  # once inflated
 }
@@ -361,7 +372,7 @@ class Draft:
 
     Attributes
     ----------
-    head, chunks, tail : list of Part
+    head, preface, chunks, tail : list of Part
         All frames, with an INDX in the head or in the tail, and FOOT.
     entry_size : int
         8 or 16, bytes of an entry of the index.
@@ -377,6 +388,7 @@ class Draft:
     head: list[Part]
     chunks: list[Part]
     tail: list[Part]
+    preface: list[Part] = field(default_factory=list)
     entry_size: int = 8
     decoded_crcs: bool = True
     prefix: dict[str, Any] = field(default_factory=dict)
@@ -386,12 +398,12 @@ class Draft:
 
     def find(self, kind: bytes, ordinal: int = 0) -> Part:
         """Return the first frame of this type and ordinal."""
-        parts = [*self.head, *self.chunks, *self.tail]
+        parts = [*self.head, *self.preface, *self.chunks, *self.tail]
         return next(part for part in parts if (part.type, part.ordinal) == (kind, ordinal))
 
     def build(self) -> bytes:
         """Return the bytes of the file."""
-        parts = [*self.head, *self.chunks, *self.tail]
+        parts = [*self.head, *self.preface, *self.chunks, *self.tail]
         for part in parts:  # sizes first, offsets follow from them
             if part.type == b"INDX" and not part.payload:
                 part.payload = bytes(IndexHeader.sizeof() + len(self.chunks) * self.entry_size)
@@ -400,14 +412,15 @@ class Draft:
         extra = self.prefix.get("extra", b"")
         start = self.prefix.get("prefix_size", 64 + len(extra))
         head_size = start + sum(part.size for part in self.head)
-        end = head_size + sum(part.size for part in self.chunks)
+        first = head_size + sum(part.size for part in self.preface)
+        end = first + sum(part.size for part in self.chunks)
         file_size = end + sum(part.size for part in self.tail)
         is_front = any(part.type == b"INDX" for part in self.head)
         index_offset, at = 0, start
         for part in parts:
             if part.type == b"INDX":
                 index_offset = index_offset or at
-                part.payload = self._index(part.payload, head_size, end)
+                part.payload = self._index(part.payload, first, end)
             at += part.size
         prefix = {
             "prefix_size": start,
@@ -425,7 +438,8 @@ class Draft:
                     "head_digest": hashlib.sha256(head).digest()[:8],
                 }
                 part.payload = Footer.build(footer | self.footer)
-        rest = b"".join(part.build(prefix["sync"]) for part in (*self.chunks, *self.tail))
+        after = (*self.preface, *self.chunks, *self.tail)
+        rest = b"".join(part.build(prefix["sync"]) for part in after)
         return Prefix.build(prefix) + head + rest
 
     def _index(self, payload: bytes, first: int, end: int) -> bytes:
@@ -510,6 +524,7 @@ def build_file(
     chunks: Iterable[Part],
     *,
     head: Iterable[Part] = (),
+    preface: Iterable[Part] = (),
     tail: Iterable[Part] = (),
     index: Literal["head", "tail"] = "head",
     fault: Callable[[Draft], None] | None = None,
@@ -525,8 +540,8 @@ def build_file(
         Values of each `CodecEntry`, as `codec_entry` gives them.
     chunks : iterable of Part
         The CHNK frames.
-    head, tail : iterable of Part
-        Further frames of the head (after CODC) and of the tail.
+    head, preface, tail : iterable of Part
+        Further frames of the head (after CODC) and of the tail; those of the preface.
     index : str
         Where INDX goes.
     fault : callable, optional
@@ -535,12 +550,15 @@ def build_file(
         Further attributes of `Draft`.
     """
     # Copies: a fault must not reach the parts of the caller.
-    head, chunks, tail = ([part.copy() for part in parts] for parts in (head, chunks, tail))
+    head, preface, chunks, tail = (
+        [part.copy() for part in parts] for parts in (head, preface, chunks, tail)
+    )
     incompat = any(part.flags & 4 for part in chunks) | 2 * (geom["background"] in (2, 3))
     draft = Draft(
         [Part(b"GEOM", Geom.build(geom)), Part(b"CODC", build_codec_table(codecs)), *head],
         chunks,
         [*tail, Part(b"FOOT")],
+        preface,
         **options,
     )
     draft.prefix = {"incompat_flags": incompat} | draft.prefix

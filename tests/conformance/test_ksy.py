@@ -67,13 +67,15 @@ class Reader:
     def single(self, field: dict[str, Any], parent: Value) -> Any:
         known = {
             "id", "type", "size", "contents", "valid", "encoding",
-            "repeat", "repeat-expr", "repeat-until",
+            "repeat", "repeat-expr", "repeat-until", "size-eos",
         }  # fmt: skip
         assert set(field) <= known
         if "contents" in field:
             found = self.take(len(field["contents"]))
             assert found == bytes(field["contents"])
             return found
+        if field.get("size-eos"):
+            return self.take(len(self.data) - self.at)
         kind = field.get("type")
         if isinstance(kind, dict):
             cases = {evaluate(str(key), parent): name for key, name in kind["cases"].items()}
@@ -146,6 +148,7 @@ TYPES = {
     "geom": layout.Geom,
     "codec_table": layout.CodecTable,
     "codec_entry": layout.CodecEntry,
+    "overview_header": layout.Overview,
     "index_header": layout.IndexHeader,
     "index_entry_8": layout.IndexEntry8,
     "index_entry_16": layout.IndexEntry16,

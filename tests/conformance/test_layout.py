@@ -286,7 +286,7 @@ def test_the_index_means_the_same(chunks: list[tuple[int, int]], size: int, crcs
     }
     entries = [{"length": length, "decoded_crc": crc * crcs} for length, crc in chunks]
     data = layout.Index.build({"header": header, "entries": entries})
-    parsed = index.parse_index(data, count=len(chunks), first=first, stop=end, offset=0)
+    parsed = index.parse_index(data, count=len(chunks), start=first, stop=end, offset=0)
     assert parsed.lengths.tolist() == [length for length, _ in chunks]
     assert (parsed.first, parsed.stop) == (first, end)
     if crcs:
@@ -351,7 +351,7 @@ PARSERS = {
     ),
     "Geom": lambda data: geom.parse_geom(data, offset=0),
     "CodecTable": lambda data: codec_table.parse_codec_table(data, offset=0),
-    "Index": lambda data: index.parse_index(data, count=2, first=640, stop=1 << 20, offset=0),
+    "Index": lambda data: index.parse_index(data, count=2, start=640, stop=1 << 20, offset=0),
     "Footer": lambda data: records.parse_footer(data, offset=0),
     "Digest": lambda data: metadata.parse_digest(data, ordinal=data[1], offset=0),
 }
@@ -456,7 +456,7 @@ def test_the_default_limits_hold_what_the_text_recommends() -> None:
         table.items()
         >= {
             "`head_size`": power(limits.head_size),
-            "frames in the head; in the tail": str(limits.frames),
+            "frames in the head; in the preface; in the tail": f"{limits.frames} each",
             "metadata frame as stored; inflated": (
                 f"{power(limits.metadata_stored)}; {power(limits.metadata_size)}"
             ),

@@ -1,0 +1,256 @@
+"""The overview of a volume: made while packing, read at once, proven by `verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mroi.codecs import ChunkSpec, Pipeline, parse
+from mroi.errors import ChecksumError, CodecError, SourceError, UsageError
+from mroi.format.checksum import array_bytes, crc32
+from mroi.format.geom import Background, Geom
+from mroi.format.overview import (
+    OVERVIEW_FACTORS,
+    OverviewMethod,
+    OverviewRecord,
+    build_overview,
+)
+from mroi.volume.source import VoxelSource
+
+__all__ = [
+    "Factor",
+    "Overview",
+    "OverviewPlan",
+    "Reducer",
+    "array_spec",
+    "check_factor",
+    "decode_overview",
+    "encode_overview",
+    "make_overview",
+    "overview_affine",
+]
+
+Factor = tuple[int, int, int]
+_LABELS = 0.6  # of the voxels that are no background repeat their neighbour in maps of labels
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """A volume at a reduced resolution.
+
+    Attributes
+    ----------
+    array : (x, y, z[, volumes]) ndarray
+        Values in real units, like those of the volume; stored values if it was taken of `unscaled`.
+    affine : (4, 4) ndarray of float64
+        Index of a voxel of `array` to the centre of what it stands for, mm, RAS+.
+    factor : tuple of 3 int
+        Voxels of the volume for one of `array` along x, y, z.
+    method : {"nearest", "mean"}
+        How they were reduced.
+    """
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+    factor: Factor
+    method: Literal["nearest", "mean"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class OverviewPlan:
+    """An overview to be written: how it was reduced, and its array in scan order."""
+
+    factor: Factor
+    method: OverviewMethod
+    array: NDArray[Any]
+    codec: Pipeline
+
+
+def array_spec(geom: Geom, factor: Factor, volumes: int) -> ChunkSpec:
+    """Return what is known of the array of an overview."""
+    extent = [-(-n // f) for n, f in zip(geom.shape[:3], factor, strict=True)]
+    slices, rows, columns = (extent[axis] for axis in geom.grid.axes)
+    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
+    shape = (volumes * slices, rows, columns, *samples)
+    return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
+
+
+def check_factor(factor: int | Sequence[int]) -> Factor:
+    """Return the factors along x, y, z that a caller means."""
+    factors = (factor,) * 3 if isinstance(factor, int) else tuple(factor)
+    if len(factors) != 3 or any(f not in OVERVIEW_FACTORS for f in factors):
+        raise UsageError(
+            f"overview {factor}: expected one factor or three, each of {OVERVIEW_FACTORS}"
+        )
+    x, y, z = factors
+    return x, y, z
+
+
+class Reducer:
+    """Reduces the slices of one 3-D volume, given one by one (section "Overview" of the spec).
+
+    Parameters
+    ----------
+    geom : Geom
+        Geometry of the volume.
+    factor : tuple of 3 int
+        Voxels for one along x, y, z.
+    method : OverviewMethod, optional
+        By default `OverviewMethod.MEAN`, but `OverviewMethod.NEAREST` for what looks like labels
+        and for types without a mean.
+    """
+
+    def __init__(self, geom: Geom, factor: Factor, method: OverviewMethod | None = None) -> None:
+        self._geom = geom
+        self._factor = tuple(factor[axis] for axis in geom.grid.axes)  # in scan order
+        if geom.datatype.sample.kind not in "iuf":
+            method = OverviewMethod.NEAREST
+        self._method = method
+        self._count = 0  # planes taken
+        self._held: list[NDArray[Any]] = []  # sums of planes whose box is not complete
+        self._nearest: list[NDArray[Any]] = []
+        self._means: list[NDArray[Any]] = []
+        self._inside = self._alike = 0  # voxels that are no background; like their neighbour
+
+    def add(self, plane: NDArray[Any]) -> None:
+        """Take the next slice of the full field of view, (slow, fast[, samples])."""
+        thick, tall, wide = self._factor
+        k, last = self._count, self._geom.shape[self._geom.slice_axis] - 1
+        self._count += 1
+        if self._method is not OverviewMethod.MEAN and k == min(k - k % thick + thick // 2, last):
+            rows, columns = _middles(plane.shape[0], tall), _middles(plane.shape[1], wide)
+            self._nearest.append(plane[rows][:, columns])
+            inside = plane[:, 1:] != plane[0, 0]
+            self._inside += int(np.count_nonzero(inside))
+            self._alike += int(np.count_nonzero(inside & (plane[:, 1:] == plane[:, :-1])))
+        if self._method is OverviewMethod.NEAREST:
+            return
+        self._held.append(_sums(plane, tall, wide))
+        if len(self._held) == thick or k == last:
+            widths = np.outer(_widths(plane.shape[0], tall), _widths(plane.shape[1], wide))
+            self._means.append(_mean(self._held, len(self._held) * widths, plane.dtype))
+            self._held = []
+
+    def finish(self) -> tuple[OverviewMethod, NDArray[Any]]:
+        """Return the method and the array, (slices, rows, columns[, samples])."""
+        method = self._method
+        if method is None:
+            labels = self._alike > _LABELS * self._inside
+            method = OverviewMethod.NEAREST if labels else OverviewMethod.MEAN
+        planes = self._nearest if method is OverviewMethod.NEAREST else self._means
+        return method, np.stack(planes)
+
+
+def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Factor) -> OverviewPlan:
+    """Return the overview of the first 3-D volume of a source, read once more for it.
+
+    It is encoded without loss: by calv if `codec`, that of the chunks, is calv and it is smaller,
+    else by zstd, which every reader has.
+
+    Raises
+    ------
+    SourceError
+        If slices have scale factors of their own: values of several have no mean.
+    """
+    if source.rescale is not None:
+        raise SourceError(f"{source.name}: no overview, its slices differ in scale; leave it out")
+    reducer = Reducer(geom, factor)
+    _axis, slow, fast = geom.grid.axes
+    roi, lo, hi = geom.roi, geom.roi.start[geom.slice_axis], geom.roi.stop[geom.slice_axis]
+    drops = geom.background in (Background.OMIT, Background.FILL_LOSSY)
+    planes = islice(source.planes(geom.slice_axis), geom.shape[geom.slice_axis])
+    for k, plane in enumerate(planes):
+        if drops:  # what is dropped shall not shine through
+            kept = np.zeros_like(plane)
+            if lo <= k < hi:
+                inside = (roi.slices[slow], roi.slices[fast])
+                kept[inside] = plane[inside]
+            reducer.add(kept)
+        else:
+            reducer.add(plane)
+    method, array = reducer.finish()
+    spec = array_spec(geom, factor, 1)
+    names = ["zstd:delta=true", "zstd", *(["calv"] if codec.codec.name == "calv" else [])]
+    pipelines = [Pipeline(parse(name)) for name in names]
+    able = [pipeline for pipeline in pipelines if pipeline.refuses(spec) is None]
+    return OverviewPlan(
+        factor, method, array, min(able, key=lambda pipeline: len(pipeline.encode(array, spec)))
+    )
+
+
+def _middles(count: int, step: int) -> NDArray[np.intp]:
+    return np.minimum(np.arange(0, count, step) + step // 2, count - 1)
+
+
+def _widths(count: int, step: int) -> NDArray[np.int64]:
+    """Return how many voxels each box has along an axis."""
+    starts = np.arange(0, count, step)
+    return np.minimum(step, count - starts)
+
+
+def _sums(plane: NDArray[Any], tall: int, wide: int) -> NDArray[Any]:
+    """Return the sums over boxes of one plane, exact for integers of up to 48 bits."""
+    wide_type = _wide_type(plane.dtype)
+    rows = np.add.reduceat(plane, np.arange(0, plane.shape[0], tall), axis=0, dtype=wide_type)
+    return np.add.reduceat(rows, np.arange(0, plane.shape[1], wide), axis=1, dtype=wide_type)
+
+
+def _wide_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return a type in which sums of 4096 values are exact, or f64 for floats."""
+    if dtype.kind not in "iu":
+        return np.dtype(np.float64)
+    return np.dtype(object if dtype.itemsize == 8 else np.int64)
+
+
+def _mean(
+    sums: list[NDArray[Any]], voxels: NDArray[np.int64], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    total = sum(sums[1:], start=sums[0])
+    counts = voxels.reshape(*voxels.shape, *[1] * (total.ndim - 2))
+    if dtype.kind in "iu":
+        counts = counts.astype(total.dtype)
+        return np.asarray((2 * total + counts) // (2 * counts)).astype(dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(total / counts).astype(dtype)
+
+
+def encode_overview(plan: OverviewPlan, geom: Geom, slot: int) -> bytes:
+    """Return the payload of oVRW."""
+    spec = array_spec(geom, plan.factor, 1)
+    payload = plan.codec.encode(plan.array, spec)
+    decoded = array_bytes(plan.codec.decode(payload, spec))
+    record = OverviewRecord(plan.factor, plan.method, slot, 1, crc32(decoded), payload)
+    return build_overview(record)
+
+
+def decode_overview(
+    record: OverviewRecord, spec: ChunkSpec, pipeline: Pipeline, *, offset: int
+) -> NDArray[Any]:
+    """Return the array of an overview: (volumes * slices, rows, columns[, samples]).
+
+    Raises
+    ------
+    DecodeError, ChecksumError
+        If the payload does not decode to the voxels that were written (OVR-3, OVR-4).
+    """
+    try:
+        array = pipeline.decode(record.payload, spec)
+    except CodecError as exc:
+        rule = "OVR-3" if exc.rule in ("", "CHK-8") else exc.rule
+        raise type(exc)(f"overview: {exc.message}", rule, offset) from exc
+    if crc32(array_bytes(array)) != record.decoded_crc:
+        raise ChecksumError("overview: decoded CRC mismatch", "OVR-4", offset)
+    return array
+
+
+def overview_affine(geom: Geom, factor: Factor, method: OverviewMethod) -> NDArray[np.float64]:
+    """Return the affine of an overview: to the centres of the boxes, or of the nearest voxels."""
+    middle = [f // 2 if method is OverviewMethod.NEAREST else (f - 1) / 2 for f in factor]
+    matrix = np.diag([*factor, 1.0]).astype(np.float64)
+    matrix[:3, 3] = middle
+    return np.asarray(geom.affine @ matrix, dtype=np.float64)
