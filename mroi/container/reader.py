@@ -108,6 +108,8 @@ class ContainerReader:
         self.head: Head = parse_head(
             prefix, first[prefix.prefix_size : prefix.head_size], stop=self.size, limits=limits
         )
+        # What was read beyond the head of a remote source may hold all of the preface.
+        self._beyond = first[prefix.head_size :] if source.is_remote else b""
         self._tail: Tail | None = None
         self._preface: tuple[MetadataFrame, ...] | None = None
         if self.head.index is None:
@@ -217,7 +219,9 @@ class ContainerReader:
             start, stop = self.head.prefix.head_size, self.index.first
             if stop - start > preface_bound(self.limits):
                 raise LimitError(f"preface of {stop - start:,} bytes", "LIM-1", start)
-            data = self.source.read(start, stop - start) if stop > start else b""
+            data = self._beyond[: stop - start]
+            if len(data) < stop - start:
+                data += self.source.read(start + len(data), stop - start - len(data))
             self._preface = parse_preface(data, self.head, base=start, limits=self.limits)
         return self._preface
 
