@@ -21,11 +21,11 @@ from mroi.format.metadata import DigestScope, parse_digest
 from mroi.format.records import MAGIC
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.layout import ChunkChoice, Purpose
 from mroi.volume.model import Volume, open_volume
 from mroi.volume.overview import Factor
 from mroi.volume.pack import (
     BackgroundChoice,
-    ChunkChoice,
     PackResult,
     Progress,
     RoiMethod,
@@ -173,6 +173,7 @@ def pack(
     target: str | os.PathLike[str] | BinaryIO,
     *,
     affine: ArrayLike | None = None,
+    purpose: Purpose = "slices",
     codec: str | Codec | Pipeline = "auto",
     roi: RoiMethod | Box = "auto",
     slice_axis: int = 2,
@@ -196,9 +197,13 @@ def pack(
         A path is written atomically; a file object that cannot seek gets its index at the end.
     affine : (4, 4) array_like, optional
         For an array: voxel index to position in mm, RAS+.
+    purpose : {"slices", "patches", "planes", "series", "archive"}
+        What the file is for: chooses chunks and codec, unless they are given. Slices along
+        `slice_axis` (or all), patches, slices along all three axes, the fourth axis, or little but
+        to be kept. See `mroi.volume.layout.Purpose`.
     codec : str, Codec or Pipeline
-        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``; by default a lossless one that is
-        fast to read, chosen by trial. ``"auto:small"`` and others: see the next.
+        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``; by default a lossless one that
+        serves the purpose, chosen by trial. ``"auto:small"`` and others: see the next.
     roi, slice_axis, chunk, background
         See `mroi.volume.pack.plan_pack`.
     target_quality : Target, optional
@@ -224,6 +229,7 @@ def pack(
     refuse_inputs(target, opened.paths)
     plan = plan_pack(
         opened,
+        purpose=purpose,
         codec=codec,
         roi=roi,
         slice_axis=slice_axis,

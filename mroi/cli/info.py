@@ -44,6 +44,7 @@ _OBLIQUE = 0.5  # degrees; what rounding makes of straight axes is far below
 _UNITS = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
 _LABELS = {
+    "purpose": "made for",
     "codec": "codec chosen by",
     "left_out": "left out",
     "roi": "roi found by",
@@ -394,6 +395,7 @@ def _loss(record: dict[str, Any]) -> str:
 
 
 def _chunks_text(chunks: dict[str, Any]) -> str:
-    shape = " x ".join(map(str, chunks["shape"]))
+    *sides, volumes = chunks["shape"]
+    shape = " x ".join(map(str, sides if volumes == 1 else chunks["shape"]))
     sizes = f"{size_text(chunks['smallest'])} to {size_text(chunks['largest'])}"
     return f"{chunks['count']} of {shape} voxels, {sizes} each"

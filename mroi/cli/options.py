@@ -22,6 +22,7 @@ __all__ = [
     "Json",
     "Metadata",
     "Output",
+    "Purpose",
     "Quiet",
     "Series",
     "Verbose",
@@ -37,6 +38,16 @@ class Exists(StrEnum):
     SKIP = "skip"
     OVERWRITE = "overwrite"
     SUFFIX = "suffix"
+
+
+class Purpose(StrEnum):
+    """What a file is for."""
+
+    SLICES = "slices"
+    PATCHES = "patches"
+    PLANES = "planes"
+    SERIES = "series"
+    ARCHIVE = "archive"
 
 
 class Background(StrEnum):

@@ -24,6 +24,7 @@ from mroi.cli.options import (
     Json,
     Metadata,
     Output,
+    Purpose,
     Quiet,
     Series,
     Verbose,
@@ -43,6 +44,9 @@ EXAMPLES = """\
   mroi pack dicom/ -o ct.mroi                     a folder with a DICOM series
   mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
   mroi pack scan.nii.gz --small                   the smallest that loses nothing
+  mroi pack scan.nii.gz --for patches             bricks, for training
+  mroi pack bold.nii.gz --for series              chunks over time
+  mroi pack scan.nii.gz --chunk 64x64x16          chunks of so many voxels along x, y, z
   mroi pack scan.nii.gz --codec htj2k --max-error 2
   mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
@@ -65,19 +69,28 @@ def run(
     inputs: Inputs,
     *,
     output: Output = None,
+    purpose: Annotated[
+        Purpose,
+        typer.Option(
+            "--for",
+            "--purpose",
+            help="What is read: slices along an axis (or all), patches (boxes), planes along all "
+            "axes, series (the fourth axis), archive (little: smallest). Chooses chunks and codec.",
+        ),
+    ] = Purpose.SLICES,
+    small: Annotated[
+        bool, typer.Option("--small", help="Short for --for archive: smallest, slower.")
+    ] = False,
     codec: Annotated[
         str,
         typer.Option(
             "--codec",
             "-c",
             metavar="NAME[:K=V,...]",
-            help="See `mroi codecs`; auto:fast (as auto) and auto:small choose a lossless one "
-            "by trial.",
+            help="See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one "
+            "by trial, auto the one for the purpose.",
         ),
     ] = "auto",
-    small: Annotated[
-        bool, typer.Option("--small", help="Short for --codec auto:small: smallest, slower.")
-    ] = False,
     roi: Annotated[
         str,
         typer.Option(
@@ -113,7 +126,12 @@ def run(
     ] = Background.EXACT,
     axis: Annotated[Axis, typer.Option("--axis", "-a", help="Slices are cheap along it.")] = Axis.Z,
     chunk: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Slices of a chunk; the codec's choice.")
+        str | None,
+        typer.Option(
+            metavar="N|XxYxZ[xT]",
+            help="Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes a whole "
+            "axis. By default for the purpose.",
+        ),
     ] = None,
     overview: Annotated[
         int | None,
@@ -148,8 +166,11 @@ def run(
     report = Report("pack", json=json, quiet=quiet, verbose=verbose)
     if small and codec != "auto":
         raise typer.BadParameter("--small chooses the codec itself: leave out --codec")
-    codec = "auto:small" if small else codec
+    if small and purpose not in (Purpose.SLICES, Purpose.ARCHIVE):
+        raise typer.BadParameter(f"--small is short for --for archive: leave out --for {purpose}")
+    purpose = Purpose.ARCHIVE if small else purpose
     _check(codec, roi, margin)
+    chunks = _chunk(chunk)
     target = _target(codec, max_error, psnr, ratio)
     tasks = batch.plan(
         inputs,
@@ -180,11 +201,12 @@ def run(
             result = convert.pack(
                 source,
                 sink(task),
+                purpose=purpose.value,
                 codec=codec,
                 roi=_chosen(roi, margin, source, task.source),
                 background=background.value,
                 slice_axis=axis.number,
-                chunk=chunk,
+                chunk=chunks,
                 target_quality=target,
                 overview=overview,
                 jobs=threads,
@@ -201,7 +223,7 @@ def run(
         text += _lost(result.provenance.get("loss"), source)
         if result.size > result.source_size:
             text += "  larger than the source"
-            if codec in ("auto", "auto:fast"):
+            if codec in ("auto", "auto:fast") and purpose is not Purpose.ARCHIVE:
                 text += "; --small makes it smaller"
         seconds = time.perf_counter() - start
         report.detail(
@@ -255,6 +277,17 @@ def _check(codec: str, roi: str, margin: str | None) -> None:
             parse_margin(margin)
         except SourceError as exc:
             raise typer.BadParameter(exc.message) from exc
+
+
+def _chunk(text: str | None) -> int | tuple[int, ...] | None:
+    """Return the chunk that an option names."""
+    from mroi.errors import UsageError
+    from mroi.volume.layout import parse_chunk
+
+    try:
+        return None if text is None else parse_chunk(text)
+    except UsageError as exc:
+        raise typer.BadParameter(f"--{exc.message}") from exc
 
 
 def _is_known(codec: str) -> bool:

@@ -14,8 +14,10 @@ from mroi.errors import SourceError, UsageError
 from mroi.format.datatypes import Datatype
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
+from mroi.volume.choose import untried_codec
 from mroi.volume.chunks import codec_named
-from mroi.volume.pack import BackgroundChoice, ChunkChoice, check_choices, chunk_shape
+from mroi.volume.layout import ChunkChoice, Extents, Purpose, default_shape, fit_shape
+from mroi.volume.pack import BackgroundChoice, check_choices
 from mroi.volume.source import array_datatype, check_affine
 from mroi.volume.write import VolumeWriter
 
@@ -31,7 +33,8 @@ def create_volume(
     spacing: Sequence[float] | None = None,
     slope: float = 1.0,
     inter: float = 0.0,
-    codec: str | Codec | Pipeline = "zstd",
+    purpose: Purpose = "slices",
+    codec: str | Codec | Pipeline | None = None,
     background_codec: str | Codec | Pipeline = "zstd:level=9",
     roi: Box | None = None,
     fill: Any = None,
@@ -64,8 +67,15 @@ def create_volume(
         What all voxels outside the box are. A slice in which one differs is refused.
     background : {"exact", "drop"}
         Without `fill`: keep the voxels outside the box bit for bit, or replace them by zero.
+    purpose : {"slices", "patches", "planes", "series", "archive"}
+        What the file is for: chooses chunks and codec, unless they are given; see
+        `mroi.volume.layout.Purpose`.
+    codec : str, Codec or Pipeline, optional
+        By default ``"zstd"`` for slices and planes. For other purposes ``"calv"`` where it takes
+        the type, for an archive at its level ``small``.
     slice_axis, chunk
-        See `mroi.volume.pack.plan_pack`; small slices are not put together here.
+        See `mroi.volume.pack.plan_pack`. Small slices are not put together here, so that each is
+        written when it comes; where chunks span volumes, all slices of these are held.
 
     Returns
     -------
@@ -84,20 +94,26 @@ def create_volume(
     >>> mroi.open(file).slice(1).max()
     np.int16(1)
     """
-    extents = tuple(int(n) for n in shape)
-    if not 1 <= len(extents) <= 7 or not all(n > 0 for n in extents):
-        raise SourceError(f"shape {extents}: expected 1 to 7 positive extents")
+    sides = tuple(int(n) for n in shape)
+    if not 1 <= len(sides) <= 7 or not all(n > 0 for n in sides):
+        raise SourceError(f"shape {sides}: expected 1 to 7 positive extents")
     datatype = array_datatype(np.dtype(dtype))
     matrix = check_affine(affine)
     behind = codec_named(background_codec)
-    check_choices(slice_axis, background, behind)
-    pipeline = codec_named(codec)
-    # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
-    thickness = pipeline.codec.default_slices if chunk is None else chunk
-    full = extents + (1,) * (3 - len(extents))
+    check_choices(purpose, chunk, slice_axis, background, behind)
+    pipeline = codec_named(untried_codec(purpose, datatype) if codec is None else codec)
+    full = sides + (1,) * (3 - len(sides))
     box = roi if roi is not None else Box.whole(full)
     if not Box.whole(full).contains(box):
-        raise SourceError(f"box {box} lies outside the volume of shape {extents}")
+        raise SourceError(f"box {box} lies outside the volume of shape {sides}")
+    extents = Extents.of(box, full, slice_axis, datatype.itemsize)
+    if chunk is None and purpose == "slices":
+        # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
+        chunk = pipeline.codec.default_slices
+    if chunk is None:
+        chunks = default_shape(purpose, extents, pipeline.codec)
+    else:
+        chunks = fit_shape(chunk, extents, pipeline.codec)
     element = bytes(datatype.itemsize)
     policy = Background.RESIDUE_EXACT
     if box == Box.whole(full):
@@ -109,12 +125,12 @@ def create_volume(
         policy = Background.FILL_LOSSY
     distances = tuple(spacing) if spacing is not None else spacing_of(matrix)
     geom = Geom(
-        ndim=len(extents),
+        ndim=len(sides),
         shape=full,
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=box,
-        chunk_shape=chunk_shape(thickness, box, full, slice_axis, pipeline, datatype.itemsize),
+        chunk_shape=chunks,
         slice_axis=slice_axis,
         background=policy,
         fill=element,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal, cast
 
@@ -17,6 +16,15 @@ from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
 from mroi.volume.choose import auto_mode, box_pays, fit_codec, is_auto, try_codecs
 from mroi.volume.chunks import Loss, codec_named
+from mroi.volume.layout import (
+    ChunkChoice,
+    Extents,
+    Purpose,
+    check_chunk,
+    check_purpose,
+    default_shape,
+    fit_shape,
+)
 from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
 from mroi.volume.quality import CountingSink, Target, find_setting
 from mroi.volume.source import SourceGeometry, VoxelSource
@@ -25,23 +33,17 @@ from mroi.volume.write import VolumeWriter
 
 __all__ = [
     "BackgroundChoice",
-    "ChunkChoice",
     "PackPlan",
     "PackResult",
     "Progress",
     "RoiMethod",
     "check_choices",
-    "chunk_shape",
     "pack_source",
     "plan_pack",
 ]
 
 RoiMethod = Literal["auto", "full", "tight", "medroi"]
 BackgroundChoice = Literal["exact", "drop"]
-ChunkChoice = int | tuple[int, ...] | None
-
-_CHUNK_SIZE = 1 << 16
-_MAX_SLICES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ class PackResult:
 def plan_pack(
     source: VoxelSource,
     *,
+    purpose: Purpose = "slices",
     codec: str | Codec | Pipeline = "auto",
     background_codec: str | Codec | Pipeline = "zstd:level=9",
     roi: RoiMethod | Box = "auto",
@@ -105,19 +108,23 @@ def plan_pack(
 
     Parameters
     ----------
+    purpose : {"slices", "patches", "planes", "series", "archive"}
+        What the file is for, `mroi.volume.layout.Purpose`: chooses chunks and codec, unless they
+        are given.
     codec : str, Codec or Pipeline
-        Name and settings, or ``"auto:fast"`` (which is ``"auto"``) or ``"auto:small"``: by trial on
-        the data, among `mroi.volume.choose.AUTO_MODES`. A name gets the exact filters that its
-        codec needs for this kind of voxel.
+        Name and settings, or ``"auto:fast"``, ``"auto:fastest"`` or ``"auto:small"``: by trial on
+        the data, among `mroi.volume.choose.AUTO_MODES`; ``"auto"`` is the mode that serves the
+        purpose. A name gets the exact filters that its codec needs for this kind of voxel.
     roi : Box or method
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
         ``"auto"``: the tight box where a trial on a few slices shows that it saves bytes, else the
         whole volume. ``"medroi"``: the box of the MedROI paper. Or a box.
     slice_axis : int
         Axis 0, 1 or 2 across which slices are cut.
-    chunk : int or tuple, optional
-        Slices of a chunk, or its voxels along x, y, z; by default as many slices as the codec
-        likes, small ones put together: see `chunk_shape`.
+    chunk : int or sequence of int, optional
+        Slices of a chunk, or its voxels along x, y, z, or along x, y, z and axis 3; 0 for a whole
+        axis. A writer holds as many volumes of the ROI as a chunk spans. By default
+        `mroi.volume.layout.default_shape` says.
     background : {"exact", "drop"}
         What becomes of voxels outside the box: kept bit for bit, or replaced by zero.
     target : Target, optional
@@ -130,9 +137,11 @@ def plan_pack(
     ------
     SourceError
         If the box lies outside the volume, or the codec does not take this kind of voxel.
+    UsageError
+        If a choice is none, or the codec does not take chunks of this shape.
     """
     behind = codec_named(background_codec)
-    check_choices(slice_axis, background, behind)
+    check_choices(purpose, chunk, slice_axis, background, behind)
     factor = None if overview is None else check_factor(overview)
     g = source.geometry
     whole = Box.whole(g.shape)
@@ -151,13 +160,19 @@ def plan_pack(
         )
 
     def geom_with(chosen: Pipeline) -> Geom:
-        shape = chunk_shape(chunk, survey.box, g.shape, slice_axis, chosen, g.datatype.itemsize)
+        extents = Extents.of(survey.box, g.shape, slice_axis, g.datatype.itemsize)
+        if chunk is None:
+            shape = default_shape(purpose, extents, chosen.codec)
+        else:
+            shape = fit_shape(chunk, extents, chosen.codec)
         return _geom(g, survey, shape, slice_axis, drop=background == "drop")
 
     def plan_with(chosen: Pipeline) -> PackPlan:
         return _plan(geom_with(chosen), chosen, behind, provenance)
 
     provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
+    if chunk is None:
+        provenance["purpose"] = purpose
     if target is not None:
         if not isinstance(codec, str):
             raise UsageError("a target chooses the settings of a codec: give its name alone")
@@ -167,7 +182,7 @@ def plan_pack(
 
         pipeline = find_setting(codec, target, g, survey, try_whole)
     elif automatic:
-        trial = try_codecs(auto_mode(str(codec)), g, survey, slice_axis)
+        trial = try_codecs(auto_mode(str(codec), purpose), g, survey, slice_axis)
         pipeline = trial.pipeline
         provenance["codec"] = trial.to_json()
     elif pipeline is None:
@@ -181,8 +196,16 @@ def plan_pack(
     return replace(plan, overview=make_overview(source, plan.geom, pipeline, factor))
 
 
-def check_choices(slice_axis: int, background: str, background_codec: Pipeline) -> None:
+def check_choices(
+    purpose: str,
+    chunk: ChunkChoice,
+    slice_axis: int,
+    background: str,
+    background_codec: Pipeline,
+) -> None:
     """Raise `UsageError` for choices that no volume could make right."""
+    check_purpose(purpose)
+    check_chunk(chunk)
     if slice_axis not in (0, 1, 2):
         raise UsageError(f"slice axis {slice_axis}: expected 0, 1 or 2")
     if background not in ("exact", "drop"):
@@ -343,48 +366,3 @@ def _medroi_box(source: VoxelSource) -> Box:
             f"{width} x {height} x {depth} voxels; choose another ROI"
         )
     return found
-
-
-def chunk_shape(
-    chunk: ChunkChoice,
-    box: Box,
-    shape: Sequence[int],
-    slice_axis: int,
-    pipeline: Pipeline,
-    itemsize: int,
-) -> tuple[int, int, int, int]:
-    """Return the voxels of a chunk along x, y, z and axis 3, at most those of the box.
-
-    Without a choice a chunk has as many slices as the codec likes: one, for most. Small slices are
-    put together up to 64 KiB (and 16 slices), where the codec takes more than one: below that,
-    handling a chunk costs more time than decoding it.
-    """
-    limit = pipeline.codec.max_slices
-    wanted: tuple[int, ...]
-    if isinstance(chunk, tuple):
-        wanted = tuple(chunk)
-    else:
-        full = list(box.shape)
-        full[slice_axis] = (
-            _thickness(box, slice_axis, pipeline, itemsize) if chunk is None else chunk
-        )
-        wanted = (*full, 1)
-    if len(wanted) == 3:
-        wanted = (*wanted, 1)
-    if len(wanted) != 4 or any(n < 1 for n in wanted):
-        raise UsageError(f"chunks of {wanted} voxels: expected 3 or 4 positive extents")
-    if limit is not None and wanted[slice_axis] > limit:
-        raise UsageError(
-            f"{pipeline.codec.name} takes chunks of {limit} slice, not {wanted[slice_axis]}"
-        )
-    extents = (*box.shape, shape[3] if len(shape) > 3 else 1)
-    x, y, z, t = (min(n, extent) for n, extent in zip(wanted, extents, strict=True))
-    return x, y, z, t
-
-
-def _thickness(box: Box, slice_axis: int, pipeline: Pipeline, itemsize: int) -> int:
-    if pipeline.codec.max_slices is not None:
-        return pipeline.codec.default_slices
-    plane_size = box.count // box.shape[slice_axis] * itemsize
-    enough = min(-(-_CHUNK_SIZE // plane_size), _MAX_SLICES)
-    return max(pipeline.codec.default_slices, enough)

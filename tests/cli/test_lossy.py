@@ -84,9 +84,9 @@ def test_nothing_is_said_to_be_lost_where_nothing_was(mroi: Mroi, wave: Path) ->
     assert "lossy" not in mroi("pack", wave, "-o", "w.mroi", "-c", "zstd").err
 
 
-def test_small_is_short_for_auto_small(mroi: Mroi, wave: Path) -> None:
+def test_small_is_short_for_an_archive(mroi: Mroi, wave: Path) -> None:
     assert mroi("pack", wave, "-o", "a.mroi", "--small").code == 0
-    assert mroi("pack", wave, "-o", "b.mroi", "--codec", "auto:small").code == 0
+    assert mroi("pack", wave, "-o", "b.mroi", "--for", "archive").code == 0
     assert Path("a.mroi").read_bytes() == Path("b.mroi").read_bytes()
     assert np.array_equal(read("a.mroi"), smooth() * SLOPE + INTER)
 
@@ -97,6 +97,7 @@ def test_small_is_short_for_auto_small(mroi: Mroi, wave: Path) -> None:
         ["--max-error", "2"],
         ["--psnr", "40", "--codec", "auto:small"],
         ["--ratio", "4", "--small"],
+        ["--small", "--for", "patches"],
         ["--max-error", "2", "--codec", "wavelet3d:step=2"],
         ["--max-error", "2", "--codec", "zstd"],
         ["--max-error", "2", "--psnr", "40", "--codec", CODEC],

@@ -109,7 +109,7 @@ def test_an_aborted_writer_takes_nothing(tmp_path):
         ({"chunk": 0}, mroi.UsageError),
         ({"chunk": -1}, mroi.UsageError),
         ({"chunk": (1, 2)}, mroi.UsageError),
-        ({"chunk": (1, 0, 1)}, mroi.UsageError),
+        ({"chunk": (1, -1, 1)}, mroi.UsageError),
         ({"background": "keep"}, mroi.UsageError),
         ({"codec": "nothing"}, mroi.CodecError),
         ({"codec": "zstd:level=99"}, mroi.CodecError),
