@@ -16,7 +16,7 @@ from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
 from mroi.volume.choose import untried_codec
 from mroi.volume.chunks import codec_named
-from mroi.volume.layout import ChunkChoice, Extents, Purpose, default_shape, fit_shape
+from mroi.volume.layout import ChunkChoice, Extents, Purpose, chunk_shape
 from mroi.volume.pack import BackgroundChoice, check_choices
 from mroi.volume.source import array_datatype, check_affine
 from mroi.volume.write import VolumeWriter
@@ -110,10 +110,6 @@ def create_volume(
     if chunk is None and purpose == "slices":
         # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
         chunk = pipeline.codec.default_slices
-    if chunk is None:
-        chunks = default_shape(purpose, extents, pipeline.codec)
-    else:
-        chunks = fit_shape(chunk, extents, pipeline.codec)
     element = bytes(datatype.itemsize)
     policy = Background.RESIDUE_EXACT
     if box == Box.whole(full):
@@ -130,7 +126,7 @@ def create_volume(
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=box,
-        chunk_shape=chunks,
+        chunk_shape=chunk_shape(purpose, chunk, extents, pipeline.codec),
         slice_axis=slice_axis,
         background=policy,
         fill=element,

@@ -26,6 +26,7 @@ __all__ = [
     "Purpose",
     "check_chunk",
     "check_purpose",
+    "chunk_shape",
     "default_shape",
     "fit_shape",
     "parse_chunk",
@@ -213,6 +214,13 @@ def fit_shape(chunk: int | Sequence[int], extents: Extents, codec: Codec) -> Chu
             + (f" (those of {t} volumes)" if t > 1 else "")
         )
     return x, y, z, t
+
+
+def chunk_shape(purpose: Purpose, chunk: ChunkChoice, extents: Extents, codec: Codec) -> ChunkShape:
+    """Return the chunk that a caller asks for, or else the one that serves a purpose."""
+    if chunk is None:
+        return default_shape(purpose, extents, codec)
+    return fit_shape(chunk, extents, codec)
 
 
 # -- what is best ------------------------------------------------------------------------------

@@ -22,8 +22,7 @@ from mroi.volume.layout import (
     Purpose,
     check_chunk,
     check_purpose,
-    default_shape,
-    fit_shape,
+    chunk_shape,
 )
 from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
 from mroi.volume.quality import CountingSink, Target, find_setting
@@ -161,10 +160,7 @@ def plan_pack(
 
     def geom_with(chosen: Pipeline) -> Geom:
         extents = Extents.of(survey.box, g.shape, slice_axis, g.datatype.itemsize)
-        if chunk is None:
-            shape = default_shape(purpose, extents, chosen.codec)
-        else:
-            shape = fit_shape(chunk, extents, chosen.codec)
+        shape = chunk_shape(purpose, chunk, extents, chosen.codec)
         return _geom(g, survey, shape, slice_axis, drop=background == "drop")
 
     def plan_with(chosen: Pipeline) -> PackPlan:
