@@ -79,6 +79,7 @@ def open_input(
     series: str | None = None,
     allow_irregular: bool = False,
     allow_missing: bool = False,
+    all_bits: bool = False,
     metadata: HeadPolicy = "keep",
 ) -> VoxelSource:
     """Return what can be packed of `source`.
@@ -98,6 +99,8 @@ def open_input(
         Accept DICOM slices at irregular distances; their positions are kept.
     allow_missing : bool
         Do without DICOM files of a folder that cannot be read; the packed file says which.
+    all_bits : bool
+        Take all bits of DICOM pixels as the value, where Bits Stored is wrong.
     metadata : {"keep", "clean", "strip"}
         What becomes of all DICOM attributes but the pixels.
 
@@ -120,6 +123,7 @@ def open_input(
                 series=series,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
+                all_bits=all_bits,
             )
             return DicomSource(found, metadata)
         return NiftiSource(path)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AllBits",
     "AllowMissing",
     "Axis",
     "AxisOption",
@@ -104,6 +105,10 @@ Series = Annotated[
 ]
 Irregular = Annotated[
     bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
+]
+AllBits = Annotated[
+    bool,
+    typer.Option("--all-bits", help="DICOM: values are all bits allocated; Bits Stored is wrong."),
 ]
 AllowMissing = Annotated[
     bool,

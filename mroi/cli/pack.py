@@ -11,6 +11,7 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
+    AllBits,
     AllowMissing,
     Axis,
     Background,
@@ -147,6 +148,7 @@ def run(
     ] = Metadata.KEEP,
     allow_irregular: Irregular = False,
     allow_missing: AllowMissing = False,
+    all_bits: AllBits = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
@@ -196,6 +198,7 @@ def run(
                 series=series,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
+                all_bits=all_bits,
                 metadata=metadata.value,
             )
             result = convert.pack(

@@ -11,6 +11,7 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
+    AllBits,
     AllowMissing,
     DryRun,
     Exists,
@@ -63,6 +64,7 @@ def run(
     series: Series = None,
     allow_irregular: Irregular = False,
     allow_missing: AllowMissing = False,
+    all_bits: AllBits = False,
     exists: ExistsOption = Exists.ERROR,
     dry_run: DryRun = False,
     fail_fast: FailFast = False,
@@ -101,6 +103,7 @@ def run(
             series=series,
             allow_irregular=allow_irregular,
             allow_missing=allow_missing,
+            all_bits=all_bits,
             metadata="strip",
         )
         found = find_roi(source, step)

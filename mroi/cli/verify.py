@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mroi.cli import batch
-from mroi.cli.options import FailFast, Inputs, Jobs, Json, Quiet, Series
+from mroi.cli.options import AllBits, FailFast, Inputs, Jobs, Json, Quiet, Series
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import open_volume
 
@@ -30,6 +30,7 @@ def run(
         typer.Option(metavar="SOURCE", help="Compare voxels, geometry and header with this image."),
     ] = None,
     series: Series = None,
+    all_bits: AllBits = False,
     jobs: Jobs = 0,
     fail_fast: FailFast = False,
     quiet: Quiet = False,
@@ -52,7 +53,7 @@ def run(
 
     def work(task: batch.Task, step: Step) -> None:
         with open_volume(task.source, jobs=threads) as volume:
-            image = None if against is None else _open_source(against, series)
+            image = None if against is None else _open_source(against, series, all_bits=all_bits)
             if image is not None:
                 report.warn_of(str(against), image)
             checked, compared = convert.verify(volume, against=image, jobs=threads, progress=step)
@@ -78,13 +79,15 @@ def run(
     raise typer.Exit(report.less_than(code))
 
 
-def _open_source(against: str, series: str | None) -> VoxelSource:
+def _open_source(against: str, series: str | None, *, all_bits: bool) -> VoxelSource:
     """Open what to compare with; slices at uneven distances are compared like all others."""
     from mroi.adapters import convert
     from mroi.errors import SourceError
 
     try:
-        return convert.open_input(against, series=series, allow_irregular=True, allow_missing=True)
+        return convert.open_input(
+            against, series=series, allow_irregular=True, allow_missing=True, all_bits=all_bits
+        )
     except OSError as exc:
         raise SourceError(f"{exc.filename or against}: {exc.strerror or exc}") from exc
 

@@ -48,8 +48,8 @@ __all__ = [
 ]
 
 _CRITICAL = frozenset({b"GEOM", b"CODC", b"SLSC", b"CHNK", b"INDX", b"FOOT"})
-_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"dCMh", b"jSOn", b"sLPo", b"oVRW"})
-_NIFTI_PARTS = 3
+_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"jSOn", b"sLPo", b"oVRW"})
+_NIFTI_PARTS = 5
 
 
 @dataclass(frozen=True, slots=True)

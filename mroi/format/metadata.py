@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,8 @@ __all__ = [
     "parse_positions",
     "parse_records",
     "parse_rescale",
+    "parse_upper_bits",
+    "upper_bits_type",
 ]
 
 _DIGEST = struct.Struct("<BB6s32s")
@@ -114,6 +118,36 @@ def parse_records(data: bytes, count: int, *, offset: int) -> list[tuple[int, by
 def build_records(records: Iterable[tuple[int, bytes]]) -> bytes:
     """Return the payload of dCMh."""
     return b"".join(_RECORD.pack(number, 0, len(data)) + data for number, data in records)
+
+
+def upper_bits_type(geom: Geom) -> np.dtype[np.unsignedinteger]:
+    """Return what holds the bits of a sample above ``bits_stored``, moved down to bit 0 (DCM-2)."""
+    above = 8 * geom.datatype.sample.itemsize - geom.bits_stored
+    width = next((n for n in (1, 2, 4, 8) if 0 < above <= 8 * n), None)
+    if width is None:
+        raise FormatError(f"dCMh: no bits above {geom.bits_stored} of a sample", "DCM-2")
+    return np.dtype(f"<u{width}")
+
+
+def parse_upper_bits(data: bytes, geom: Geom, *, offset: int) -> dict[int, NDArray[Any]]:
+    """Parse the payload of dCMh 1 and up: the bits above ``bits_stored`` of slices (DCM-2).
+
+    Returns
+    -------
+    dict
+        Number of the slice to its samples, in scan order.
+    """
+    kind = upper_bits_type(geom)
+    plane = math.prod(geom.shape[:3]) // geom.shape[geom.slice_axis]
+    samples = plane * geom.datatype.samples
+    found: dict[int, NDArray[Any]] = {}
+    for number, record in parse_records(data, geom.slice_count, offset=offset):
+        if len(record) != samples * kind.itemsize or number in found:
+            raise FormatError(
+                f"dCMh: record of {len(record):,} bytes for slice {number}", "DCM-2", offset
+            )
+        found[number] = np.frombuffer(record, kind)
+    return found
 
 
 def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:

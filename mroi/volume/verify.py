@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from mroi.container import MetadataFrame
 from mroi.errors import ChecksumError, FormatError, MissingVoxelsError, MroiError
 from mroi.format.checksum import array_bytes
-from mroi.format.metadata import DigestScope, parse_digest, parse_records
+from mroi.format.geom import Geom
+from mroi.format.metadata import DigestScope, parse_digest, parse_records, parse_upper_bits
 from mroi.format.overview import OverviewMethod, parse_overview
 from mroi.format.records import FRAME_HEADER_SIZE, ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
@@ -108,7 +109,7 @@ def verify_volume(
                 roi_sha256.update(array_bytes(decoded))
         if progress:
             progress("verifying", done, count)
-    problems += _check_frames(frames, volume.geom.slice_count, reader.limits)
+    problems += _check_frames(frames, volume.geom, reader.limits)
     problems += _check_overview(volume, frames, exact=not problems and not missing)
     digests: list[str] = []
     if not problems:
@@ -117,16 +118,23 @@ def verify_volume(
 
 
 def _check_frames(
-    frames: Sequence[MetadataFrame], slice_count: int, limits: Limits
+    frames: Sequence[MetadataFrame], geom: Geom, limits: Limits
 ) -> Iterator[MroiError]:
     """Yield what is wrong inside metadata frames."""
+    seen: set[int] = set()
     for frame in frames:
+        kind, ordinal, offset = frame.header.type, frame.header.ordinal, frame.header.offset
         try:
             content = frame.content(limits)
-            if frame.header.type == b"jSOn":
-                parse_json(content, max_size=MAX_JSON_SIZE, offset=frame.header.offset)
-            elif frame.header.type == b"dCMh":
-                parse_records(content, slice_count, offset=frame.header.offset)
+            if kind == b"jSOn":
+                parse_json(content, max_size=MAX_JSON_SIZE, offset=offset)
+            elif kind == b"dCMh" and not ordinal:
+                parse_records(content, geom.slice_count, offset=offset)
+            elif kind == b"dCMh":
+                slices = parse_upper_bits(content, geom, offset=offset).keys()
+                if seen & slices:
+                    raise FormatError("dCMh: two records of one slice", "DCM-2", offset)
+                seen |= slices
         except MroiError as exc:
             yield exc
 

@@ -285,8 +285,8 @@ def frame_order() -> Iterator[Case]:
     yield Case("FRM-10", "roib-1", OPEN, "rOIB with ordinal 1", data)
     data = sample.build(header(b"FOOT", ordinal=1))
     yield Case("FRM-10", "foot-1", VERIFY, "FOOT with ordinal 1", data)
-    data = base(tail=[Part(b"nIFt", b"x", 3)]).build()
-    yield Case("FRM-10", "nift-3", VERIFY, "nIFt with ordinal 3", data)
+    data = base(tail=[Part(b"nIFt", b"x", 5)]).build()
+    yield Case("FRM-10", "nift-5", VERIFY, "nIFt with ordinal 5", data)
     data = base(tail=[Part(b"exAm", b"", 5), Part(b"exAm", b"1", 5)]).build()
     yield Case("FRM-10", "unknown", VERIFY, "two unknown frames with the same ordinal", data)
 

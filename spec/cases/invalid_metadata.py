@@ -152,6 +152,15 @@ def dicom() -> Iterator[Case]:
     ):
         sample = base(tail=[Part(b"dCMh", data)], geom={"source_kind": 5})
         yield Case("DCM-1", name, VERIFY, f"dCMh: {text}", sample.build())
+    for name, text, parts, bits in (
+        ("short", "15 samples of a slice of 16", [records(1, 0, 15, bytes(15))], 3),
+        ("wide", "two bytes for 5 bits", [records(1, 0, 32, bytes(32))], 3),
+        ("none", "all 8 bits are stored", [records(1, 0, 16, bytes(16))], 8),
+        ("twice", "a slice twice, in two frames", [records(1, 0, 16, bytes(16))] * 2, 3),
+    ):
+        tail = [Part(b"dCMh", data, i + 1) for i, data in enumerate(parts)]
+        sample = base(tail=tail, geom={"source_kind": 5, "bits_stored": bits})
+        yield Case("DCM-2", name, VERIFY, f"dCMh 1: {text}", sample.build())
     stream = zstd_frame(records(3, 0, 4, b"1234"))
     sample = base(tail=[Part(b"dCMh", stream, flags=1)], geom={"source_kind": 5})
     yield Case("DCM-1", "compressed", VERIFY, "dCMh, compressed: slice 3 of 3", sample.build())

@@ -580,6 +580,18 @@ def metadata() -> Iterator[Case]:
         "dCMh as one Zstandard frame, in the head",
         volume(head=[Part(b"dCMh", zstd_frame(records), flags=1)], geom=kind),
     )
+    upper = [
+        DicomRecords.build([{"slice": number, "size": 4, "data": bytes([number, 0, 9, 15])}])
+        for number in (1, 0)
+    ]
+    yield (
+        "dicom-upper-bits",
+        "bits above bits_stored of both slices, in dCMh 1 and 2",
+        volume(
+            tail=[Part(b"dCMh", records), *[Part(b"dCMh", d, i + 1) for i, d in enumerate(upper)]],
+            geom=kind | {"bits_stored": 12},
+        ),
+    )
     text = json_bytes(
         {
             "tool": "spec",

@@ -202,8 +202,9 @@ def read_header(cursor: Cursor, sync: int) -> Frame:
     compressible = name in COMPRESSIBLE or name not in KNOWN
     legal = {0, CONST, STORED, MISSING} if name == "CHNK" else {0, 1} if compressible else {0}
     require(h.flags in legal, "FRM-5", f"{name} with flags {h.flags}", at + 21)
-    # CHNK has its number here, dIGE its scope, pADd anything; nothing is known of unknown frames.
-    parts = 3 if name == "nIFt" else 1 if name in KNOWN - {"CHNK", "dIGE", "pADd"} else 1 << 32
+    # CHNK and dCMh have a number here, dIGE its scope, pADd anything; nothing is known of others.
+    free = {"CHNK", "dIGE", "pADd", "dCMh"}
+    parts = 5 if name == "nIFt" else 1 if name in KNOWN - free else 1 << 32
     require(h.ordinal < parts, "FRM-10", f"{name} with ordinal {h.ordinal}", at + 16)
     return Frame(at, name, h.length, h.ordinal, h.codec_slot, h.flags, h.payload_crc)
 
@@ -773,11 +774,9 @@ def check_metadata(frame: Frame, file: File) -> None:
     elif frame.type == "jSOn":
         restricted_json(content(frame), 1 << 20, at)
     elif frame.type == "dCMh":
-        records = Cursor([content(frame)], 0, "DCM-1")
-        while not records.at_end():
-            number, reserved, size = struct.unpack("<IIQ", records.take(16))
-            require(reserved == 0 and number < slices, "DCM-1", (number, reserved), at)
-            records.take(size)
+        records = dicom_records(frame, slices)
+        if frame.ordinal:
+            check_upper_bits(records, file, at)
     elif (frame.type, frame.ordinal) == ("nIFt", 0):
         check_nifti(content(frame), file, at)
     elif frame.type == "oVRW":
@@ -839,6 +838,36 @@ def reduce(volume: bytes, g: Geometry, o: SimpleNamespace, step: int) -> bytes:
             mean = (2 * total + len(pieces)) // (2 * len(pieces))
             out.append(mean.to_bytes(step, "little", signed=signed))
     return b"".join(out)
+
+
+def dicom_records(frame: Frame, slices: int) -> list[tuple[int, int]]:
+    """Return the slice and the size of each record of a `dCMh` (DCM-1)."""
+    cursor, found, at = Cursor([content(frame)], 0, "DCM-1"), [], frame.offset + 32
+    while not cursor.at_end():
+        number, reserved, size = struct.unpack("<IIQ", cursor.take(16))
+        require(reserved == 0 and number < slices, "DCM-1", (number, reserved), at)
+        cursor.take(size)
+        found.append((number, size))
+    return found
+
+
+def check_upper_bits(records: list[tuple[int, int]], file: File, at: int) -> None:
+    """Check records of the bits above `bits_stored` (DCM-2)."""
+    g = file.head.geometry
+    _, number, numbers = DATATYPES[g.datatype]
+    above = 8 * number - g.bits_stored
+    width = next((n for n in (1, 2, 4, 8) if 0 < above <= 8 * n), 0)
+    samples = math.prod(g.shape[axis] for axis in g.axes[1:]) * numbers
+    require(width, "DCM-2", f"{g.bits_stored} bits of {8 * number} are stored", at)
+    for slice_, size in records:
+        require(size == samples * width, "DCM-2", f"{size} bytes for slice {slice_}", at)
+    every = [
+        slice_
+        for frame in file.frames
+        if frame.type == "dCMh" and frame.ordinal
+        for slice_, _ in dicom_records(frame, g.slices)
+    ]
+    require(len(set(every)) == len(every), "DCM-2", "two records of one slice", at)
 
 
 def check_nifti(header: bytes, file: File, at: int) -> None:

@@ -126,3 +126,23 @@ def test_a_table_that_is_not_applied_is_said_loudly(mroi: Mroi, tmp_path: Path) 
     (info,) = mroi("info", "ct.mroi", "--json").records
     assert info["provenance"]["values"] == "stored"
     assert "values are stored ones" in mroi("info", "ct.mroi").out
+
+
+def test_bits_above_bits_stored(mroi: Mroi, tmp_path: Path) -> None:
+    from tests.dicom.dicom_phantoms import noise, series, write
+
+    images = series(noise((3, 6, 7), "u2") | 0x1000)
+    for image in images:
+        image.BitsStored, image.HighBit = 12, 11
+    sources = write(tmp_path / "ct", images)
+    assert "they are kept" in mroi("pack", "ct").err
+    assert mroi("verify", "ct.mroi", "--against", "ct").code == 0
+    mroi("unpack", "ct.mroi", "-o", "out")
+    assert [p.read_bytes() for p in sorted(Path("out").iterdir())] == [
+        p.read_bytes() for p in sources
+    ]
+    assert mroi("pack", "ct", "--all-bits", "-o", "all.mroi").code == 0
+    assert mroi("verify", "all.mroi", "--against", "ct", "--all-bits").code == 0
+    assert mroi("verify", "all.mroi", "--against", "ct").code == ExitCode.DAMAGED
+    mroi("unpack", "all.mroi", "-o", "all")
+    assert Path("all/00001.dcm").read_bytes() == sources[0].read_bytes()

@@ -463,7 +463,7 @@ BAD_FRAMES = {
     frame(b"dCMh", struct.pack("<IIQ", 0, 0, 1)): "DCM-1",
     frame(b"jSOn", b"{}", 0, 0, 1): "FRM-11",
     frame(b"jSOn", b"{}", 1): "FRM-10",
-    frame(b"nIFt", b"", 3): "FRM-10",
+    frame(b"nIFt", b"", 5): "FRM-10",
     frame(b"nIFt", NIFTI, 0, 0, 2): "FRM-5",
     frame(b"xYZw", b"", 0, 0, 2): "FRM-5",
     frame(b"xyzw", b""): "FRM-3",

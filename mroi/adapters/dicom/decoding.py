@@ -80,7 +80,12 @@ def iter_frames(
             raise SourceError(f"{name}: transfer syntax {syntax} needs imagecodecs (mroi[dicom])")
         _register(syntax)
     plugin = "pydicom" if syntax == _RLE else LABEL
-    yield from iter_pixels(stream, indices=list(numbers), decoding_plugin=plugin)
+    yield from iter_pixels(
+        stream,
+        indices=list(numbers),
+        decoding_plugin=plugin,
+        correct_unused_bits=syntax != _RLE,  # which alone keeps what is above Bits Stored
+    )
 
 
 def decode_frame(src: bytes, runner: Any) -> bytearray:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.dicom.bits import split_bits
 from mroi.adapters.dicom.decoding import iter_frames
 from mroi.adapters.dicom.files import opened
 from mroi.adapters.dicom.headers import Pixels
@@ -122,8 +123,13 @@ class DicomSeries:
         Raises
         ------
         SourceError
-            If pixels are damaged, or use bits that the header says are unused.
+            If pixels are damaged.
         """
+        for index, plane, _ in self.split_planes():
+            yield index, plane
+
+    def split_planes(self) -> Iterator[tuple[int, NDArray[Any], NDArray[Any] | None]]:
+        """Yield (index, plane, bits above it): `planes`, with what `split_bits` splits off."""
         places = [
             (number, frame)
             for number, instance in enumerate(self.instances)
@@ -135,7 +141,7 @@ class DicomSeries:
             instance = self.instances[number]
             frames = [frame for _, frame in group]
             for plane in _read_frames(instance, frames):
-                yield index, self._checked(plane, instance)
+                yield (index, *split_bits(self._checked(plane, instance), self.bits_stored))
                 index += 1
 
     def _checked(self, plane: NDArray[Any], instance: Instance) -> NDArray[Any]:
@@ -145,13 +151,6 @@ class DicomSeries:
         result = np.ascontiguousarray(plane, self.dtype)
         if plane.dtype.kind != self.dtype.kind and (result != plane).any():
             raise SourceError(f"{instance.path.name}: {plane.dtype} does not fit {self.dtype}")
-        if self.dtype.kind in "iu" and self.bits_stored < 8 * self.dtype.itemsize:
-            low = -(1 << (self.bits_stored - 1)) if self.dtype.kind == "i" else 0
-            if result.min() < low or result.max() >= low + (1 << self.bits_stored):
-                raise SourceError(
-                    f"{instance.path.name}: bits above the {self.bits_stored} of Bits Stored are "
-                    f"used (an overlay?); to take all bits as intensity, ask for all bits"
-                )
         return result
 
     def heads(self) -> Iterator[Head]:
@@ -184,7 +183,8 @@ def read_series(
     allow_missing : bool
         Do without images that cannot be read: empty, cut, or no DICOM whatever their name says.
     all_bits : bool
-        Take all allocated bits as the value, whatever Bits Stored says.
+        Take all allocated bits as the value, whatever Bits Stored says; those above are else no
+        part of it.
 
     Raises
     ------

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.dicom.bits import join_bits
 from mroi.adapters.dicom.headers import is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import Head, build_heads, parse_head, parse_heads, refusing
 from mroi.adapters.dicom.privacy import clean_head
@@ -22,7 +23,13 @@ from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
 from mroi.format.geom import SourceKind
-from mroi.format.metadata import deflate_payload
+from mroi.format.metadata import (
+    build_records,
+    deflate_payload,
+    inflate_payload,
+    parse_upper_bits,
+)
+from mroi.limits import DEFAULT_LIMITS
 from mroi.volume.model import Volume
 from mroi.volume.source import SourceGeometry
 
@@ -34,6 +41,8 @@ HeadPolicy = Literal["keep", "clean", "strip"]
 FILES_NAMED = 100
 """Files that were left out and are named in the packed file; all are counted."""
 REASON_SIZE = 1000
+PART_SIZE = 1 << 26
+"""Bytes of a frame of bits above Bits Stored, as they were before it was compressed."""
 
 _SCANNER = 1
 _MM, _SECONDS = 2, 8
@@ -69,7 +78,7 @@ class DicomSource:
         self.paths: Sequence[Path] = paths
         self.name = str(paths[0] if len(paths) == 1 else paths[0].parent)
         self.stored_size = sum(path.stat().st_size for path in paths)
-        self.warnings: Sequence[str] = series.warnings
+        self._above: dict[int, bytes] = {}
         self.rescale: bytes | None = None
         if series.uniform_rescale is None:
             self.rescale = series.rescale.astype("<f8").tobytes()
@@ -96,8 +105,22 @@ class DicomSource:
         """Yield the slices; see `VoxelSource`. Raises `SourceError` unless `axis` is 2."""
         if axis != 2:
             raise SourceError("DICOM is packed slice by slice: the slice axis has to be z")
-        for _, plane in self.series.planes():
+        for index, plane, above in self.series.split_planes():
+            if above is not None and index not in self._above:
+                self._above[index] = deflate_payload(above.tobytes())
             yield plane
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What was odd; of the pixels, once they were read."""
+        if not self._above:
+            return self.series.warnings
+        text = (
+            f"{len(self._above)} of {self.series.plane_count} slices use bits above the "
+            f"{self.series.bits_stored} of Bits Stored (an overlay?): they are kept, values are "
+            "without them"
+        )
+        return (*self.series.warnings, text)
 
     def metadata(self) -> list[Metadata]:
         """Return the frames that give the source back."""
@@ -109,11 +132,27 @@ class DicomSource:
             if self._policy == "clean":
                 heads = [Head(h.slices, clean_head(h.part10, salt)) for h in heads]
             frames.append(Metadata(b"dCMh", deflate_payload(build_heads(heads)), flags=1))
+        if self._policy == "keep":  # an overlay may name somebody
+            frames += self._frames_above()
         if series.positions is not None and not _is_regular(series):
             volumes = series.plane_count // len(series.positions)
             positions = np.tile(series.positions, (volumes, 1)).astype("<f8")
             frames.append(Metadata(b"sLPo", positions.tobytes()))
         return frames
+
+    def _frames_above(self) -> Iterator[Metadata]:
+        """Yield the bits above Bits Stored, in parts that a reader takes."""
+        parts: list[list[tuple[int, bytes]]] = []
+        left = 0
+        for index, stored in sorted(self._above.items()):
+            above = inflate_payload(stored, DEFAULT_LIMITS, offset=0)
+            if len(above) > left:
+                parts.append([])
+                left = max(PART_SIZE, len(above))
+            parts[-1].append((index, above))
+            left -= len(above)
+        for number, records in enumerate(parts, start=1):
+            yield Metadata(b"dCMh", deflate_payload(build_records(records)), number, flags=1)
 
 
 def _left_out(files: Sequence[LeftOut], *, with_names: bool) -> dict[str, object]:
@@ -146,6 +185,22 @@ def _is_regular(series: DicomSeries) -> bool:
     return bool(np.linalg.norm(apart, axis=1).max() <= series.spacing[2] / 100)
 
 
+def read_upper_bits(volume: Volume) -> dict[int, NDArray[Any]]:
+    """Return the bits above Bits Stored of each slice that a file has some of; see `split_bits`.
+
+    Raises
+    ------
+    FormatError
+        If what the file holds is damaged.
+    """
+    found: dict[int, NDArray[Any]] = {}
+    number = 1
+    while (payload := volume.reader.find_metadata(b"dCMh", number)) is not None:
+        found |= parse_upper_bits(payload, volume.geom, offset=0)
+        number += 1
+    return found
+
+
 def restore_series(volume: Volume, folder: str | os.PathLike[str]) -> list[Path]:
     """Write the series that a volume was packed from; see `write_series`.
 
@@ -156,7 +211,12 @@ def restore_series(volume: Volume, folder: str | os.PathLike[str]) -> list[Path]
     FormatError
         If what it holds is damaged.
     """
-    return write_series(folder, read_heads(volume), enumerate(volume.unscaled.planes()))
+    above, bits = read_upper_bits(volume), volume.geom.bits_stored
+    planes = (
+        (index, join_bits(plane, above[index], bits) if index in above else plane)
+        for index, plane in enumerate(volume.unscaled.planes())
+    )
+    return write_series(folder, read_heads(volume), planes)
 
 
 def read_heads(volume: Volume) -> list[Head]:
