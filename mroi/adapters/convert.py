@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from numpy.typing import ArrayLike
 
 from mroi.adapters.nifti import KeptHeader, NiftiSource, gzip_writer, kept_header, restore
 from mroi.codecs import Codec, Pipeline
-from mroi.container import AtomicFile, Source, refuse_inputs
+from mroi.container import AtomicFile, Source, is_pipe, is_url, name_of, on_disk, refuse_inputs
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, parse_digest
@@ -112,6 +112,8 @@ def open_input(
     if hasattr(source, "planes") and hasattr(source, "geometry"):
         return cast("VoxelSource", source)
     if isinstance(source, str | os.PathLike):
+        if is_url(source) or is_pipe(source):
+            raise SourceError(f"{source}: not a file; mroi.pack itself takes URLs and pipes")
         path = Path(source)
         if not path.is_dir() and _is_packed(path):
             raise SourceError(f"{path}: an .mroi file already, not an image")
@@ -193,10 +195,10 @@ def pack(
 
     Parameters
     ----------
-    source : path, array, nibabel image or VoxelSource
+    source : path, URL, array, nibabel image or VoxelSource
         A NIfTI image, a DICOM file or a folder with a series, an array with the axes
         x, y, z, ..., or a nibabel image: see `open_input`, and give what it returns for more say
-        in what is taken.
+        in what is taken. What is behind a URL, or comes through a pipe, is copied first.
     target : path or binary file
         A path is written atomically; a file object that cannot seek gets its index at the end.
     affine : (4, 4) array_like, optional
@@ -229,23 +231,31 @@ def pack(
     UsageError
         If `target` is a file of the source.
     """
-    opened = open_input(source, affine=affine)
-    refuse_inputs(target, opened.paths)
-    plan = plan_pack(
-        opened,
-        purpose=purpose,
-        codec=codec,
-        roi=roi,
-        slice_axis=slice_axis,
-        chunk=chunk,
-        background=background,
-        target=target_quality,
-        overview=overview,
-        progress=progress,
-    )
-    said: dict[str, object] = getattr(opened, "provenance", {})
-    plan = replace(plan, provenance={**plan.provenance, **said})
-    return pack_source(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
+    with ExitStack() as stack:
+        opened = open_input(_at_hand(source, stack), affine=affine)
+        refuse_inputs(target, opened.paths)
+        plan = plan_pack(
+            opened,
+            purpose=purpose,
+            codec=codec,
+            roi=roi,
+            slice_axis=slice_axis,
+            chunk=chunk,
+            background=background,
+            target=target_quality,
+            overview=overview,
+            progress=progress,
+        )
+        said: dict[str, object] = getattr(opened, "provenance", {})
+        plan = replace(plan, provenance={**plan.provenance, **said})
+        return pack_source(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
+
+
+def _at_hand(source: Any, stack: ExitStack) -> Any:
+    """Return an input as it is; of a URL or a pipe, a copy that is there as long as `stack`."""
+    if isinstance(source, str | os.PathLike):
+        return stack.enter_context(on_disk(source))
+    return source
 
 
 def unpack(
@@ -429,12 +439,12 @@ def verify(
             report = replace(report, problems=(problem,))
         if against is None or not report.ok:
             return report, None
-        return report, compare(volume, open_input(against), progress)
+        return report, compare(volume, open_input(_at_hand(against, stack)), progress)
 
 
 def packed_name(source: str | os.PathLike[str]) -> Path:
     """Return the usual name of the packed file: ``scan.nii.gz`` becomes ``scan.mroi``."""
-    path = Path(source)
+    path = Path(name_of(source)) if is_url(source) else Path(source)
     lower = path.name.lower()
     for ending in sorted((*_NIFTI_ENDINGS, ".dcm"), key=len, reverse=True):
         if lower.endswith(ending):
@@ -444,7 +454,7 @@ def packed_name(source: str | os.PathLike[str]) -> Path:
 
 def unpacked_name(source: str | os.PathLike[str], volume: Volume) -> Path:
     """Return the usual name of the restored image: the ending is that of the source."""
-    path = Path(source)
+    path = Path(name_of(source)) if is_url(source) else Path(source)
     stem = path.name.removesuffix(".mroi")
     ending = "img" if _restores_pair(volume) else "nii"
     if volume.geom.source_kind is SourceKind.DICOM:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.adapters.nifti import build_header, gzip_writer
-from mroi.container import AtomicFile, identity_of
+from mroi.container import AtomicFile, identity_of, name_of
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
 from mroi.format.geom import Background, Geom, SourceKind
@@ -377,8 +377,7 @@ def subject_of(path: str | os.PathLike[str]) -> str:
     >>> subject_of("study/sub-01_T1w.nii.gz"), subject_of("images/left.dcm")
     ('sub-01_T1w', 'left')
     """
-    path = Path(path)
-    name = subject_id((path.resolve() if path.is_dir() else path).name)  # "." has a name
+    name = subject_id(name_of(path))
     return name[:-4] if name.lower().endswith(".dcm") else name
 
 

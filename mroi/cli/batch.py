@@ -24,8 +24,10 @@ from mroi.errors import MroiError, UsageError
 __all__ = [
     "STANDARD",
     "Action",
+    "Input",
     "Task",
     "find_inputs",
+    "is_stream",
     "plan",
     "run",
     "threads_for",
@@ -39,10 +41,23 @@ _IS_INPUT = "{} is an input too, by this or another name: write elsewhere"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One file, and where it lies in the folder that the user named (its name, for a file)."""
+    """One input.
+
+    Attributes
+    ----------
+    path : str
+        A file, a folder with a series, a URL, a pipe, or ``-``.
+    below : Path
+        Where it lies in the folder that the user named; its name, if that was the input itself.
+    """
 
     path: str
     below: Path
+
+    @property
+    def stem(self) -> str:
+        """Name without the last ending."""
+        return self.below.stem
 
 
 class Action(Enum):
@@ -66,7 +81,9 @@ class Task:
     @property
     def name(self) -> str:
         """Name of the input without its folder."""
-        return "standard input" if self.source == STANDARD else Path(self.source).name
+        from mroi.container import name_of
+
+        return "standard input" if self.source == STANDARD else name_of(self.source)
 
 
 # -- which files -------------------------------------------------------------------------------
@@ -79,18 +96,20 @@ def find_inputs(
 ) -> list[Input]:
     """Return what the arguments name; what folders hold in the order of the names.
 
-    Files are taken whatever they are called. In folders, and in those below them, it is what is
-    not hidden: files with one of `suffixes`, and folders that are one input with all they hold.
+    Files, pipes and URLs are taken whatever they are called. In folders, and in those below them,
+    it is what is not hidden: files with one of `suffixes`, and folders that are one input with all
+    they hold.
     """
+    from mroi.container import is_url, name_of
+
     if STANDARD in arguments and len(arguments) > 1:
         raise typer.BadParameter("standard input (-) cannot be combined with other inputs")
     found = []
     for argument in arguments:
         folder = Path(argument)
-        if argument == STANDARD or not folder.is_dir():
-            found.append(Input(argument, Path(folder.name)))
-        elif is_one_input(folder):
-            found.append(Input(argument, Path(folder.resolve().name)))
+        is_folder = argument != STANDARD and not is_url(argument) and folder.is_dir()
+        if not is_folder or is_one_input(folder):
+            found.append(Input(argument, Path(name_of(argument))))
         else:
             inside = [Input(str(path), path.relative_to(folder))
                       for path in _below(folder, tuple(suffixes), is_one_input)]  # fmt: skip
@@ -110,15 +129,16 @@ def _below(
             yield Path(root)
             continue
         for name in sorted(files):
-            if name.lower().endswith(suffixes) and not name.startswith("."):
-                yield Path(root, name)
+            path = Path(root, name)
+            if name.lower().endswith(suffixes) and not name.startswith(".") and path.is_file():
+                yield path
 
 
 def plan(
     arguments: Sequence[str],
     suffixes: Sequence[str],
     output: str | None,
-    rename: Callable[[Path], str],
+    rename: Callable[[Input], str],
     exists: Exists,
     *,
     is_one_input: Callable[[Path], bool] = lambda _folder: False,
@@ -129,13 +149,14 @@ def plan(
     Parameters
     ----------
     arguments : sequence of str
-        Files, folders or ``-``.
+        Files, folders, URLs, pipes or ``-``.
     suffixes : sequence of str
         Of the files that are taken from folders, lower case.
     output : str or None
-        A file, a folder, or ``-``; beside each input by default.
+        A file, a folder, or ``-``. By default beside each input, that of a URL in the folder one
+        is in, that of a pipe on standard output.
     rename : callable
-        From the path of an input to the name of its output.
+        From an input to the name of its output.
     exists : Exists
         What to do with outputs that exist.
     is_one_input : callable
@@ -144,7 +165,9 @@ def plan(
         Other files that must not be replaced: a mask, say.
     """
     inputs = find_inputs(arguments, suffixes, is_one_input)
-    if output is None and arguments[0] == STANDARD:
+    if output is None and any(map(is_stream, arguments)):
+        if len(inputs) > 1:
+            raise typer.BadParameter("a pipe has no name to call its output by: use --output")
         output = STANDARD
     if output == STANDARD:
         if len(inputs) > 1:
@@ -165,16 +188,25 @@ def plan(
     return [_task(entry, target, exists, problems) for entry, target in targets.items()]
 
 
+def is_stream(argument: str) -> bool:
+    """Whether an input gives its bytes once, and has no name to speak of."""
+    from mroi.container import is_pipe, is_url
+
+    return argument == STANDARD or (not is_url(argument) and is_pipe(argument))
+
+
 def _target(
-    entry: Input, output: str | None, rename: Callable[[Path], str], *, is_folder: bool
+    entry: Input, output: str | None, rename: Callable[[Input], str], *, is_folder: bool
 ) -> Path:
-    path = Path(entry.path)
-    if path.name in ("", ".."):
-        path = path.resolve()
+    from mroi.container import is_url
+
     if output is None:
-        return path.with_name(rename(path))
+        path = entry.below if is_url(entry.path) else Path(entry.path)
+        if path.name in ("", ".."):
+            path = path.resolve()
+        return path.with_name(rename(entry))
     if is_folder:
-        return Path(output) / entry.below.with_name(rename(path))
+        return Path(output) / entry.below.with_name(rename(entry))
     return Path(output)
 
 
@@ -359,7 +391,11 @@ def _make_folder(task: Task) -> None:
 
 def _rehearse(task: Task) -> None:
     """Raise what the work would raise at once: no input, or an output that is in the way."""
-    if task.source != STANDARD:
+    from mroi.container import is_url, open_source
+
+    if is_url(task.source):
+        open_source(task.source).size()
+    elif task.source != STANDARD:
         Path(task.source).stat()
     if task.action is Action.WRITE and task.target != STANDARD and Path(task.target).exists():
         raise FileExistsError(17, "the file exists already", task.target)

@@ -80,7 +80,7 @@ class Axis(StrEnum):
 
 
 Inputs = Annotated[
-    list[str], typer.Argument(metavar="INPUT", help="Files, folders, or - (standard input).")
+    list[str], typer.Argument(metavar="INPUT", help="Files, folders, URLs, or - (standard input).")
 ]
 Output = Annotated[
     str | None,

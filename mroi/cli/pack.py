@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mroi.geometry import Box
     from mroi.volume.pack import RoiMethod
     from mroi.volume.quality import Target
-    from mroi.volume.source import VoxelSource
+    from mroi.volume.source import SourceGeometry, VoxelSource
 
 EXAMPLES = """\
   mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
@@ -178,7 +178,7 @@ def run(
         inputs,
         _SUFFIXES,
         output,
-        lambda path: convert.packed_name(path).name,
+        lambda entry: convert.packed_name(entry.below).name,
         exists,
         is_one_input=_has_dicom,
         also_read=[_roi_file(roi)],
@@ -192,7 +192,7 @@ def run(
 
     def work(task: batch.Task, step: Step) -> None:
         start = time.perf_counter()
-        with on_disk(task.source, ".nii") as path:
+        with on_disk(task.source) as path:
             source = convert.open_input(
                 path,
                 series=series,
@@ -353,7 +353,7 @@ def _lost(loss: object, source: VoxelSource) -> str:
 
 def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box | RoiMethod:
     """Return the method, or the box, that the options mean for the source of a path."""
-    from mroi.adapters.crop import read_box, subject_of
+    from mroi.adapters.crop import subject_of
     from mroi.volume.roi import parse_box, parse_margin, split_label
 
     if roi in _METHODS:
@@ -362,7 +362,7 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box
     if re.fullmatch(_BOX, roi):
         box = parse_box(roi, g.shape)
     elif roi.startswith(_BOXES):
-        box = read_box(roi.removeprefix(_BOXES), subject_of(path), g)
+        box = _box_of_table(roi.removeprefix(_BOXES), subject_of(path), g)
     else:
         box = _box_of_mask(*split_label(roi), source)
     return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
@@ -377,6 +377,18 @@ def _roi_file(roi: str) -> str:
     return roi.removeprefix(_BOXES) if roi.startswith(_BOXES) else split_label(roi)[0]
 
 
+def _box_of_table(path: str, subject: str, g: SourceGeometry) -> Box:
+    """Return the box that a table has for a subject."""
+    from mroi.adapters.crop import read_box
+    from mroi.errors import SourceError
+
+    try:
+        with on_disk(path) as table:
+            return read_box(table, subject, g)
+    except OSError as exc:  # of the table, not of an output
+        raise SourceError(f"box table {path}: {exc.strerror or exc}") from exc
+
+
 def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
     """Return the box around a mask that is on the grid of `source`."""
     import numpy as np
@@ -386,10 +398,11 @@ def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
     from mroi.volume.roi import check_same_grid, mask_box
 
     try:
-        mask = NiftiSource(path)
+        with on_disk(path) as file:
+            mask = NiftiSource(file)
+            g, of = mask.geometry, source.geometry
+            check_same_grid(g.shape, g.affine, of.shape, of.affine)
+            stored = np.stack(list(mask.planes(2)))  # (z, y, x)
     except OSError as exc:  # of the mask, not of an output
         raise SourceError(f"mask {path}: {exc.strerror or exc}") from exc
-    g, of = mask.geometry, source.geometry
-    check_same_grid(g.shape, g.affine, of.shape, of.affine)
-    stored = np.stack(list(mask.planes(2)))  # (z, y, x)
     return mask_box(stored.transpose() * g.slope + g.inter, label)

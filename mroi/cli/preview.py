@@ -69,7 +69,7 @@ def run(
 
     report = Report("preview", json=json, quiet=quiet)
     chosen = parse_window(window)
-    tasks = batch.plan(inputs, [".mroi"], output, lambda path: f"{path.stem}.png", exists)
+    tasks = batch.plan(inputs, [".mroi"], output, lambda entry: f"{entry.stem}.png", exists)
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source, missing=Missing.FILL) as opened:

@@ -36,13 +36,13 @@ def run(
 
     report = Report("recover", json=json, quiet=quiet)
     tasks = batch.plan(
-        inputs, [".mroi"], output, lambda path: f"{path.stem}.recovered.mroi", exists
+        inputs, [".mroi"], output, lambda entry: f"{entry.stem}.recovered.mroi", exists
     )
     if any(task.target == batch.STANDARD for task in tasks):
         raise typer.BadParameter("recover writes to a file, so that it can verify it: use --output")
 
     def work(task: batch.Task, step: Step) -> None:
-        with on_disk(task.source, ".mroi") as path:
+        with on_disk(task.source) as path:
             found = recover_volume(
                 path,
                 task.target,

@@ -24,6 +24,7 @@ from mroi.cli.options import (
     WindowOption,
 )
 from mroi.cli.report import Report, Step
+from mroi.cli.streams import on_disk
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,8 +87,8 @@ def run(
 
     report = Report("roi", json=json, quiet=quiet)
     shown = parse_window(window)
-    if batch.STANDARD in inputs:
-        raise typer.BadParameter("a subject is called like its file: give a file, not -")
+    if any(map(batch.is_stream, inputs)):
+        raise typer.BadParameter("a subject is called like its file: give a file, not a pipe")
     subjects: dict[str, str] = {}
     for entry in batch.find_inputs(inputs, _SUFFIXES, _is_volume):
         other = subjects.setdefault(subject_of(entry.path), entry.path)
@@ -98,15 +99,16 @@ def run(
     def work(task: batch.Task, step: Step) -> None:
         if task.action is batch.Action.WRITE:
             raise FileExistsError(17, "there are tables already", task.target)
-        source = convert.open_input(
-            task.source,
-            series=series,
-            allow_irregular=allow_irregular,
-            allow_missing=allow_missing,
-            all_bits=all_bits,
-            metadata="strip",
-        )
-        found = find_roi(source, step)
+        with on_disk(task.source) as path:
+            source = convert.open_input(
+                path,
+                series=series,
+                allow_irregular=allow_irregular,
+                allow_missing=allow_missing,
+                all_bits=all_bits,
+                metadata="strip",
+            )
+            found = find_roi(source, step)
         subject = subject_of(task.source)
         files = folder.add(subject, task.source, found, save_cropped=save_cropped)
         if draw:

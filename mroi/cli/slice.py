@@ -41,7 +41,7 @@ class Format(StrEnum):
 
 
 def run(
-    source: Annotated[str, typer.Argument(metavar="INPUT", help="A .mroi file, or -.")],
+    source: Annotated[str, typer.Argument(metavar="INPUT", help="A .mroi file, a URL, or -.")],
     *,
     index: Annotated[
         int | None,
@@ -83,7 +83,7 @@ def run(
     chosen = parse_window(window)
     kind = kind or (Format.NPY if (output or "").lower().endswith(".npy") else Format.PNG)
     suffix = f".slice.{kind}"
-    tasks = batch.plan([source], [".mroi"], output, lambda path: path.stem + suffix, exists)
+    tasks = batch.plan([source], [".mroi"], output, lambda entry: entry.stem + suffix, exists)
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source, missing=missing) as opened:

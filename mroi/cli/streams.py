@@ -1,16 +1,14 @@
-"""Standard input and output in the place of files.
+"""Standard input and output, pipes and URLs in the place of files.
 
-What has to be read more than once, or at random, is first copied from standard input to a
-temporary file, so that memory stays small.
+What has to be read more than once, or at random, is first copied to a temporary file, so that
+memory stays small.
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -18,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 
 from mroi.cli.batch import STANDARD, Action, Task
-from mroi.errors import FormatError, MissingVoxelsError
+from mroi.errors import FormatError, MissingVoxelsError, UsageError
 
 if TYPE_CHECKING:
     from mroi.volume.model import Volume
@@ -47,15 +45,19 @@ MissingOption = Annotated[
 
 
 @contextmanager
-def on_disk(source: str, suffix: str) -> Iterator[Path]:
-    """Give the path of an input; standard input gets one with this suffix."""
+def on_disk(source: str) -> Iterator[Path]:
+    """Give the path of an input; of standard input, a pipe or a URL, that of a copy."""
+    from mroi import container
+
     if source != STANDARD:
-        yield Path(source)
+        with container.on_disk(source) as path:
+            yield path
         return
-    with tempfile.TemporaryDirectory(prefix="mroi-") as folder:
-        path = Path(folder) / f"standard-input{suffix}"
-        with path.open("wb") as file:
-            shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    if sys.stdin.isatty():
+        raise UsageError("standard input is a terminal: name a file, or pipe one in")
+    with container.stored(
+        lambda file: container.copy_stream(sys.stdin.buffer, file), "standard-input", source
+    ) as path:
         yield path
 
 
@@ -67,13 +69,15 @@ def open_volume(
 
     Missing voxels are an error without `missing`, as for a command that has no such option.
     """
+    from mroi.container import is_url
     from mroi.volume import model
 
-    with on_disk(source, ".mroi") as path:
+    # Of a URL only what is needed is read.
+    with nullcontext(source) if is_url(source) else on_disk(source) as target:
         try:
-            volume = model.open_volume(path, jobs=jobs, missing=(missing or Missing.ERROR).value)
+            volume = model.open_volume(target, jobs=jobs, missing=(missing or Missing.ERROR).value)
         except FormatError as exc:
-            if exc.rule != "PFX-1" or not (kind := _kind_of(path)):
+            if exc.rule != "PFX-1" or not (kind := _kind_of(target)):
                 raise
             message = f"not an mroi file but {kind}: `mroi pack` it first"
             raise FormatError(message, exc.rule, exc.offset) from exc
@@ -87,10 +91,13 @@ def open_volume(
                 raise MissingVoxelsError(message, exc.rule, exc.offset) from exc
 
 
-def _kind_of(path: Path) -> str:
+def _kind_of(target: str | Path) -> str:
     """Return what a file seems to be that is no ``.mroi`` file; nothing if that is not clear."""
-    with path.open("rb") as file:
-        start = file.read(132)
+    from mroi.container import open_source
+
+    source = open_source(target)
+    start = source.read(0, min(132, source.size()))
+    source.close()
     if start.startswith(b"\x1f\x8b"):
         return "a gzip file (perhaps a NIfTI image)"
     if start.startswith(_NIFTI_STARTS):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -99,14 +98,16 @@ def _proof(volume: Volume) -> str:
     return f"{held} from the file; `mroi verify` proves the voxels"
 
 
-def _target_name(path: Path) -> str:
+def _target_name(entry: batch.Input) -> str:
     """Return the usual name for what a file unpacks to; any name, if it cannot be opened."""
     from mroi.adapters.convert import unpacked_name
     from mroi.errors import MroiError
     from mroi.volume.model import open_volume
 
-    try:
-        with open_volume(path) as volume:
-            return unpacked_name(path, volume).name
-    except (MroiError, OSError):
-        return f"{path.stem}.nii"  # what is wrong is said when the file's turn comes
+    if not batch.is_stream(entry.path):
+        try:
+            with open_volume(entry.path) as volume:
+                return unpacked_name(entry.below, volume).name
+        except (MroiError, OSError):
+            pass  # what is wrong is said when the file's turn comes
+    return f"{entry.stem}.nii"

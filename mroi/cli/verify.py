@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from mroi.cli import batch
 from mroi.cli.options import AllBits, FailFast, Inputs, Jobs, Json, Quiet, Series
 from mroi.cli.report import Report, Step
-from mroi.cli.streams import open_volume
+from mroi.cli.streams import on_disk, open_volume
 
 if TYPE_CHECKING:
     from mroi.volume.source import VoxelSource
@@ -52,8 +53,13 @@ def run(
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
-        with open_volume(task.source, jobs=threads) as volume:
-            image = None if against is None else _open_source(against, series, all_bits=all_bits)
+        with ExitStack() as stack:
+            volume = stack.enter_context(open_volume(task.source, jobs=threads))
+            image = (
+                None
+                if against is None
+                else _open_source(against, stack, series=series, all_bits=all_bits)
+            )
             if image is not None:
                 report.warn_of(str(against), image)
             checked, compared = convert.verify(volume, against=image, jobs=threads, progress=step)
@@ -79,14 +85,17 @@ def run(
     raise typer.Exit(report.less_than(code))
 
 
-def _open_source(against: str, series: str | None, *, all_bits: bool) -> VoxelSource:
+def _open_source(
+    against: str, stack: ExitStack, *, series: str | None, all_bits: bool
+) -> VoxelSource:
     """Open what to compare with; slices at uneven distances are compared like all others."""
     from mroi.adapters import convert
     from mroi.errors import SourceError
 
     try:
+        path = stack.enter_context(on_disk(against))
         return convert.open_input(
-            against, series=series, allow_irregular=True, allow_missing=True, all_bits=all_bits
+            path, series=series, allow_irregular=True, allow_missing=True, all_bits=all_bits
         )
     except OSError as exc:
         raise SourceError(f"{exc.filename or against}: {exc.strerror or exc}") from exc

@@ -5,6 +5,7 @@
 """
 
 from mroi.container.builder import ContainerBuilder
+from mroi.container.inputs import copy_stream, is_pipe, is_url, name_of, on_disk, stored
 from mroi.container.parser import NEED_DATA, ChunkEvent, ContainerParser, EndEvent, HeadEvent
 from mroi.container.reader import Chunk, ContainerReader
 from mroi.container.salvage import Salvaged, salvage
@@ -40,9 +41,15 @@ __all__ = [
     "Salvaged",
     "Source",
     "Tail",
+    "copy_stream",
     "identity_of",
     "is_one_of",
+    "is_pipe",
+    "is_url",
+    "name_of",
+    "on_disk",
     "open_source",
     "refuse_inputs",
     "salvage",
+    "stored",
 ]

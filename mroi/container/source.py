@@ -15,7 +15,8 @@ from typing import Any, BinaryIO, Protocol, Self, cast
 
 from typing_extensions import override
 
-from mroi.errors import TruncatedError, UsageError
+from mroi.container.inputs import is_pipe, is_url
+from mroi.errors import SourceError, TruncatedError, UsageError
 
 __all__ = [
     "FileObjectSource",
@@ -77,7 +78,15 @@ def _read_parts(read: Callable[[int, int], bytes | None], size: int) -> bytes:
 
 
 class FileSource:
-    """A file on disk."""
+    """A file on disk.
+
+    Raises
+    ------
+    SourceError
+        If it is a pipe or a device, which have no places to read from.
+    OSError
+        If it cannot be opened.
+    """
 
     is_remote = False
 
@@ -95,6 +104,11 @@ class FileSource:
     def _open(self) -> int:
         with self._lock:
             if self._file is None:
+                if is_pipe(self.path):
+                    raise SourceError(
+                        f"{self.name} is a pipe, which gives its bytes once: read it with "
+                        "mroi.stream(open(...)), or copy it to a file"
+                    )
                 self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             return self._file
 
@@ -109,12 +123,16 @@ class FileSource:
     def read(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes."""
         file = self._file if self._file is not None else self._open()
-        if hasattr(os, "pread"):
-            data = _read_parts(lambda done, left: os.pread(file, left, offset + done), size)
-        else:  # Windows
-            with self._lock:
-                os.lseek(file, offset, os.SEEK_SET)
-                data = _read_parts(lambda _done, left: os.read(file, left), size)
+        try:
+            if hasattr(os, "pread"):
+                data = _read_parts(lambda done, left: os.pread(file, left, offset + done), size)
+            else:  # Windows
+                with self._lock:
+                    os.lseek(file, offset, os.SEEK_SET)
+                    data = _read_parts(lambda _done, left: os.read(file, left), size)
+        except OSError as exc:
+            exc.filename = self.name
+            raise
         return _whole(data, self.name, offset, size)
 
     def close(self) -> None:
@@ -205,47 +223,13 @@ class FileObjectSource:
         return type(self), (self._file,)
 
 
-class UrlSource:
-    """A URL, read in absolute ranges through fsspec (extra ``remote``)."""
-
-    is_remote = True
-
-    def __init__(self, url: str) -> None:
-        try:
-            import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
-        except ImportError as exc:
-            raise UsageError(f"{url}: reading URLs needs pip install 'mroi[remote]'") from exc
-        self.name = url
-        self._filesystem, self._path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
-        self._size: int | None = None
-
-    def size(self) -> int:
-        """Return the number of bytes, asked for once."""
-        if self._size is None:
-            self._size = int(self._filesystem.size(self._path))
-        return self._size
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes, with one request."""
-        data = self._filesystem.cat_file(self._path, start=offset, end=offset + size)
-        # A server that ignores ranges sends the whole file: cut out what was asked for.
-        if len(data) > size:
-            data = data[offset : offset + size]
-        return _whole(data, self.name, offset, size)
-
-    def close(self) -> None:
-        """Do nothing: connections belong to fsspec."""
-
-    @override
-    def __reduce__(self) -> tuple[type[Self], tuple[str]]:
-        return type(self), (self.name,)
-
-
 def open_source(target: str | os.PathLike[str] | bytes | BinaryIO | Source) -> Source:
     """Return the source that `target` stands for: a path, a URL, bytes, or an open file."""
     if isinstance(target, bytes | bytearray | memoryview):
         return MemorySource(target)
-    if isinstance(target, str) and "://" in target:
+    if is_url(target):
+        from mroi.container.remote import UrlSource  # which takes long to import
+
         return UrlSource(target)
     if isinstance(target, str | os.PathLike):
         return FileSource(target)

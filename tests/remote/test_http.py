@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.container.source import UrlSource
+from mroi.container.remote import UrlSource
 
 pytest.importorskip("fsspec")
 pytest.importorskip("aiohttp")
