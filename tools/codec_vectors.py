@@ -33,6 +33,7 @@ WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
         ("shuffle=false,delta=true", (1, 9, 8), "<u4", 32, "extremes"),
         ("shuffle=true,delta=true", (1, 7, 6, 3), "<i2", 16, "anatomy"),
         ("", (1, 1, 40), "<f8", 64, "noise"),
+        ("", (2, 5, 4), "<c8", 64, "noise"),
     ],
     "deflate": [
         ("", (3, 12, 10), "<i2", 16, "anatomy"),

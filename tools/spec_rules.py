@@ -37,8 +37,6 @@ BY_TEST = {
     "STR-1": f"{_FOLDER}/test_behaviour.py::test_a_stream_that_ends_early_is_an_error",
     "SAL-1": f"{_FOLDER}/test_vectors.py::test_what_is_whole_is_saved",
     "VER-1": f"{_FOLDER}/test_behaviour.py::test_what_is_not_known_is_ignored",
-    # Files that break these are larger than a vector should be.
-    "CHK-6": f"{_FOLDER}/test_behaviour.py::test_a_payload_far_larger_than_its_chunk",
     # Reported as the rules that it asks for, JSN-1 to JSN-4.
     "MET-5": f"{_FOLDER}/test_vectors.py::test_the_broken_rule_is_named",
 }

@@ -219,6 +219,8 @@ class Pipeline:
         """Return the chunk `part` of a payload that holds the chunk `whole`."""
         coded = self._specs(whole)[-1]
         *before, wanted = self._specs(part)
+        if reason := self.codec.refuses(coded):
+            raise DecodeError(reason, "CHK-8")
         try:
             chunk = decode(payload, coded)
         except MroiError:

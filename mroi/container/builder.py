@@ -91,7 +91,7 @@ class ContainerBuilder:
             frames.insert(0, Metadata(b"rOIB", build_roi_record(geom)))
         self._sync = _sync_word(frames)
         self._frames = b"".join(self._frame(frame) for frame in frames)
-        largest = max((2 * geom.decoded_size(i) + (1 << 20) for i in self._largest()), default=0)
+        largest = max((2 * geom.decoded_size(i) + (1 << 16) for i in self._largest()), default=0)
         self._entry_size = 8 if largest < 1 << 32 else 16
         self._can_seek = can_seek
         room = FRAME_HEADER_SIZE + index_size(self._count, self._entry_size)

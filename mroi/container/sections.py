@@ -307,7 +307,7 @@ def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Li
         raise FormatError(f"{header}: slot {slot} is not for it", "CHK-5", header.offset)
     state = ChunkState(header.flags)
     _check_state(header, head, state, size)
-    if header.length > 2 * size + (1 << 20):
+    if header.length > 2 * size + (1 << 16):
         raise FormatError(
             f"{header}: {header.length:,} bytes for {size:,} decoded", "CHK-6", header.offset
         )

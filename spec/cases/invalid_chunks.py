@@ -82,6 +82,8 @@ def chunks() -> Iterator[Case]:
     stored = residue(states={4: "stored"}).build(lambda d: setattr(d.chunks[4], "slot", 0))
     text = "a stored background chunk with a slot of the ROI"
     yield Case("CHK-5", "roi-slot", DECODE, text, stored)
+    large = bytes(2 * 4 + (1 << 16) + 1)
+    yield state("CHK-6", "large", "a payload of 2^16 + 9 bytes for 4 voxels", 0, large)
     empty = Sample(
         voxels((2, 2, 3), 2),
         roi=[(0, 2), (0, 2), (1, 3)],
@@ -149,6 +151,10 @@ def payloads() -> Iterator[Case]:
         ("dictionary", "the frame wants a dictionary", ZSTD_MAGIC + b"\x21\x07" + frame[5:]),
     ):
         yield with_payload(zstd(), name, text, data)
+    for code, name in ((16, "float"), (32, "complex")):
+        sample = Sample(voxels((4, 4, 2), code), code, codecs=(deflate(delta=True),))
+        text = f"deflate: differences of {name} numbers"
+        yield Case("CHK-8", f"deflate-delta-{name}", DECODE, text, sample.build())
     stream = zlib_stream(good)
     for name, text, data in (
         ("empty", "no bytes", b""),

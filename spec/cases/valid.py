@@ -113,6 +113,16 @@ def grids() -> Iterator[Case]:
         Sample(voxels((3, 2, 2), 2), 2, [(0, 2), (0, 2), (0, 2)], chunk_shape=(1, 1, 1)),
     )
     yield (
+        "complex-shuffled",
+        "complex64 is one sample of 8 bytes, for shuffle, too",
+        Sample(voxels((5, 4, 2), 32), 32, codecs=(zstd(shuffle=True),)),
+    )
+    yield (
+        "complex-shuffled-deflate",
+        "complex128 is one sample of 16 bytes",
+        Sample(voxels((3, 4, 2), 1792), 1792, codecs=(deflate(shuffle=True),)),
+    )
+    yield (
         "chunks-of-volumes",
         "chunks of two slices of two volumes, of five; the last ones short",
         Sample(voxels((4, 3, 3, 5), 4), 4, [(1, 4), (0, 2), (0, 3)], chunk_shape=(3, 2, 2, 2)),

@@ -542,7 +542,7 @@ def check_chunk(frame: Frame, head: Head) -> None:
     roles = dict(enumerate(slot.role for slot in head.slots))
     require(roles.get(frame.slot) == role, "CHK-5", frame.slot, at + 20)
     require(size or frame.flags in {STORED, MISSING}, "CHK-7", frame.flags, at + 21)
-    require(frame.length <= 2 * size + (1 << 20), "CHK-6", frame.length, at + 8)
+    require(frame.length <= 2 * size + (1 << 16), "CHK-6", frame.length, at + 8)
     exact = {STORED: ("CHK-2", size), CONST: ("CHK-3", g.itemsize), MISSING: ("CHK-4", 0)}
     rule, length = exact.get(frame.flags, ("", frame.length))
     require(frame.length == length, rule, frame.length, at + 8)
@@ -578,6 +578,8 @@ def decode_payload(
     filters = [item["name"] for item in slot.json["filters"]]
     if filters or slot.name not in DECODERS:
         raise Unavailable(f"codec {slot.name} with filters {filters}")
+    whole = g.datatype in SAMPLE_SIZES
+    require(whole or not slot.json["params"].get("delta"), rule, "delta of what is no integer", at)
     decoded = DECODERS[slot.name](payload, size, rule, at)
     samples = {128: 3, 2304: 4}.get(g.datatype, 1)
     return join(decoded, g.itemsize // samples, samples, **slot.json["params"])
