@@ -89,8 +89,8 @@ def open_input(
     source : path, array, nibabel image or VoxelSource
         A NIfTI image; a DICOM file, or a folder with a series; an array; or a source as it is.
         Of a nibabel image, its NIfTI file if neither voxels nor header were changed since it was
-        loaded; otherwise its affine and the array ``np.asanyarray(image.dataobj)``, whose values
-        are scaled already.
+        loaded; otherwise the NIfTI image that nibabel would save, but with the voxels of
+        ``image.dataobj`` as they are stored.
     affine : (4, 4) array_like, optional
         Of an array: voxel index to position in mm, RAS+; instead of that of a nibabel image.
     series : str, optional
@@ -135,7 +135,7 @@ def open_input(
 
 
 def _open_image(image: SpatialImage, affine: ArrayLike | None) -> VoxelSource:
-    """Return the file of a nibabel image that is unchanged since it was loaded, or its array."""
+    """Return the file of a nibabel image that is unchanged since it was loaded, or the image."""
     import nibabel as nib
     import numpy as np
 
@@ -145,8 +145,9 @@ def _open_image(image: SpatialImage, affine: ArrayLike | None) -> VoxelSource:
         kept = cast("SpatialImage", nib.load(path))
         if kept.header == image.header and np.array_equal(kept.affine, image.affine):
             return NiftiSource(path)
-    given = image.affine if affine is None else affine
-    return ArraySource(np.asanyarray(image.dataobj), given)
+    from mroi.adapters.memory import ImageSource
+
+    return ImageSource(image, affine)
 
 
 def _is_packed(path: Path) -> bool:
