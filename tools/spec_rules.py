@@ -80,7 +80,7 @@ def problems() -> Iterator[str]:
     pages = [*sorted(SPEC.glob("*.md")), *sorted((SPEC / "codecs").glob("*.md"))]
     everywhere = [rule for page in pages for rule in rules(page)]
     for prefix in dict.fromkeys(prefix for prefix, _ in everywhere):
-        numbers = [number for p, number in everywhere if p == prefix]
+        numbers = sorted(number for p, number in everywhere if p == prefix)
         if numbers != list(range(1, len(numbers) + 1)):
             yield f"{prefix}: the rules are numbered {numbers}"
     known = {f"{prefix}-{number}" for prefix, number in rules(SPEC / "mroi-1.md")}

@@ -125,7 +125,7 @@ def write() -> None:
         (VECTORS / f"{name}.raw").write_bytes(chunk.tobytes())
         about = {
             "shape": chunk.shape,
-            "dtype": chunk.dtype.str,
+            "dtype": chunk.dtype.str.replace("|", ""),
             "level": level,
             "kind": KINDS[payload[0]],
             "sha256": hashlib.sha256(chunk.tobytes()).hexdigest(),

@@ -137,7 +137,7 @@ def uniform(decoding, coder, words, bits, value):
 
 @kernel
 def adaptive_number(decoding, coder, words, contexts, first, value, rates):
-    """Code a number of up to 20 bits: its bit length in 21 contexts from `first`, then its bits."""
+    """Code a number of up to 20 bits: its bit length in 20 contexts from `first`, then its bits."""
     length = np.int64(0)
     more = np.int64(1)
     while more and length < 20:
