@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from numpy.typing import ArrayLike
 
-from mroi.adapters.nifti import KeptHeader, NiftiSource, gzip_writer, kept_header, restore
+from mroi.adapters.gz import gzip_writer
+from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
+from mroi.adapters.policy import MetadataPolicy, PolicyName
 from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source, is_pipe, is_url, name_of, on_disk, refuse_inputs
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
@@ -38,8 +40,6 @@ from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
-
-    from mroi.adapters.dicom import HeadPolicy
 
 __all__ = [
     "UnpackResult",
@@ -80,7 +80,7 @@ def open_input(
     allow_irregular: bool = False,
     allow_missing: bool = False,
     all_bits: bool = False,
-    metadata: HeadPolicy = "keep",
+    metadata: PolicyName | MetadataPolicy = "keep",
 ) -> VoxelSource:
     """Return what can be packed of `source`.
 
@@ -101,14 +101,16 @@ def open_input(
         Do without DICOM files of a folder that cannot be read; the packed file says which.
     all_bits : bool
         Take all bits of DICOM pixels as the value, where Bits Stored is wrong.
-    metadata : {"keep", "clean", "strip"}
-        What becomes of all DICOM attributes but the pixels.
+    metadata : {"keep", "clean", "strip"} or MetadataPolicy
+        What becomes of all that is not voxels or geometry. ``"clean"`` leaves out what may identify
+        a person, ``"strip"`` all of it; voxels are never touched.
 
     Raises
     ------
     SourceError
         If it is nothing that can be packed.
     """
+    policy = metadata if isinstance(metadata, MetadataPolicy) else MetadataPolicy(metadata)
     if hasattr(source, "planes") and hasattr(source, "geometry"):
         return cast("VoxelSource", source)
     if isinstance(source, str | os.PathLike):
@@ -127,14 +129,16 @@ def open_input(
                 allow_missing=allow_missing,
                 all_bits=all_bits,
             )
-            return DicomSource(found, metadata)
-        return NiftiSource(path)
+            return DicomSource(found, policy)
+        return NiftiSource(path, policy)
     if hasattr(source, "dataobj") and hasattr(source, "affine"):
-        return _open_image(cast("SpatialImage", source), affine)
+        return _open_image(cast("SpatialImage", source), affine, policy)
     return ArraySource(cast("ArrayLike", source), affine)
 
 
-def _open_image(image: SpatialImage, affine: ArrayLike | None) -> VoxelSource:
+def _open_image(
+    image: SpatialImage, affine: ArrayLike | None, policy: MetadataPolicy
+) -> VoxelSource:
     """Return the file of a nibabel image that is unchanged since it was loaded, or the image."""
     import nibabel as nib
     import numpy as np
@@ -144,10 +148,10 @@ def _open_image(image: SpatialImage, affine: ArrayLike | None) -> VoxelSource:
     if affine is None and path and is_nifti:
         kept = cast("SpatialImage", nib.load(path))
         if kept.header == image.header and np.array_equal(kept.affine, image.affine):
-            return NiftiSource(path)
+            return NiftiSource(path, policy)
     from mroi.adapters.memory import ImageSource
 
-    return ImageSource(image, affine)
+    return ImageSource(image, affine, policy)
 
 
 def _is_packed(path: Path) -> bool:
@@ -353,7 +357,12 @@ def _open_targets(
             path.with_name(file_name), overwrite=overwrite, inputs=[volume.reader.source]
         )
         raw = stack.enter_context(target)
-        outputs[part] = stack.enter_context(gzip_writer(raw)) if gz else raw
+        if gz:  # what stood behind the stream of the source follows that of the copy
+            trailing = volume.reader.find_metadata(b"nIFt", 3 if part == "image" else 4)
+            stack.callback(raw.write, trailing or b"")
+            outputs[part] = stack.enter_context(gzip_writer(raw))
+        else:
+            outputs[part] = raw
     return outputs, tuple(path.with_name(file_name) for file_name in parts.values())
 
 
@@ -417,6 +426,8 @@ def verify(
 ) -> tuple[VerifyReport, Comparison | None]:
     """Check every byte of a file, decode all of it, and compare it with a source if one is given.
 
+    Metadata are not compared if the file says that they were cleaned or left out.
+
     Raises
     ------
     MroiError
@@ -440,7 +451,10 @@ def verify(
             report = replace(report, problems=(problem,))
         if against is None or not report.ok:
             return report, None
-        return report, compare(volume, open_input(_at_hand(against, stack)), progress)
+        compared = compare(volume, open_input(_at_hand(against, stack)), progress)
+        if "metadata" in volume.provenance:  # cleaned or stripped: it cannot be equal
+            compared = replace(compared, same_metadata=True)
+        return report, compared
 
 
 def packed_name(source: str | os.PathLike[str]) -> Path:

@@ -16,7 +16,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.adapters.nifti import build_header, gzip_writer
+from mroi.adapters.gz import gzip_writer
+from mroi.adapters.nifti import build_header
 from mroi.container import AtomicFile, identity_of, name_of
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of

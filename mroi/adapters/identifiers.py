@@ -73,6 +73,8 @@ def find_held_identifiers(volume: Volume) -> list[HeldIdentifier]:
     for name, data in (
         ("bytes before the voxels", kept.gap),
         ("bytes after the voxels", volume.reader.find_metadata(b"nIFt", 1) or b""),
+        ("bytes after the gzip stream", volume.reader.find_metadata(b"nIFt", 3) or b""),
+        ("bytes after the gzip stream", volume.reader.find_metadata(b"nIFt", 4) or b""),
     ):
         if data.strip(b"\0"):
             found.append(HeldIdentifier("NIfTI image", name, _shown(data)))

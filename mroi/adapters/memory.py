@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from typing_extensions import override
 
-from mroi.adapters.nifti import parse_header, swap_bytes
+from mroi.adapters.nifti import clean_header, parse_header, swap_bytes
+from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import Datatype
@@ -38,6 +39,8 @@ class ImageSource(ArraySource):
         Of any class; one that is not NIfTI gets the header that nibabel converts its own to.
     affine : (4, 4) array_like, optional
         Instead of that of the image.
+    metadata : MetadataPolicy
+        What becomes of its header.
 
     Raises
     ------
@@ -47,7 +50,12 @@ class ImageSource(ArraySource):
 
     name = "image"
 
-    def __init__(self, image: SpatialImage, affine: ArrayLike | None = None) -> None:
+    def __init__(
+        self,
+        image: SpatialImage,
+        affine: ArrayLike | None = None,
+        metadata: MetadataPolicy = KEEP,
+    ) -> None:
         array, slope, inter = _stored(image)
         super().__init__(array)
         given = image.affine if affine is None else np.asarray(affine, dtype=np.float64)
@@ -55,10 +63,16 @@ class ImageSource(ArraySource):
         parsed = parse_header(self._header, name=self.name)
         self.geometry = parsed.geometry
         self.warnings = parsed.warnings
+        self.provenance = metadata.to_json()
+        self._is_stripped = metadata.name == "strip"
+        if metadata.name == "clean":
+            self._header = clean_header(self._header, parsed)
 
     @override
     def metadata(self) -> list[Metadata]:
         """Return the header, and the digest of the image that nibabel would save."""
+        if self._is_stripped:
+            return []
         datatype = self.geometry.datatype
         is_swapped = bool(self.geometry.flags & SourceFlags.BIG_ENDIAN) and datatype.swap > 1
         sha256 = hashlib.sha256(self._header)

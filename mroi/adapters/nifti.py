@@ -7,21 +7,21 @@ the uncompressed source. nibabel reads the meaning of the header; it is never us
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import logging
 import math
 import os
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.gz import MAX_INFLATION, GzipReader, is_gzip, open_inflated
+from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import FormatError, SourceError, UsageError
 from mroi.format.datatypes import DATATYPES, Datatype
@@ -35,7 +35,6 @@ __all__ = [
     "NiftiHeader",
     "NiftiSource",
     "build_header",
-    "gzip_writer",
     "kept_header",
     "parse_header",
     "restore",
@@ -47,7 +46,6 @@ _MAGICS = {b"n+1\0": False, b"ni1\0": True, b"n+2\0": False, b"ni2\0": True}
 _BLOCK = 1 << 22
 _QUIET = logging.Logger("mroi", logging.CRITICAL + 1)  # noqa: LOG001 (takes what nobody reads)
 _SINGLE = (2.0**-126, 2.0**127)  # what single precision holds without loss of digits
-_MAX_INFLATION = 1040  # deflate makes at most 1032 bytes of one
 _MAX_AROUND = 1 << 26  # bytes before and after the voxels that are kept; the limit of readers
 
 
@@ -193,7 +191,9 @@ class NiftiSource:
 
     rescale: bytes | None = None
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], metadata: MetadataPolicy = KEEP) -> None:
+        self._policy = metadata
+        self.provenance = metadata.to_json()
         self.path = Path(path)
         self.name = str(path)
         self._header_path, self._image_path = self.path, self.path
@@ -201,22 +201,31 @@ class NiftiSource:
         if _is_other_half(self.path):
             self._header_path = _sibling(self.path, "hdr")
             first = self._read_start(self._header_path)
-        self._is_gzipped = _is_gzip(self._image_path)
+        self._is_gzipped = is_gzip(self._image_path)
         header = parse_header(first, name=str(self._header_path))
         if header.is_pair:
             self._image_path = _sibling(self._header_path, "img")
-            self._is_gzipped = _is_gzip(self._image_path)
+            self._is_gzipped = is_gzip(self._image_path)
         elif self._header_path != self.path:
             raise SourceError(f"{self._header_path}: a single file, but {self.path} is beside it")
         self.header = header
-        self.warnings: Sequence[str] = header.warnings
         geometry = header.geometry
         flags = geometry.flags | (SourceFlags.GZIPPED if self._is_gzipped else SourceFlags(0))
         self.geometry = replace(geometry, flags=flags)
         self.paths: Sequence[Path] = (self._header_path, self._image_path)
         self.stored_size = sum(p.stat().st_size for p in set(self.paths))
         self._check_size()
-        self._kept: list[Metadata] = []
+        self._around: _Around | None = None
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What was odd; of what stands behind the voxels, once they were read."""
+        warnings = list(self.header.warnings)
+        trailing = self._around.trailing if self._around is not None else 0
+        if trailing:
+            kept = "kept" if self._policy.keeps else "left out"
+            warnings.append(f"{trailing:,} bytes after the gzip stream are {kept}")
+        return warnings
 
     def _check_size(self) -> None:
         """Refuse a header that promises more than the file can hold, before memory is taken."""
@@ -225,7 +234,7 @@ class NiftiSource:
             + math.prod(self.geometry.shape) * self.geometry.datatype.itemsize
         )
         size = self._image_path.stat().st_size
-        most = size * _MAX_INFLATION if self._is_gzipped else size
+        most = size * MAX_INFLATION if self._is_gzipped else size
         if needed > most:
             raise SourceError(
                 f"{self.name}: the image is cut short: {size:,} bytes on disk cannot hold the "
@@ -233,8 +242,8 @@ class NiftiSource:
             )
 
     def _read_start(self, path: Path) -> bytes:
-        with _opened(path) as file:
-            return _read(file, 540, str(path))
+        with open_inflated(path) as file:
+            return _read(file, 540)
 
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
         """Yield the slices across `axis`; see `VoxelSource`.
@@ -244,44 +253,33 @@ class NiftiSource:
         """
         geometry = self.geometry
         # Once is enough: a source that changes between two passes shows when it is restored.
-        sha256 = None if self._kept else hashlib.sha256()
-        with _opened(self._image_path) as file:
+        around = _Around(self.header, self._policy if self._around is None else _STRIP)
+        with open_inflated(self._image_path) as file:
             if self.header.is_pair:
-                with _opened(self._header_path) as header_file:
-                    whole = _read_all(header_file, str(self._header_path))
-                if sha256 is not None:
-                    sha256.update(whole)
-                kept = [Metadata(b"nIFt", whole)]
-            else:
-                kept = []
-            before = self._take(file, self.header.vox_offset, sha256)
-            if before or not self.header.is_pair:
-                kept.append(Metadata(b"nIFt", before, ordinal=2 if self.header.is_pair else 0))
+                with open_inflated(self._header_path) as header_file:
+                    around.add_header(_read_all(header_file, str(self._header_path)))
+                    around.add_trailing(header_file, ordinal=4)
+            around.add_before(self._take(file, self.header.vox_offset))
             depth = 1 if axis == 2 else geometry.shape[2]
             plane_size = math.prod(geometry.shape[:2]) * geometry.datatype.itemsize
             blocks = math.prod(geometry.shape[2:]) // depth
             for _ in range(blocks):
-                yield from self._slices(self._take(file, plane_size * depth, sha256), axis, depth)
-            after = _read_all(file, self.name)
-        if sha256 is None:
-            return
-        if after:
-            sha256.update(after)
-            kept.append(Metadata(b"nIFt", after, ordinal=1))
-        digest = Digest(DigestScope.SOURCE, sha256.digest())
-        self._kept = [_compressed(frame) for frame in kept]
-        self._kept.append(Metadata(b"dIGE", build_digest(digest), DigestScope.SOURCE))
+                data = self._take(file, plane_size * depth)
+                around.sha256.update(data)
+                yield from self._slices(data, axis, depth)
+            around.add_after(_read_all(file, self.name))
+            around.add_trailing(file, ordinal=3)
+        if self._around is None:
+            self._around = around
 
-    def _take(self, file: BinaryIO, size: int, sha256: Any) -> bytes:
+    def _take(self, file: BinaryIO, size: int) -> bytes:
         """Read exactly `size` bytes of the image."""
-        data = _read(file, size, self.name)
+        data = _read(file, size)
         if len(data) != size:
             raise SourceError(
                 f"{self.name}: the image is cut short: {size - len(data):,} bytes of a part of "
                 f"{size:,} are missing"
             )
-        if sha256 is not None:
-            sha256.update(data)
         return data
 
     def _slices(self, data: bytes, axis: int, depth: int) -> Iterator[NDArray[Any]]:
@@ -299,8 +297,85 @@ class NiftiSource:
             yield np.ascontiguousarray(plane)
 
     def metadata(self) -> list[Metadata]:
-        """Return what stood around the voxels, and the digest of the source."""
-        return list(self._kept)
+        """Return what stood around the voxels, and the digest of what will be restored."""
+        return [] if self._around is None else self._around.frames()
+
+
+_STRIP = MetadataPolicy("strip")
+
+
+class _Around:
+    """Takes what stands around the voxels as it is read, and gives what is kept of it."""
+
+    def __init__(self, header: NiftiHeader, policy: MetadataPolicy) -> None:
+        self._header = header
+        self._policy = policy
+        self._frames: list[Metadata] = []
+        self.sha256 = hashlib.sha256()
+        self.trailing = 0
+
+    def add_header(self, data: bytes) -> None:
+        """Take the header file of a pair, or what stands before the voxels of a single file."""
+        if self._policy.name == "clean":
+            data = clean_header(data, self._header)
+        self._add(data, 0)
+
+    def add_before(self, data: bytes) -> None:
+        """Take what stands before the voxels."""
+        if not self._header.is_pair:
+            self.add_header(data)
+        elif data and self._policy.keeps:
+            self._add(data, 2)
+
+    def add_after(self, data: bytes) -> None:
+        """Take what stands behind the voxels."""
+        if data and self._policy.keeps:
+            self._add(data, 1)
+
+    def add_trailing(self, file: BinaryIO, ordinal: int) -> None:
+        """Take what stands behind a gzip stream, which is no part of what is restored."""
+        data = file.trailing if isinstance(file, GzipReader) else b""
+        self.trailing += len(data)
+        if data and self._policy.keeps:
+            self._frames.append(Metadata(b"nIFt", data, ordinal))
+
+    def _add(self, data: bytes, ordinal: int) -> None:
+        self.sha256.update(data)
+        self._frames.append(Metadata(b"nIFt", data, ordinal))
+
+    def frames(self) -> list[Metadata]:
+        """Return the frames for a packed file."""
+        if self._policy.name == "strip":
+            return []
+        digest = build_digest(Digest(DigestScope.SOURCE, self.sha256.digest()))
+        return [*map(_compressed, self._frames), Metadata(b"dIGE", digest, DigestScope.SOURCE)]
+
+
+_TEXTS = ("data_type", "db_name", "extents", "session_error", "glmax", "glmin", "descrip",
+          "aux_file", "intent_name", "unused_str")  # fmt: skip
+"""Fields of a header that hold free text, or what somebody left where NIfTI uses nothing."""
+
+
+def clean_header(data: bytes, header: NiftiHeader) -> bytes:
+    """Return the header of a source without free text and extensions.
+
+    Parameters
+    ----------
+    data : bytes
+        What stands before the voxels; for a pair, the header file.
+    header : NiftiHeader
+        What it says.
+    """
+    import nibabel as nib
+
+    kind: Any = nib.Nifti1Header if header.version == 1 else nib.Nifti2Header
+    size = kind.sizeof_hdr
+    found = kind(data[:size], ">" if header.is_big_endian else "<", check=False)
+    for name in _TEXTS:
+        if name in found:
+            found[name] = 0 if found[name].dtype.kind == "i" else b""
+    found["vox_offset"] = 0 if header.is_pair else size + 4
+    return bytes(found.binaryblock) + bytes(4)
 
 
 def swap_bytes(data: NDArray[np.uint8], datatype: Datatype) -> NDArray[np.uint8]:
@@ -319,58 +394,19 @@ def _compressed(frame: Metadata) -> Metadata:
 # -- files -----------------------------------------------------------------------------------
 
 
-def _is_gzip(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(2) == b"\x1f\x8b"
-
-
-def _opened(path: Path) -> BinaryIO:
-    """Open a file for reading, inflating it if it is gzipped."""
-    if not _is_gzip(path):
-        return path.open("rb")
-    try:
-        from isal import igzip
-    except ImportError:
-        return cast("BinaryIO", gzip.open(path, "rb"))
-    return cast("BinaryIO", igzip.open(path, "rb"))
-
-
-def gzip_writer(raw: BinaryIO) -> BinaryIO:
-    """Return a gzip file over `raw` that does not name the moment it was made."""
-    try:
-        from isal import igzip
-
-        return cast("BinaryIO", igzip.IGzipFile("", "wb", compresslevel=2, fileobj=raw, mtime=0))
-    except ImportError:
-        return cast("BinaryIO", gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0))
-
-
-def _read(file: BinaryIO, size: int, name: str) -> bytes:
-    """Read up to `size` bytes; what is wrong with a gzip stream is a fault of the source."""
+def _read(file: BinaryIO, size: int) -> bytes:
+    """Read up to `size` bytes."""
     parts = []
     left = size
-    try:
-        while left and (data := file.read(min(left, _BLOCK))):
-            parts.append(data)
-            left -= len(data)
-    except _gzip_errors() as exc:
-        raise SourceError(f"{name}: damaged gzip file: {exc}") from exc
+    while left and (data := file.read(min(left, _BLOCK))):
+        parts.append(data)
+        left -= len(data)
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _gzip_errors() -> tuple[type[Exception], ...]:
-    """Return what reading a damaged gzip file may raise."""
-    errors: tuple[type[Exception], ...] = (EOFError, zlib.error, gzip.BadGzipFile)
-    with suppress(ImportError):
-        from isal import isal_zlib
-
-        errors += (cast("type[Exception]", isal_zlib.error),)
-    return errors
 
 
 def _read_all(file: BinaryIO, name: str) -> bytes:
     """Read to the end, which also checks the checksum of a gzip stream."""
-    data = _read(file, _MAX_AROUND + 1, name)
+    data = _read(file, _MAX_AROUND + 1)
     if len(data) > _MAX_AROUND:
         raise SourceError(f"{name}: more than {_MAX_AROUND:,} bytes around the voxels")
     return data

@@ -47,6 +47,7 @@ _LABELS = {
     "purpose": "made for",
     "codec": "codec chosen by",
     "left_out": "left out",
+    "metadata": "metadata policy",
     "roi": "roi found by",
     "tool": "made by",
 }

@@ -25,6 +25,8 @@ __all__ = [
     "Output",
     "Purpose",
     "Quiet",
+    "Retain",
+    "RetainOption",
     "Series",
     "Verbose",
     "VolumeOption",
@@ -59,11 +61,22 @@ class Background(StrEnum):
 
 
 class Metadata(StrEnum):
-    """What becomes of the attributes of DICOM files but the pixels."""
+    """What becomes of all that is not voxels or geometry."""
 
     KEEP = "keep"
     CLEAN = "clean"
     STRIP = "strip"
+
+
+class Retain(StrEnum):
+    """What is kept of DICOM attributes that are cleaned; see `mroi.adapters.policy.RETAINED`."""
+
+    UIDS = "uids"
+    DEVICE = "device"
+    INSTITUTION = "institution"
+    PATIENT = "patient"
+    DATES = "dates"
+    MODIFIED_DATES = "modified-dates"
 
 
 class Axis(StrEnum):
@@ -115,6 +128,14 @@ AllowMissing = Annotated[
     typer.Option(
         "--allow-missing",
         help="DICOM: do without files that cannot be read; the exit code is then 8.",
+    ),
+]
+RetainOption = Annotated[
+    list[Retain] | None,
+    typer.Option(
+        "--retain",
+        help="DICOM: what --metadata clean keeps all the same, by the options of PS3.15 table "
+        "E.1-1; may be given several times.",
     ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be written.")]

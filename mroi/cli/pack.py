@@ -27,6 +27,7 @@ from mroi.cli.options import (
     Output,
     Purpose,
     Quiet,
+    RetainOption,
     Series,
     Verbose,
 )
@@ -34,6 +35,10 @@ from mroi.cli.report import Report, Step, size_text
 from mroi.cli.streams import on_disk, sink
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mroi.adapters.policy import MetadataPolicy
+    from mroi.cli.options import Retain
     from mroi.geometry import Box
     from mroi.volume.pack import RoiMethod
     from mroi.volume.quality import Target
@@ -144,8 +149,12 @@ def run(
     series: Series = None,
     metadata: Annotated[
         Metadata,
-        typer.Option(help="DICOM attributes: keep all, clean what identifies, or strip all."),
+        typer.Option(
+            help="Headers: keep all, clean what may identify a person, or strip all but geometry. "
+            "Voxels are never touched."
+        ),
     ] = Metadata.KEEP,
+    retain: RetainOption = None,
     allow_irregular: Irregular = False,
     allow_missing: AllowMissing = False,
     all_bits: AllBits = False,
@@ -174,6 +183,7 @@ def run(
     _check(codec, roi, margin)
     chunks = _chunk(chunk)
     target = _target(codec, max_error, psnr, ratio)
+    policy = _policy(metadata, retain or (), report)
     tasks = batch.plan(
         inputs,
         _SUFFIXES,
@@ -199,7 +209,7 @@ def run(
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
                 all_bits=all_bits,
-                metadata=metadata.value,
+                metadata=policy,
             )
             result = convert.pack(
                 source,
@@ -240,6 +250,23 @@ def run(
 
     code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
     raise typer.Exit(report.less_than(code))
+
+
+def _policy(metadata: Metadata, retain: Sequence[Retain], report: Report) -> MetadataPolicy:
+    """Return what becomes of metadata, the same for all inputs, so that studies stay together."""
+    from mroi.adapters.policy import MetadataPolicy
+    from mroi.errors import UsageError
+
+    try:
+        policy = MetadataPolicy(metadata.value, tuple(option.value for option in retain))
+    except UsageError as exc:
+        raise typer.BadParameter(exc.message) from exc
+    if not policy.keeps and not report.quiet:
+        report.say(
+            f"mroi: --metadata {policy.name}: voxels are not touched, so a head scan still shows "
+            "the face, and text that is burned in stays"
+        )
+    return policy
 
 
 def _has_dicom(folder: Path) -> bool:

@@ -63,6 +63,7 @@ def run(
             if image is not None:
                 report.warn_of(str(against), image)
             checked, compared = convert.verify(volume, against=image, jobs=threads, progress=step)
+            is_cleaned = "metadata" in volume.provenance
         for problem in checked.problems[:-1]:
             report.say(f"mroi: {task.source}: {problem}")
         if checked.problems:
@@ -79,7 +80,8 @@ def run(
             "left_out": getattr(image, "provenance", {}).get("left_out"),
         }
         if json or checked.missing or not quiet:
-            report.answer(record, f"{task.source}: {_text(checked, compared)}")
+            text = _text(checked, compared, is_cleaned=is_cleaned)
+            report.answer(record, f"{task.source}: {text}")
 
     code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast)
     raise typer.Exit(report.less_than(code))
@@ -115,12 +117,17 @@ def _difference(compared: Comparison) -> Exception:
     return ChecksumError("not equal to the source: " + "; ".join(filter(None, parts)))
 
 
-def _text(checked: VerifyReport, compared: Comparison | None) -> str:
+def _text(checked: VerifyReport, compared: Comparison | None, *, is_cleaned: bool) -> str:
     parts = [f"ok, {checked.chunks} chunk{'s' * (checked.chunks != 1)}"]
     if checked.missing:
         parts = [f"PARTIAL: valid, but {checked.missing} of {checked.chunks} chunks are missing"]
     if checked.digests:
         parts.append(f"SHA-256 of {' and '.join(checked.digests)}")
     if compared is not None:
-        parts.append(f"all {compared.voxels:,} voxels, geometry and header equal the source")
+        equal = (
+            "geometry equal the source" if is_cleaned else "geometry and header equal the source"
+        )
+        parts.append(f"all {compared.voxels:,} voxels, {equal}")
+        if is_cleaned:
+            parts.append("metadata were cleaned or left out")
     return ", ".join(parts)

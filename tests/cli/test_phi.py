@@ -12,6 +12,7 @@ from pydicom.data import get_testdata_file
 
 import mroi as library
 from mroi.adapters.identifiers import find_held_identifiers
+from mroi.cli.exits import ExitCode
 from tests.cli.runner import AFFINE, Mroi, phantom
 
 CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
@@ -113,3 +114,29 @@ def test_any_bytes_behind_a_header_are_listed(
         found = find_held_identifiers(volume)
     looks_empty = not behind.strip(b"\0")
     assert bool(found) or looks_empty or not behind[8:].strip(b"\0")
+
+
+def test_nifti_by_policy(mroi: Mroi, scan: Path) -> None:
+    image = nib.load(scan)
+    image.header["descrip"] = "Jane Doe"
+    nib.save(image, "s.nii")
+    for policy in ("clean", "strip"):
+        done = mroi("pack", "s.nii", "--metadata", policy, "-o", f"{policy}.mroi")
+        assert (done.code, "voxels are not touched" in done.err) == (0, True)
+        assert listed(mroi, f"{policy}.mroi") == {}
+        (info,) = mroi("info", f"{policy}.mroi", "--json").records
+        assert info["provenance"]["metadata"] == {"policy": policy}
+        done = mroi("verify", f"{policy}.mroi", "--against", "s.nii")
+        assert (done.code, "metadata were cleaned or left out" in done.out) == (0, True)
+    assert "not touched" not in mroi("pack", "s.nii").err
+
+
+def test_options_of_the_profile(mroi: Mroi) -> None:
+    options = ("--metadata", "clean", "--retain", "uids", "--retain", "patient")
+    assert mroi("pack", CT, *options, "-o", "a.mroi").code == 0
+    found = listed(mroi, "a.mroi")
+    assert "PatientSex" in found
+    assert found["StudyInstanceUID"].startswith("1.3.6.1")
+    assert "PatientName" not in found
+    assert mroi("pack", CT, "--retain", "uids", "-o", "b.mroi").code == ExitCode.USAGE
+    assert mroi("pack", CT, *options, "--retain", "names", "-o", "b.mroi").code == ExitCode.USAGE

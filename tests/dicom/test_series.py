@@ -557,11 +557,3 @@ def test_clean_heads_still_make_a_series(tmp_path, compressed):
     assert len(names) == 3
     other = clean_head(next(iter(series.heads())).part10, b"pepper")
     assert pydicom.dcmread(io.BytesIO(other), stop_before_pixels=True).SOPInstanceUID not in names
-
-
-def test_names_that_identify_are_names_of_dicom():
-    from pydicom.datadict import keyword_dict
-
-    from mroi.adapters.dicom import privacy
-
-    assert not {k for k in privacy._PERSONAL | privacy._UIDS_KEPT if k not in keyword_dict}

@@ -18,6 +18,7 @@ from mroi.adapters.dicom import (
     read_series,
     restore_series,
 )
+from mroi.adapters.policy import MetadataPolicy
 from mroi.errors import SourceError
 
 
@@ -99,11 +100,11 @@ def test_irregular_positions_are_kept(tmp_path):
 def test_policies_for_attributes(tmp_path):
     phantoms.write(tmp_path / "in", classic())
     series = read_series(tmp_path / "in")
-    with packed(DicomSource(series, "strip")) as volume:
+    with packed(DicomSource(series, MetadataPolicy("strip"))) as volume:
         assert not [frame for frame in volume.reader.frames if frame.key[0] == b"dCMh"]
         with pytest.raises(SourceError, match="does not hold"):
             restore_series(volume, tmp_path / "stripped")
-    with packed(DicomSource(series, "clean")) as volume:
+    with packed(DicomSource(series, MetadataPolicy("clean"))) as volume:
         out = restore_series(volume, tmp_path / "cleaned")
         values = {i.value for head in read_heads(volume) for i in find_identifiers(head.part10)}
     assert "Doe^Jane" not in values

@@ -52,7 +52,7 @@ BAD = {
     "wrong checksum.nii.gz": ZIPPED[:-8] + bytes([ZIPPED[-8] ^ 1]) + ZIPPED[-7:],
     "wrong length.nii.gz": ZIPPED[:-1] + b"\1",
     "damaged.nii.gz": ZIPPED[:400] + b"\xff" * 20 + ZIPPED[420:],
-    "followed by text.nii.gz": ZIPPED + b"not gzip",
+    "followed by half a gzip file.nii.gz": ZIPPED + ZIPPED[:-9],
     "zipped cut image.nii.gz": gzip.compress(WHOLE[:-1]),
     "analyze.hdr": WHOLE[:344] + bytes(4),
     "other magic.nii": WHOLE[:344] + b"n+3\0" + WHOLE[348:],

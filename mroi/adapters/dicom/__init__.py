@@ -13,7 +13,6 @@ from mroi.adapters.dicom.scan import Instance, LeftOut
 from mroi.adapters.dicom.series import DicomSeries, list_series, read_series
 from mroi.adapters.dicom.source import (
     DicomSource,
-    HeadPolicy,
     is_turned,
     read_heads,
     restore_series,
@@ -25,7 +24,6 @@ __all__ = [
     "DicomSeries",
     "DicomSource",
     "Head",
-    "HeadPolicy",
     "Identifier",
     "Instance",
     "LeftOut",

@@ -6,21 +6,20 @@ data set: such files, older than Part 10 or stripped of its header, are common.
 
 from __future__ import annotations
 
-import gzip
 import mmap
 import os
+import shutil
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from mroi.adapters.gz import GZIP, GzipReader, open_inflated
 from mroi.errors import SourceError
 
-__all__ = ["GZIP", "is_dicom", "is_dicom_start", "mapped", "opened"]
+__all__ = ["is_dicom", "is_dicom_start", "mapped", "opened"]
 
-GZIP = b"\x1f\x8b"
 START = 132
 """Bytes of a file that tell whether it is DICOM."""
 
@@ -33,7 +32,6 @@ _GROUPS = {0x0002, 0x0008}
 _FIRST_ELEMENT = 0x0100
 _FIRST_LENGTH = 1 << 16
 _BLOCK = 1 << 20
-_MAX_INFLATION = 1040  # deflate makes at most 1032 bytes of one
 
 
 def is_dicom_start(start: bytes) -> bool:
@@ -77,12 +75,11 @@ def is_dicom(path: Path) -> bool:
         start = file.read(START)
         if not start.startswith(GZIP):
             return is_dicom_start(start)
-        file.seek(0)
-        try:
-            with gzip.open(file) as inflated:
-                return is_dicom_start(inflated.read(START))
-        except (EOFError, zlib.error, gzip.BadGzipFile):
-            return False
+    try:
+        with open_inflated(path) as inflated:
+            return is_dicom_start(inflated.read(START))
+    except SourceError:  # a damaged gzip file
+        return False
 
 
 @contextmanager
@@ -96,30 +93,16 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     OSError
         If it cannot be read.
     """
-    with path.open("rb") as file:
-        is_gzip = file.read(2) == GZIP
-        file.seek(0)
-        if not is_gzip:
+    with open_inflated(path) as file:
+        if not isinstance(file, GzipReader):
             yield file
             return
         with tempfile.TemporaryFile(prefix="mroi-") as inflated:
-            _inflate(path, cast("BinaryIO", inflated))
+            shutil.copyfileobj(file, inflated, _BLOCK)
+            if file.trailing.strip(b"\0"):
+                raise SourceError(f"{path.name}: {len(file.trailing)} bytes after the gzip stream")
+            inflated.seek(0)
             yield cast("BinaryIO", inflated)
-
-
-def _inflate(path: Path, target: BinaryIO) -> None:
-    """Inflate a file; no more than deflate can make of its size."""
-    left = path.stat().st_size * _MAX_INFLATION
-    try:
-        with gzip.open(path, "rb") as source:
-            while data := source.read(_BLOCK):
-                left -= len(data)
-                if left < 0:
-                    raise SourceError(f"{path.name}: inflates to more than gzip can hold")
-                target.write(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise SourceError(f"{path.name}: damaged gzip file: {exc}") from exc
-    target.seek(0)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing_extensions import override
 from mroi.adapters.dicom.files import is_dicom, mapped
 from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import PixelElement, read_header, refusing
+from mroi.adapters.dicom.privacy import pixel_notes
 from mroi.adapters.dicom.stack import Frame
 from mroi.errors import SourceError, UsageError
 
@@ -90,6 +91,7 @@ class Header:
     modality: str
     is_turned: bool
     frames: tuple[Frame, ...]
+    pixel_notes: tuple[str, ...]
 
 
 def scan(
@@ -200,6 +202,7 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 modality=str(dataset.get("Modality", "") or "Unknown"),
                 is_turned=is_turned_by_dcm2niix(dataset),
                 frames=tuple(frames_of(dataset, pixels, 0, name)),
+                pixel_notes=pixel_notes(dataset),
             )
 
 

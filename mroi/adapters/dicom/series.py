@@ -75,6 +75,8 @@ class DicomSeries:
         Files of the folder that are not in the series.
     has_table : bool
         Stored values mean what a Modality LUT says, which no slope and intercept do.
+    pixel_notes : tuple of str
+        Why the pixels may identify somebody, as far as the headers say.
     """
 
     kind: str
@@ -96,6 +98,7 @@ class DicomSeries:
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
     has_table: bool = False
+    pixel_notes: tuple[str, ...] = ()
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -234,6 +237,7 @@ def read_series(
         warnings=(*(f"left out: {found}" for found in left_out), *stack.warnings),
         left_out=left_out,
         has_table=any(frame.has_table for frame in stack.frames),
+        pixel_notes=tuple(dict.fromkeys(note for h in chosen for note in h.pixel_notes)),
     )
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from mroi.adapters.dicom.privacy import clean_head
 from mroi.adapters.dicom.scan import LeftOut
 from mroi.adapters.dicom.series import DicomSeries
 from mroi.adapters.dicom.writer import write_series
+from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
@@ -33,11 +33,9 @@ from mroi.limits import DEFAULT_LIMITS
 from mroi.volume.model import Volume
 from mroi.volume.source import SourceGeometry
 
-__all__ = ["DicomSource", "HeadPolicy", "is_turned", "read_heads", "restore_series"]
+__all__ = ["DicomSource", "is_turned", "read_heads", "restore_series"]
 
-HeadPolicy = Literal["keep", "clean", "strip"]
-"""What becomes of all attributes but the pixels: kept, without what identifies, or left out."""
-
+PROFILE = "DICOM PS3.15 2026c, basic profile"
 FILES_NAMED = 100
 """Files that were left out and are named in the packed file; all are counted."""
 REASON_SIZE = 1000
@@ -55,19 +53,20 @@ class DicomSource:
     ----------
     series : DicomSeries
         As `read_series` found it.
-    metadata : str
-        See `HeadPolicy`. With ``"clean"`` or ``"strip"`` the source cannot be restored as it was.
+    metadata : MetadataPolicy
+        What becomes of all attributes but the pixels. Unless they are kept, the source cannot be
+        restored as it was.
 
     Attributes
     ----------
     provenance : dict
-        What a packed file says of its source: which files of the folder are not in it, and
-        whether values are stored ones.
+        What a packed file says of its source: which files of the folder are not in it, whether
+        values are stored ones, and what became of the metadata.
     damaged : tuple of LeftOut
         Those of them that seem to be images.
     """
 
-    def __init__(self, series: DicomSeries, metadata: HeadPolicy = "keep") -> None:
+    def __init__(self, series: DicomSeries, metadata: MetadataPolicy = KEEP) -> None:
         datatype = datatype_of(series.dtype, series.samples)
         if datatype is None:
             raise SourceError(f"{series.samples} samples of {series.dtype} cannot be packed")
@@ -83,7 +82,8 @@ class DicomSource:
         if series.uniform_rescale is None:
             self.rescale = series.rescale.astype("<f8").tobytes()
         self.damaged = tuple(file for file in series.left_out if file.is_damaged)
-        self.provenance = _left_out(series.left_out, with_names=metadata == "keep")
+        self.provenance = _left_out(series.left_out, with_names=metadata.keeps)
+        self.provenance |= metadata.to_json(PROFILE)
         if series.has_table:
             self.provenance["values"] = "stored"
         volumes = len(series.shape) - 3
@@ -113,26 +113,31 @@ class DicomSource:
     @property
     def warnings(self) -> Sequence[str]:
         """What was odd; of the pixels, once they were read."""
-        if not self._above:
-            return self.series.warnings
-        text = (
-            f"{len(self._above)} of {self.series.plane_count} slices use bits above the "
-            f"{self.series.bits_stored} of Bits Stored (an overlay?): they are kept, values are "
-            "without them"
-        )
-        return (*self.series.warnings, text)
+        series = self.series
+        warnings = list(series.warnings)
+        if self._above:
+            warnings.append(
+                f"{len(self._above)} of {series.plane_count} slices use bits above the "
+                f"{series.bits_stored} of Bits Stored (an overlay?): values are without them, and "
+                f"they are {'kept' if self._policy.keeps else 'left out'}"
+            )
+        if not self._policy.keeps:
+            warnings += [f"pixels may identify somebody: {note}" for note in series.pixel_notes]
+        return warnings
 
     def metadata(self) -> list[Metadata]:
         """Return the frames that give the source back."""
         frames = []
         series = self.series
-        if self._policy != "strip":
-            salt = secrets.token_bytes(16)
+        policy = self._policy
+        if policy.name != "strip":
             heads = list(series.heads())
-            if self._policy == "clean":
-                heads = [Head(h.slices, clean_head(h.part10, salt)) for h in heads]
+            if policy.name == "clean":
+                heads = [
+                    Head(h.slices, clean_head(h.part10, policy.salt, policy.retain)) for h in heads
+                ]
             frames.append(Metadata(b"dCMh", deflate_payload(build_heads(heads)), flags=1))
-        if self._policy == "keep":  # an overlay may name somebody
+        if policy.keeps:  # an overlay may name somebody
             frames += self._frames_above()
         if series.positions is not None and not _is_regular(series):
             volumes = series.plane_count // len(series.positions)
