@@ -461,7 +461,7 @@ def packed_name(source: str | os.PathLike[str]) -> Path:
     """Return the usual name of the packed file: ``scan.nii.gz`` becomes ``scan.mroi``."""
     path = Path(name_of(source)) if is_url(source) else Path(source)
     lower = path.name.lower()
-    for ending in sorted((*_NIFTI_ENDINGS, ".dcm"), key=len, reverse=True):
+    for ending in sorted((*_NIFTI_ENDINGS, ".dcm", ".dcm.gz"), key=len, reverse=True):
         if lower.endswith(ending):
             return path.with_name(path.name[: -len(ending)] + ".mroi")
     return path.with_name(path.name + ".mroi")

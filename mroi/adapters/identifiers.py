@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mroi.adapters.analyze import TEXTS as ANALYZE_TEXTS
+from mroi.adapters.analyze import analyze_header
 from mroi.adapters.nifti import kept_header, parse_header
 from mroi.format.geom import SourceKind
 from mroi.volume.model import Volume
@@ -69,7 +71,7 @@ def find_held_identifiers(volume: Volume) -> list[HeldIdentifier]:
     kept = kept_header(volume)
     if kept is None:
         return []
-    found = list(_in_header(kept.header))
+    found = list(_in_header(kept.header, in_pair=kept.is_pair))
     for name, data in (
         ("bytes before the voxels", kept.gap),
         ("bytes after the voxels", volume.reader.find_metadata(b"nIFt", 1) or b""),
@@ -81,17 +83,19 @@ def find_held_identifiers(volume: Volume) -> list[HeldIdentifier]:
     return found
 
 
-def _in_header(data: bytes) -> Iterator[HeldIdentifier]:
+def _in_header(data: bytes, *, in_pair: bool) -> Iterator[HeldIdentifier]:
     """Yield the texts of a NIfTI header, its extensions, and what stands behind them."""
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
 
-    parsed = parse_header(data, name="nIFt")
+    parsed = parse_header(data, name="nIFt", in_pair=in_pair)
     kind_of_header: Any = Nifti1Header if parsed.version == 1 else Nifti2Header
     order: Literal["big", "little"] = "big" if parsed.is_big_endian else "little"
     size = kind_of_header.sizeof_hdr
-    header = kind_of_header(data[:size], ">" if parsed.is_big_endian else "<", check=False)
-    for name in _TEXTS:
+    header: Any = kind_of_header(data[:size], ">" if parsed.is_big_endian else "<", check=False)
+    if parsed.is_analyze:
+        header = analyze_header(data, is_big_endian=parsed.is_big_endian)
+    for name in (*_TEXTS, *ANALYZE_TEXTS):
         if name in header and (value := bytes(header[name].item())).strip(b"\0 "):
             yield HeldIdentifier("NIfTI header", name, _shown(value))
     at = size + 4

@@ -20,7 +20,16 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.analyze import TEXTS as ANALYZE_TEXTS
+from mroi.adapters.analyze import (
+    analyze_affine,
+    analyze_header,
+    analyze_scaling,
+    clean_origin,
+    read_mat,
+)
 from mroi.adapters.gz import MAX_INFLATION, GzipReader, is_gzip, open_inflated
+from mroi.adapters.kinds import describe_start
 from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import FormatError, SourceError, UsageError
@@ -59,10 +68,20 @@ class NiftiHeader:
     vox_offset: int
     geometry: SourceGeometry
     warnings: tuple[str, ...] = field(default=())
+    is_analyze: bool = False
 
 
-def parse_header(data: bytes, *, name: str) -> NiftiHeader:
+def parse_header(data: bytes, *, name: str, in_pair: bool = False) -> NiftiHeader:
     """Parse the first 540 bytes of a header (348 are enough for NIfTI-1).
+
+    Parameters
+    ----------
+    data : bytes
+        Its first bytes.
+    name : str
+        For messages.
+    in_pair : bool
+        It is a file of its own; then it may be ANALYZE 7.5, which is taken for a NIfTI-1 pair.
 
     Raises
     ------
@@ -73,29 +92,32 @@ def parse_header(data: bytes, *, name: str) -> NiftiHeader:
     is_big_endian = little not in _SIZES
     size = big if is_big_endian else little
     if size not in _SIZES or len(data) < size:
-        raise SourceError(f"{name}: no NIfTI image: it starts with {data[:8].hex(' ')}")
+        raise SourceError(f"{name}: no NIfTI or DICOM image: it {describe_start(data)}")
     version = _SIZES[size]
     magic = data[344:348] if version == 1 else data[4:8]
-    if magic not in _MAGICS:
-        raise SourceError(
-            f"{name}: header without the NIfTI magic (found {magic!r}); convert ANALYZE 7.5 first"
-        )
-    return _interpret(data[:size], version, is_big_endian, _MAGICS[magic], name)
+    is_pair = _MAGICS.get(magic, in_pair and version == 1)
+    if magic in _MAGICS:
+        header = _nifti_header(data[:size], version, is_big_endian=is_big_endian, is_pair=is_pair)
+    elif is_pair:
+        header = analyze_header(data, is_big_endian=is_big_endian)
+    else:
+        raise SourceError(f"{name}: header without the NIfTI magic (found {magic!r})")
+    return _interpret(header, version, is_big_endian=is_big_endian, is_pair=is_pair, name=name)
 
 
-def _interpret(
-    data: bytes,
-    version: int,
-    is_big_endian: bool,  # noqa: FBT001
-    is_pair: bool,  # noqa: FBT001
-    name: str,
-) -> NiftiHeader:
+def _nifti_header(data: bytes, version: int, *, is_big_endian: bool, is_pair: bool) -> Any:
     from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
     from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 
     single, pair = ((Nifti1Header, Nifti1PairHeader), (Nifti2Header, Nifti2PairHeader))[version - 1]
     kind_of_header: Any = pair if is_pair else single
-    header = kind_of_header(data, ">" if is_big_endian else "<", check=False)
+    return kind_of_header(data, ">" if is_big_endian else "<", check=False)
+
+
+def _interpret(
+    header: Any, version: int, *, is_big_endian: bool, is_pair: bool, name: str
+) -> NiftiHeader:
+    is_analyze = "scl_inter" not in header or "magic" not in header
     warnings: list[str] = []
     ndim = int(header["dim"][0])
     if not 1 <= ndim <= 7:
@@ -104,16 +126,24 @@ def _interpret(
     if datatype is None:
         raise SourceError(f"{name}: NIfTI datatype {int(header['datatype'])} cannot be packed")
     shape = _shape(header, name)
-    slope, inter = _scaling(header, datatype, warnings)
-    affine, code = _affine(header, warnings)
+    if is_analyze:
+        slope, inter = analyze_scaling(header) if datatype.samples == 1 else (1.0, 0.0)
+        affine, code = analyze_affine(header), 0
+        if affine is None:
+            affine = _affine_of_sizes(header, warnings)
+        warnings.append("ANALYZE 7.5 does not say which side is left; taken as nibabel does")
+    else:
+        slope, inter = _scaling(header, datatype, warnings)
+        affine, code = _affine(header, warnings)
     zooms = [abs(float(z)) for z in header["pixdim"][1 : ndim + 1]]
     missing = max(0, 3 - ndim)
-    least = 0 if is_pair else len(data)
+    size = len(header.binaryblock)
+    least = 0 if is_pair else size
     offset = int(header["vox_offset"]) if math.isfinite(float(header["vox_offset"])) else 0
     if offset > _MAX_AROUND:
         raise SourceError(f"{name}: voxel offset {offset:,} is beyond {_MAX_AROUND:,}")
     if offset < least:
-        usual = len(data) + 4
+        usual = size + 4
         warnings.append(f"voxel offset {offset} lies in the header; {usual} is used")
         offset = usual
     kind = SourceKind(version + 2 * is_pair)
@@ -127,11 +157,13 @@ def _interpret(
         slope=slope,
         inter=inter,
         xform_code=code,
-        xyzt_units=int(header["xyzt_units"]) & 0xFF,
+        xyzt_units=0 if is_analyze else int(header["xyzt_units"]) & 0xFF,
         kind=kind,
         flags=SourceFlags.BIG_ENDIAN if is_big_endian else SourceFlags(0),
     )
-    return NiftiHeader(version, is_pair, is_big_endian, offset, geometry, tuple(warnings))
+    return NiftiHeader(
+        version, is_pair, is_big_endian, offset, geometry, tuple(warnings), is_analyze
+    )
 
 
 def _shape(header: Any, name: str) -> tuple[int, ...]:
@@ -166,11 +198,14 @@ def _affine(header: Any, warnings: list[str]) -> tuple[NDArray[np.float64], int]
         affine = np.asarray(fixed.get_best_affine(), dtype=np.float64)
     code = int(fixed["sform_code"]) or int(fixed["qform_code"])
     if affine is None or not np.isfinite(affine).all():
-        warnings.append("the affine is not valid; one is made from the voxel sizes")
-        sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
-        affine = np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
-        code = 0
+        affine, code = _affine_of_sizes(header, warnings), 0
     return affine, code if 0 <= code <= 5 else 0
+
+
+def _affine_of_sizes(header: Any, warnings: list[str]) -> NDArray[np.float64]:
+    warnings.append("the affine is not valid; one is made from the voxel sizes")
+    sizes = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
+    return np.diag([*np.where(np.isfinite(sizes) & (sizes > 0), sizes, 1.0), 1.0])
 
 
 class NiftiSource:
@@ -198,11 +233,19 @@ class NiftiSource:
         self.name = str(path)
         self._header_path, self._image_path = self.path, self.path
         first = self._read_start(self.path)
-        if _is_other_half(self.path):
+        if _is_half(self.path, ".img"):
             self._header_path = _sibling(self.path, "hdr")
             first = self._read_start(self._header_path)
         self._is_gzipped = is_gzip(self._image_path)
-        header = parse_header(first, name=str(self._header_path))
+        in_pair = _is_half(self._header_path, ".hdr")
+        header = parse_header(first, name=str(self._header_path), in_pair=in_pair)
+        if header.is_analyze and (affine := read_mat(self._header_path)) is not None:
+            text = "the affine is that of the .mat file, which is not kept"
+            header = replace(
+                header,
+                geometry=replace(header.geometry, affine=affine),
+                warnings=(*header.warnings, text),
+            )
         if header.is_pair:
             self._image_path = _sibling(self._header_path, "img")
             self._is_gzipped = is_gzip(self._image_path)
@@ -370,8 +413,12 @@ def clean_header(data: bytes, header: NiftiHeader) -> bytes:
 
     kind: Any = nib.Nifti1Header if header.version == 1 else nib.Nifti2Header
     size = kind.sizeof_hdr
-    found = kind(data[:size], ">" if header.is_big_endian else "<", check=False)
-    for name in _TEXTS:
+    if header.is_analyze:
+        found: Any = analyze_header(data, is_big_endian=header.is_big_endian)
+        clean_origin(found)
+    else:
+        found = kind(data[:size], ">" if header.is_big_endian else "<", check=False)
+    for name in (*_TEXTS, *ANALYZE_TEXTS):
         if name in found:
             found[name] = 0 if found[name].dtype.kind == "i" else b""
     found["vox_offset"] = 0 if header.is_pair else size + 4
@@ -412,20 +459,26 @@ def _read_all(file: BinaryIO, name: str) -> bytes:
     return data
 
 
-def _is_other_half(path: Path) -> bool:
-    return path.name.lower().removesuffix(".gz").endswith(".img")
+def _is_half(path: Path, ending: str) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(ending)
 
 
 def _sibling(path: Path, ending: str) -> Path:
-    """Return the other file of a pair."""
+    """Return the other file of a pair; its ending may be in another case."""
     name = path.name
     gz = ".gz" if name.lower().endswith(".gz") else ""
     stem = name[: len(name) - len(gz)].rpartition(".")[0]
-    upper = ending.upper() if path.suffix.isupper() else ending
-    for suffix in (gz, "", ".gz"):
-        found = path.with_name(f"{stem}.{upper}{suffix}")
-        if found.exists():
+    is_upper = name[len(stem) : len(name) - len(gz)].isupper()
+    upper = ending.upper() if is_upper else ending
+    places = [f"{stem}.{upper}{suffix}" for suffix in (gz, "", ".gz")]
+    for place in places:
+        if (found := path.with_name(place)).exists():
             return found
+    others = {other.name.lower(): other for other in sorted(path.parent.iterdir())}
+    for place in places:  # p.hdr and p.IMG, or p.Img
+        other = others.get(place.lower())
+        if other is not None and other.name.startswith(stem):
+            return other
     raise SourceError(f"{path}: the other file of the pair, {stem}.{upper}, is missing")
 
 
@@ -512,7 +565,8 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
     `gap` is what stood before the voxels of the image file of a pair.
     """
     try:
-        header = parse_header(data, name="nIFt")
+        in_pair = geom.source_kind is SourceKind.NIFTI1_PAIR
+        header = parse_header(data, name="nIFt", in_pair=in_pair)
     except SourceError as exc:
         raise FormatError(f"nIFt: {exc.message}", "MET-1") from exc
     found = header.geometry

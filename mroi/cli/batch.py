@@ -89,10 +89,15 @@ class Task:
 # -- which files -------------------------------------------------------------------------------
 
 
+def _never(_folder: Path) -> bool:
+    """Say of any folder that it is not one input as a whole."""
+    return False
+
+
 def find_inputs(
     arguments: Sequence[str],
     suffixes: Sequence[str],
-    is_one_input: Callable[[Path], bool] = lambda _folder: False,
+    is_one_input: Callable[[Path], bool] = _never,
 ) -> list[Input]:
     """Return what the arguments name; what folders hold in the order of the names.
 
@@ -114,7 +119,11 @@ def find_inputs(
             inside = [Input(str(path), path.relative_to(folder))
                       for path in _below(folder, tuple(suffixes), is_one_input)]  # fmt: skip
             if not inside:
-                raise typer.BadParameter(f"nothing for this command in {argument}")
+                endings = ", ".join(suffixes)
+                raise typer.BadParameter(
+                    f"nothing for this command in {argument}: no file that ends in {endings}"
+                    f"{' and no DICOM' if is_one_input is not _never else ''}"
+                )
             found += inside
     return found
 
@@ -141,7 +150,7 @@ def plan(
     rename: Callable[[Input], str],
     exists: Exists,
     *,
-    is_one_input: Callable[[Path], bool] = lambda _folder: False,
+    is_one_input: Callable[[Path], bool] = _never,
     also_read: Sequence[str] = (),
 ) -> list[Task]:
     """Return what to make of what; tasks in which files get in each other's way have a problem.

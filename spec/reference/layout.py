@@ -155,7 +155,8 @@ Geom = Struct(
     "background" / Int8ul * "policy, see [7.2](#72-background)",
     "source_kind"
     / Default(Int8ul, 0)
-    * "0 array, 1 NIfTI-1, 2 NIfTI-2, 3 NIfTI-1 pair, 4 NIfTI-2 pair, 5 DICOM, 255 other",
+    * "0 array, 1 NIfTI-1, 2 NIfTI-2, 3 NIfTI-1 pair (or ANALYZE 7.5), 4 NIfTI-2 pair, 5 DICOM, "
+    "255 other",
     "source_flags"
     / Default(Int8ul, 0)
     * "1: the source had big-endian elements; 2: it was gzipped",

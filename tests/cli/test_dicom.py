@@ -146,3 +146,23 @@ def test_bits_above_bits_stored(mroi: Mroi, tmp_path: Path) -> None:
     assert mroi("verify", "all.mroi", "--against", "ct").code == ExitCode.DAMAGED
     mroi("unpack", "all.mroi", "-o", "all")
     assert Path("all/00001.dcm").read_bytes() == sources[0].read_bytes()
+
+
+def test_slices_without_a_preamble_are_found(mroi: Mroi, tmp_path: Path) -> None:
+    from tests.dicom.dicom_phantoms import noise, series, write
+
+    for path in write(tmp_path / "ct", series(noise((3, 6, 7), "i2")), ["a", "b", "c"]):
+        path.write_bytes(path.read_bytes()[132:])
+    assert mroi("pack", "ct").code == 0
+    assert mroi("verify", "ct.mroi", "--against", "ct").code == 0
+    assert mroi("pack", "ct/a", "-o", "a.mroi").code == 0
+
+
+def test_siemens_files_that_are_gzipped(mroi: Mroi, tmp_path: Path) -> None:
+    import gzip
+
+    Path("a.dcm.gz").write_bytes(gzip.compress(CT.read_bytes()))
+    done = mroi("pack", "a.dcm.gz")
+    assert (done.code, Path("a.mroi").exists()) == (0, True)
+    mroi("unpack", "a.mroi", "-o", "out")
+    assert next(Path("out").iterdir()).read_bytes() == CT.read_bytes()
