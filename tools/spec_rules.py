@@ -49,9 +49,16 @@ def rules(page: Path) -> list[tuple[str, int]]:
     return [(prefix, int(number)) for prefix, number in found]
 
 
+def known_rules() -> list[str]:
+    """Return the rules that need a vector: those of the format, and of our own codec."""
+    pages = (SPEC / "mroi-1.md", SPEC / "codecs" / "calv.md")
+    return [f"{prefix}-{number}" for page in pages for prefix, number in rules(page)]
+
+
 def vectors() -> Counter[str]:
     """Return how many vectors each rule has."""
-    expectations = (SPEC / "vectors" / "invalid").glob("*.json")
+    folders = (SPEC / "vectors" / "invalid", SPEC / "vectors" / "calv" / "invalid")
+    expectations = (path for folder in folders for path in folder.glob("*.json"))
     return Counter(json.loads(path.read_text(encoding="utf-8"))["rule"] for path in expectations)
 
 
@@ -83,7 +90,7 @@ def problems() -> Iterator[str]:
         numbers = sorted(number for p, number in everywhere if p == prefix)
         if numbers != list(range(1, len(numbers) + 1)):
             yield f"{prefix}: the rules are numbered {numbers}"
-    known = {f"{prefix}-{number}" for prefix, number in rules(SPEC / "mroi-1.md")}
+    known = set(known_rules())
     counts = vectors()
     for rule in sorted(known):
         if rule not in counts and rule not in BY_TEST:
@@ -108,8 +115,7 @@ def main(arguments: list[str]) -> int:
             print(f"tools/spec_rules.py: {problem}")
         return int(bool(found))
     counts = vectors()
-    for prefix, number in rules(SPEC / "mroi-1.md"):
-        rule = f"{prefix}-{number}"
+    for rule in known_rules():
         print(f"{rule:<8}{counts[rule] or BY_TEST.get(rule, '-')}")
     return 0
 

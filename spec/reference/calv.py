@@ -4,6 +4,9 @@
 
 `shape` is that of the chunk, `kind` and `size` those of its type: "u", "i" or "f", and bytes of a
 sample. Values are given flat, in C order. `BrokenError` is raised for a payload that breaks a rule.
+
+A callback `trace` is told what is decoded, as it is: the head of a section, every decision, and
+every voxel with what led to it. ``tools/calv_vectors.py`` makes traces for other decoders of it.
 """
 
 from __future__ import annotations
@@ -12,9 +15,16 @@ import itertools
 import math
 import operator
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 EXACT = {4: 1 << 24, 8: 1 << 53}
+
+
+Trace = Callable[..., None]
+
+
+def ignore(_what: str, **_about: object) -> None:
+    """Trace nothing."""
 
 
 class BrokenError(Exception):
@@ -27,7 +37,9 @@ def need(sound: bool, rule: str) -> None:  # noqa: FBT001
         raise BrokenError(rule)
 
 
-def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list[float]:
+def decode(
+    payload: bytes, shape: tuple[int, ...], kind: str, size: int, trace: Trace = ignore
+) -> list[float]:
     """Return the samples of a chunk."""
     count = math.prod(shape)
     need(len(payload) > 0 and payload[0] <= 4, "CLV-1")
@@ -50,7 +62,7 @@ def decode(payload: bytes, shape: tuple[int, ...], kind: str, size: int) -> list
         at = start + int.from_bytes(payload[at:start], "little")
         need(at <= len(payload), "CLV-4")
         section = payload[start:at]
-        numbers = SECTIONS[payload[0]](section, shape[:3], len(values) - 1)
+        numbers = SECTIONS[payload[0]](section, shape[:3], len(values) - 1, trace)
         chunk[sample::samples] = [values[n] for n in numbers]
     need(at == len(payload), "CLV-4")
     return chunk
@@ -142,8 +154,9 @@ class Slab:
 class Coder:
     """The decoder of decisions and of even bits."""
 
-    def __init__(self, section: bytes) -> None:
+    def __init__(self, section: bytes, trace: Trace) -> None:
         need(len(section) >= 6 and len(section) % 2 == 0, "CLV-7")
+        self.trace = trace
         self.words = list(struct.unpack(f"<{len(section) // 2}H", section))
         start = self.words[0] << 32 | self.words[1] << 16 | self.words[2]
         self.code = min(start, (1 << 48) - 2)
@@ -168,6 +181,7 @@ class Coder:
             self.range -= bound
             self.code -= bound
         self.refresh()
+        self.trace("decision", chance=chance, bit=result)
         return result
 
     def uniform(self, bits: int) -> int:
@@ -177,6 +191,7 @@ class Coder:
         self.code = min(self.code - value * part, part - 1)
         self.range = part
         self.refresh()
+        self.trace("uniform", bits=bits, value=value)
         return value
 
     def adaptive(self, contexts: list[list[int]], index: int) -> int:
@@ -197,6 +212,10 @@ class Coder:
             high = self.uniform(low - 16)
             return (1 << low - 16 | high) << 16 | self.uniform(16)
         return 1 << low | self.uniform(low)
+
+    def state(self) -> dict[str, int]:
+        """Return what the next decision depends on."""
+        return {"code": self.code, "range": self.range, "words": self.at}
 
     def finish(self) -> None:
         """Check that the code ends where its words do."""
@@ -241,8 +260,9 @@ def activity_of(noise: Slab, s: int, y: int, x: int, *, alone: bool = False) -> 
 class Stream:
     """The tokens of every 16th row: a state, and words that it takes."""
 
-    def __init__(self, words: tuple[int, ...]) -> None:
+    def __init__(self, words: tuple[int, ...], trace: Trace) -> None:
         need(len(words) >= 2, "CLV-13")
+        self.trace = trace
         self.words = words
         self.state = words[0] << 16 | words[1]
         self.at = 2
@@ -259,16 +279,18 @@ class Stream:
         token, frequency, place = table[self.state & 4095]
         self.state = frequency * (self.state >> 12) + place
         self.refill()
+        self.trace("token", token=token, frequency=frequency)
         if token < 32:
             return token
         bits = (token - 32 >> 3) + 2
         number = (8 + (token & 7)) << bits | self.state & (1 << bits) - 1
         self.state >>= bits
         self.refill()
+        self.trace("uniform", bits=bits, value=number & (1 << bits) - 1)
         return number
 
 
-def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+def decode_fast(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
     """Return the numbers of a section of the kind 1."""
     need(len(section) >= 4, "CLV-9")
     start = 4 + int.from_bytes(section[:4], "little")
@@ -278,7 +300,7 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     rows = -(-count // 1024) if alone else shape[1]
     if alone:
         shape = (rows, 1, 1024)
-    coder = Coder(section[4:start])
+    coder = Coder(section[4:start], trace)
     contexts = fresh(420)
     coefficients = fast_coefficients(coder, contexts, 1 if alone else min(shape[0], 2))
     shift, split = coder.number(contexts, 21), coder.number(contexts, 42)
@@ -289,7 +311,9 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
     coder.finish()
     words = struct.unpack(f"<{(len(section) - start) // 2}H", section[start:])
     need(sum(sizes) == len(words), "CLV-9")
-    streams = [Stream(words[sum(sizes[:i]) : sum(sizes[: i + 1])]) for i in range(len(sizes))]
+    ends = list(itertools.accumulate(sizes, initial=0))
+    streams = [Stream(words[a:b], trace) for a, b in itertools.pairwise(ends)]
+    trace("head", coefficients=coefficients, shift=shift, split=split, sizes=sizes, tables=tables)
     numbers, noise = Slab(shape), Slab(shape)
     for s, y, x in itertools.islice(numbers.places(), count):
         first = s == 0 or alone
@@ -299,16 +323,23 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
             for c, (back, up, left) in zip(coefficients[0 if first else 1], taps, strict=True)
         )
         exact = min(max(exact, 0), top << 12)
-        activity = min(activity_of(noise, s, y, x, alone=alone) >> shift, 1023)
+        activity = activity_of(noise, s, y, x, alone=alone)
         near = {numbers(s, y, x - 1), numbers(s, y - 1, x), numbers(s, y - 1, x + 1)}
         if not first:
             near.add(numbers(s - 1, y, x))
         sort = 4 if len(near) == 1 else exact + 2048 >> 10 & 3
-        number = streams[(s if alone else y) % 16].number(tables[context_of[activity][sort]])
+        context = context_of[min(activity >> shift, 1023)][sort]
+        stream = streams[(s if alone else y) % 16]
+        number = stream.number(tables[context])
         value = (exact + 2048 >> 12) + signed(number)
         need(0 <= value <= top, "CLV-13")
         numbers.data[s][y][x] = value
         noise.data[s][y][x] = min(abs((value << 12) - exact) >> 8, 65535)
+        trace(
+            "voxel", at=(s, y, x), numbers=numbers, first=first, activity=activity, exact=exact,
+            context=context, n=number, number=value, noise=noise.data[s][y][x],
+            state=stream.state, words=stream.at,
+        )  # fmt: skip
     for stream in streams:
         need(stream.state == 65536 and stream.at == len(stream.words), "CLV-13")
     return flat(numbers)[:count]
@@ -633,25 +664,30 @@ def stored_predictor(
     return taps, coefficients
 
 
-def decode_small(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+def decode_small(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
     """Return the numbers of a section of the kind 2."""
-    return decode_adaptive(section, shape, top, (1, 3, 3, 8))
+    return decode_adaptive(section, shape, top, (1, 3, 3, 8), trace)
 
 
-def decode_max(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+def decode_max(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
     """Return the numbers of a section of the kind 3."""
-    return decode_adaptive(section, shape, top, (2, 6, 7, 37))
+    return decode_adaptive(section, shape, top, (2, 6, 7, 37), trace)
 
 
 def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
-    section: bytes, shape: tuple[int, ...], top: int, profile: tuple[int, int, int, int]
+    section: bytes,
+    shape: tuple[int, ...],
+    top: int,
+    profile: tuple[int, int, int, int],
+    trace: Trace,
 ) -> list[int]:
     """Return the numbers of a section of the kinds 2 and 3."""
-    coder = Coder(section)
+    coder = Coder(section, trace)
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1
     need(background <= 65535, "CLV-14")
     taps, coefficients = stored_predictor(coder, contexts, shape[0])
+    trace("head", background=background, taps=taps, coefficients=coefficients)
     corrections = [Correction(shape, about) for about in CORRECTIONS[: profile[0]]]
     model = Adaptive(coder, *profile[1:])
     masks = fresh(256)
@@ -739,6 +775,11 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
             seen[k] >>= 1
         for correction, differences in zip(corrections, d, strict=True):
             correction.learn((s, y, x), differences, exact - p[0], level)
+        trace(
+            "voxel", at=(s, y, x), numbers=numbers, first=s == 0, activity=activity, level=level,
+            p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, number=value,
+            noise=noise.data[s][y][x], **coder.state(),
+        )  # fmt: skip
     coder.finish()
     return flat(numbers)
 
@@ -746,9 +787,9 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
 # --- labels ---
 
 
-def decode_labels(section: bytes, shape: tuple[int, ...], top: int) -> list[int]:
+def decode_labels(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
     """Return the numbers of a section of the kind 4."""
-    coder = Coder(section)
+    coder = Coder(section, trace)
     choices, tree, runs = fresh(5 * 2048), fresh(1 << top.bit_length()), fresh(64)
     numbers = Slab(shape)
     for s in range(shape[0]):
@@ -770,10 +811,18 @@ def decode_labels(section: bytes, shape: tuple[int, ...], top: int) -> list[int]
                         place += coder.uniform(min(bits, 16))
                         need(place < length, "CLV-16")
                     row[x : x + place] = [w] * place
+                    trace(
+                        "run", at=(s, y, x), numbers=numbers, first=s == 0, length=length,
+                        place=place, **coder.state(),
+                    )  # fmt: skip
                     x += place
                     if not missed:
                         continue
                 row[x] = label(coder, choices, tree, numbers, (s, y, x), missed, top)
+                trace(
+                    "voxel", at=(s, y, x), numbers=numbers, first=s == 0, number=row[x],
+                    **coder.state(),
+                )  # fmt: skip
                 x += 1
     coder.finish()
     return flat(numbers)

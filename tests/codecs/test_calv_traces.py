@@ -1,0 +1,70 @@
+"""Traces of the reference decoder of calv: they say of every voxel what it is decoded to."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.codecs.test_calv_vectors import NAMES, VECTORS, load
+
+KINDS = ("fast", "small", "max", "labels")
+
+
+def trace(name: str) -> dict[str, Any]:
+    """Return what is written of a vector."""
+    result: dict[str, Any] = json.loads((VECTORS / f"{name}.trace.json").read_text("utf-8"))
+    return result
+
+
+def test_every_kind_has_a_trace() -> None:
+    assert (
+        {path.name.removesuffix(".trace.json") for path in VECTORS.glob("*.trace.json")}
+        == {f"tiny-{kind}" for kind in KINDS}
+        <= set(NAMES)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_steps_are_those_of_the_payload(kind: str) -> None:
+    """Their numbers ascend with the values, and neighbours are what was decoded there."""
+    _, expected, shape, dtype = load(f"tiny-{kind}")
+    values = np.frombuffer(expected, dtype)
+    found = np.full(shape, -1)
+    for step in trace(f"tiny-{kind}")["steps"]:
+        s, y, x = step["at"]
+        near = step["near"]
+        if step["step"] == "run":
+            found[s, y, x : x + step["place"]] = near["W"]
+            continue
+        assert found[s, y, x] == -1
+        found[s, y, x] = step["number"]
+        if x > 0:
+            assert near["W"] == found[s, y, x - 1]
+        if y > 0:
+            assert near["N"] == found[s, y - 1, x]
+        if s > 0:
+            assert near["U"] == found[s - 1, y, x]
+        assert ("U" in near) == (s > 0)
+    ranks = (np.unique(array, return_inverse=True)[1] for array in (found.ravel(), values))
+    assert np.array_equal(*ranks)
+
+
+def test_the_last_state_is_the_one_that_is_checked() -> None:
+    for kind in ("small", "max", "labels"):
+        assert trace(f"tiny-{kind}")["steps"][-1]["code"] == 0  # CLV-8
+    last = {step["at"][1]: step["state"] for step in trace("tiny-fast")["steps"]}
+    assert set(last.values()) == {65536}  # CLV-13, of each stream
+
+
+def test_traces_show_all_that_a_decoder_reads() -> None:
+    """Raw bits of large errors, background, runs that end early, and learnt corrections."""
+    for kind in KINDS:
+        read = [one[0] for step in trace(f"tiny-{kind}")["steps"] for one in step["read"]]
+        assert set(read) == {"token" if kind == "fast" else "decision", "uniform"}
+    for kind in ("small", "max"):
+        steps = trace(f"tiny-{kind}")["steps"]
+        assert any(step["mask"] for step in steps)
+        assert any(len(set(step["p"])) > 1 for step in steps)
+    runs = [step for step in trace("tiny-labels")["steps"] if step["step"] == "run"]
+    assert {step["place"] < step["length"] for step in runs} == {False, True}

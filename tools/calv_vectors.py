@@ -1,0 +1,109 @@
+"""Write what authors of another decoder of `calv` need beside its vectors, or check it.
+
+    python tools/calv_vectors.py            # write traces, and payloads that break a rule
+    python tools/calv_vectors.py --check    # fail if a file is missing, different or too many
+
+A trace says what the reference decoder does, voxel by voxel, with a vector ``calv/tiny-*.calv``.
+Broken payloads, ``calv/invalid``, come from ``spec/cases/calv.py``. ``spec/vectors/README.md`` says
+what is in the files. The vectors themselves are never written again.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+VECTORS = ROOT / "spec" / "vectors" / "calv"
+
+sys.path.insert(0, str(ROOT / "spec"))
+from cases import calv as broken  # noqa: E402  # they stand beside the text
+from reference import calv  # noqa: E402
+
+BEFORE = {"W": (0, 0, 1), "WW": (0, 0, 2), "N": (0, 1, 0), "NN": (0, 2, 0), "NW": (0, 1, 1),
+          "NE": (0, 1, -1)}  # fmt: skip
+ABOVE = {"U": (1, 0, 0), "UW": (1, 0, 1), "UN": (1, 1, 0), "UE": (1, 0, -1), "US": (1, -1, 0)}
+
+
+class Recorder:
+    """A callback of the reference decoder that keeps the head, and the steps that follow it."""
+
+    def __init__(self) -> None:
+        self.head: dict[str, Any] = {}
+        self.steps: list[dict[str, Any]] = []
+        self.read: list[list[object]] = []
+
+    def __call__(self, what: str, **about: Any) -> None:
+        """Take what the decoder tells: values as they are then."""
+        if what == "head":
+            self.head = about
+            if "tables" in about:
+                slots = (dict.fromkeys((t, f) for t, f, _ in table) for table in about["tables"])
+                self.head["tables"] = [list(map(list, table)) for table in slots]
+            self.read = []
+        elif what in {"run", "voxel"}:
+            numbers, (s, y, x) = about.pop("numbers"), about["at"]
+            names = BEFORE if about.pop("first") else BEFORE | ABOVE
+            near = {name: numbers(s - b, y - r, x - c) for name, (b, r, c) in names.items()}
+            step = {"step": what, "at": about.pop("at"), "near": near, "read": self.read}
+            self.steps.append(step | about)
+            self.read = []
+        else:
+            self.read.append([what, *about.values()])
+
+
+def trace(path: Path) -> bytes:
+    """Return the trace of a vector, as JSON with a line for each step."""
+    about = json.loads(path.with_suffix(".json").read_text("utf-8"))
+    kind, size = about["dtype"].removeprefix("<")
+    recorder = Recorder()
+    calv.decode(path.read_bytes(), tuple(about["shape"]), kind, int(size), trace=recorder)
+    steps = ",\n".join(map(line, recorder.steps))
+    return f'{{\n"head": {line(recorder.head)},\n"steps": [\n{steps}\n]\n}}\n'.encode()
+
+
+def line(value: object) -> str:
+    """Return JSON in one line."""
+    return json.dumps(value, separators=(",", ":"))
+
+
+def files() -> Iterator[tuple[Path, bytes]]:
+    """Yield the path and the content of every file."""
+    for path in VECTORS.glob("tiny-*.calv"):
+        yield path.with_suffix(".trace.json"), trace(path)
+    for case in broken.cases():
+        stem = VECTORS / "invalid" / f"{case.rule.lower()}-{case.name}"
+        about = {
+            "description": case.description,
+            "rule": case.rule,
+            "shape": case.payload.shape,
+            "dtype": case.payload.dtype,
+        }
+        yield stem.with_suffix(".calv"), case.payload.build()
+        yield stem.with_suffix(".json"), f"{line(about)}\n".encode()
+
+
+def main(arguments: list[str]) -> int:
+    """Write or check the files."""
+    made = dict(files())
+    there = {*VECTORS.glob("*.trace.json"), *VECTORS.glob("invalid/*")}
+    if arguments == ["--check"]:
+        stale = {path for path in made if path not in there or path.read_bytes() != made[path]}
+        wrong = sorted(stale | (there - set(made)))
+        for path in wrong:
+            print(f"{path.relative_to(ROOT)}: not as tools/calv_vectors.py makes it")
+        return int(bool(wrong))
+    for path in there - set(made):
+        path.unlink()
+    for path, data in made.items():
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+    print(f"{len(made)} files, {sum(map(len, made.values())):,} bytes")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
