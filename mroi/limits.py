@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 __all__ = ["DEFAULT_LIMITS", "Limits"]
@@ -25,6 +26,10 @@ class Limits:
         One decoded chunk.
     chunks : int
         Chunks of a file; a reader keeps 8 bytes for each.
+    isolate : bool or None
+        Whether payloads of native codecs are decoded in a process of its own, which may crash and
+        not take this one along. None: as the environment variable ``MROI_ISOLATE`` says, 1 or 0;
+        without it, only where files are checked and saved (`mroi.verify`, `mroi.recover`).
     """
 
     head_size: int = 1 << 28
@@ -34,6 +39,13 @@ class Limits:
     volume_size: int = 1 << 36
     chunk_size: int = 1 << 31
     chunks: int = 1 << 24
+    isolate: bool | None = None
+
+    def isolates(self, *, default: bool) -> bool:
+        """Return what `isolate` says, or the environment, or else `default`."""
+        if self.isolate is not None:
+            return self.isolate
+        return {"1": True, "0": False}.get(os.environ.get("MROI_ISOLATE", ""), default)
 
 
 DEFAULT_LIMITS = Limits()

@@ -91,6 +91,9 @@ class Codec(ABC):
     encoder_only : tuple of str
         Fields that only the encoder uses (a level, an effort). The other fields are the
         parameters of the file: what decoding needs, and what says how much was lost.
+    isolated : bool
+        Whether its decoder runs in a process of its own where files are not trusted (`mroi verify`
+        and ``recover``, or `mroi.Limits.isolate`): True, unless it is known to survive any bytes.
     """
 
     name: ClassVar[str]
@@ -98,6 +101,7 @@ class Codec(ABC):
     version: ClassVar[int] = 1
     max_slices: ClassVar[int | None] = None
     encoder_only: ClassVar[tuple[str, ...]] = ()
+    isolated: ClassVar[bool] = True
 
     @property
     def default_slices(self) -> int:

@@ -33,6 +33,7 @@ class Deflate(Codec):
 
     name: ClassVar[str] = "deflate"
     id: ClassVar[int] = 3
+    isolated: ClassVar[bool] = False
     encoder_only: ClassVar[tuple[str, ...]] = ("level",)
 
     level: int = 6

@@ -6,7 +6,7 @@ sees a chunk of the right kind or an `MroiError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from mroi.codecs import isolation
 from mroi.codecs.base import (
     ChunkSpec,
     Codec,
@@ -48,10 +49,21 @@ class Values:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A codec and the filters before it, in the order in which encoding applies them."""
+    """A codec and the filters before it, in the order in which encoding applies them.
+
+    Attributes
+    ----------
+    codec : Codec
+        What encodes and decodes.
+    filters : tuple of Filter
+        What is done before it, and undone after it.
+    isolated : bool
+        Whether a codec that says so (`Codec.isolated`) decodes in a process of its own.
+    """
 
     codec: Codec
     filters: tuple[Filter, ...] = ()
+    isolated: bool = False
 
     @classmethod
     def fitting(cls, codec: Codec, spec: ChunkSpec, values: Values | None = None) -> Self:
@@ -133,19 +145,14 @@ class Pipeline:
         CodecUnavailableError
             If the library that decodes it is not installed.
         """
-        return self._decode(payload, spec, spec, self.codec.decode)
+        return self._decode(payload, spec, spec, "decode")
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int) -> NDArray[Any]:
         """Return the first `count` slices, decoding no more than the codec must."""
         if not isinstance(self.codec, SupportsPrefix):
             return self.decode(payload, spec)[:count]
         part = replace(spec, shape=(count, *spec.shape[1:]))
-        codec = self.codec
-
-        def decode(payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
-            return codec.decode_prefix(payload, spec, count)
-
-        return self._decode(payload, spec, part, decode)
+        return self._decode(payload, spec, part, "decode_prefix", count)
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int) -> NDArray[Any]:
         """Return the chunk with rows and columns divided by ``2**level``, rounded up.
@@ -160,12 +167,7 @@ class Pipeline:
         slices, rows, columns, *samples = spec.shape
         scale = 2**level
         part = replace(spec, shape=(slices, -(-rows // scale), -(-columns // scale), *samples))
-        codec = self.codec
-
-        def decode(payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
-            return codec.decode_level(payload, spec, level)
-
-        return self._decode(payload, spec, part, decode)
+        return self._decode(payload, spec, part, "decode_level", level)
 
     def to_json(self) -> dict[str, object]:
         """Return the record of this pipeline that the file holds beside the codec's name."""
@@ -214,18 +216,23 @@ class Pipeline:
         payload: Buffer,
         whole: ChunkSpec,
         part: ChunkSpec,
-        decode: Callable[[Buffer, ChunkSpec], NDArray[Any]],
+        method: str,
+        *argument: int,
     ) -> NDArray[Any]:
         """Return the chunk `part` of a payload that holds the chunk `whole`."""
         coded = self._specs(whole)[-1]
         *before, wanted = self._specs(part)
         if reason := self.codec.refuses(coded):
             raise DecodeError(reason, "CHK-8")
+        call = isolation.Call(self.codec, method, coded, argument)
         try:
-            chunk = decode(payload, coded)
-        except MroiError:
+            if self.isolated and self.codec.isolated:
+                chunk = isolation.decode(call, payload, wanted)
+            else:
+                chunk = call.run(payload)
+        except (MroiError, KeyboardInterrupt):
             raise
-        except Exception as exc:  # on strange bytes a codec may raise anything
+        except BaseException as exc:  # on strange bytes a codec may raise anything, or panic
             raise DecodeError(f"{self.codec.name}: {exc!r}", "CHK-8") from exc
         if not isinstance(chunk, np.ndarray):
             raise DecodeError(f"{self.codec.name} gave a {type(chunk).__name__}", "CHK-8")

@@ -21,6 +21,7 @@ class Raw(Codec):
 
     name: ClassVar[str] = "raw"
     id: ClassVar[int] = 1
+    isolated: ClassVar[bool] = False
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:

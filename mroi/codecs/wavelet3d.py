@@ -35,6 +35,7 @@ class Wavelet3d(Codec):
 
     name: ClassVar[str] = "wavelet3d"
     id: ClassVar[int] = 12
+    isolated: ClassVar[bool] = False
 
     step: float = 1.0
 

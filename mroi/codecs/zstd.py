@@ -35,6 +35,7 @@ class Zstd(Codec):
 
     name: ClassVar[str] = "zstd"
     id: ClassVar[int] = 2
+    isolated: ClassVar[bool] = False
     encoder_only: ClassVar[tuple[str, ...]] = ("level",)
 
     level: int = 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -209,18 +209,23 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
 
 
 class ChunkDecoder:
-    """Decodes the chunks of one file; its codecs are looked up when they are first needed."""
+    """Decodes the chunks of one file; its codecs are looked up when they are first needed.
 
-    def __init__(self, geom: Geom, entries: Sequence[CodecEntry]) -> None:
+    Native codecs do it in a process of their own if they are `isolated`.
+    """
+
+    def __init__(self, geom: Geom, entries: Sequence[CodecEntry], *, isolated: bool) -> None:
         self._geom = geom
         self._entries = entries
+        self._isolated = isolated
         self._pipelines: dict[int, Pipeline] = {}
 
     def pipeline(self, slot: int) -> Pipeline:
         """Return the pipeline of a slot."""
         found = self._pipelines.get(slot)
         if found is None:
-            found = self._pipelines[slot] = open_pipeline(self._entries[slot])
+            found = replace(open_pipeline(self._entries[slot]), isolated=self._isolated)
+            self._pipelines[slot] = found
         return found
 
     def decode(self, chunk: Chunk, count: int | None = None) -> NDArray[Any]:

@@ -71,6 +71,13 @@ class Volume:
         """The ROI alone, with its own shape and affine."""
         return type(self)(self._open_regions(), box=self.roi, scaled=self._scaled)
 
+    @property
+    def isolated(self) -> Self:
+        """The same volume, native codecs decoding in a process of their own (`Limits.isolate`)."""
+        old = self._open_regions()
+        regions = RegionReader(old.reader, jobs=old.jobs, missing=old.missing, isolated=True)
+        return type(self)(regions, box=self._box, scaled=self._scaled)
+
     # -- geometry --------------------------------------------------------------------------
 
     @property

@@ -129,19 +129,24 @@ class RegionReader:
         Threads that decode.
     missing : {"error", "fill"}
         What to do with voxels that are not in the file: raise, or give the fill value.
+    isolated : bool
+        Whether native codecs decode in a process of their own, if limits do not say.
     """
 
-    def __init__(self, reader: ContainerReader, *, jobs: int, missing: Missing) -> None:
+    def __init__(
+        self, reader: ContainerReader, *, jobs: int, missing: Missing, isolated: bool = False
+    ) -> None:
         self.reader = reader
         self.geom = reader.head.geom
         self.jobs = jobs
         self.missing = missing
-        self.decoder = ChunkDecoder(self.geom, reader.head.codecs)
+        self.isolated = reader.limits.isolates(default=isolated)
+        self.decoder = ChunkDecoder(self.geom, reader.head.codecs, isolated=self.isolated)
         self._cache = ChunkCache()
 
     @override
     def __reduce__(self) -> tuple[Callable[..., RegionReader], tuple[Any, ...]]:
-        return _rebuild, (self.reader, self.jobs, self.missing)
+        return _rebuild, (self.reader, self.jobs, self.missing, self.isolated)
 
     def read(self, ranges: Ranges, volumes: Sequence[int]) -> NDArray[Any]:
         """Return the stored values of a region: (volumes, z, y, x[, samples]).
@@ -337,8 +342,13 @@ class RegionReader:
         return element if self.geom.datatype.samples > 1 else element[0]
 
 
-def _rebuild(reader: ContainerReader, jobs: int, missing: Missing) -> RegionReader:
-    return RegionReader(reader, jobs=jobs, missing=missing)
+def _rebuild(
+    reader: ContainerReader,
+    jobs: int,
+    missing: Missing,
+    isolated: bool,  # noqa: FBT001 (pickle calls it)
+) -> RegionReader:
+    return RegionReader(reader, jobs=jobs, missing=missing, isolated=isolated)
 
 
 def _pick_volumes(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Picks]:

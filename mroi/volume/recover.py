@@ -69,7 +69,8 @@ def recover_volume(
         If `target` is the damaged file.
     """
     found = salvage(open_source(source), limits=limits)
-    decoder = ChunkDecoder(found.head.geom, found.head.codecs)
+    isolated = limits.isolates(default=True)
+    decoder = ChunkDecoder(found.head.geom, found.head.codecs, isolated=isolated)
     usable, unchecked = _usable(found, decoder, progress)
     count = found.head.chunk_count
     missing = tuple(i for i in range(count) if i not in usable)

@@ -80,7 +80,8 @@ class VolumeStream:
         filled = self.geom.background in (Background.FILL_VERIFIED, Background.FILL_LOSSY)
         self.box: Box = Box.whole(self.geom.shape) if filled else self.geom.roi
         self.affine = crop_affine(self.geom.affine, self.box.start)
-        self._decoder = ChunkDecoder(self.geom, head.codecs)
+        isolated = limits.isolates(default=False)
+        self._decoder = ChunkDecoder(self.geom, head.codecs, isolated=isolated)
         self._crcs = np.zeros(head.chunk_count, dtype=np.uint32)
 
     def __iter__(self) -> Iterator[StreamedSlice]:

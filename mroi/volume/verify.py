@@ -73,11 +73,15 @@ def verify_volume(
 ) -> VerifyReport:
     """Check every frame, decode every chunk, and compute the digests anew.
 
+    Native codecs decode in a process of their own, unless limits say otherwise: one that dies of
+    a payload is a problem of that chunk.
+
     Parameters
     ----------
     source_digest : callable, optional
         Gives the SHA-256 of the restored source, for the digest of scope 3.
     """
+    volume = volume.isolated
     reader, regions = volume.reader, volume._regions  # noqa: SLF001 (the same layer)
     problems: list[MroiError] = []
     frames: tuple[MetadataFrame, ...] = ()
@@ -159,7 +163,9 @@ def _check_overview(
     if not exact or not (is_integer or record.method is OverviewMethod.NEAREST):
         return
     # Voxels that are not in the file count as the fill value.
-    filled = RegionReader(volume.reader, jobs=regions.jobs, missing="fill")
+    filled = RegionReader(
+        volume.reader, jobs=regions.jobs, missing="fill", isolated=regions.isolated
+    )
     whole = Volume(filled, box=Box.whole(geom.shape), scaled=False)
     planes = whole.planes(geom.slice_axis)
     for volume_number, expected in enumerate(np.split(found, record.volumes)):

@@ -50,6 +50,32 @@ def put(payload: bytes, at: int, layout: str, *values: int) -> bytes:
     return bytes(patched)
 
 
+def inserted(codestream: bytes, segment: bytes) -> bytes:
+    """Return a codestream with one more segment at the end of its main header."""
+    at = codestream.index(b"\xff\x90")
+    return codestream[:at] + segment + codestream[at:]
+
+
+def twice(codestream: bytes, at: int) -> bytes:
+    """Return a codestream whose segment at an offset is there again."""
+    stop = at + 2 + int.from_bytes(codestream[at + 2 : at + 4], "big")
+    return codestream[:stop] + codestream[at:]
+
+
+def longer(codestream: bytes, at: int, more: bytes) -> bytes:
+    """Return a codestream whose segment at an offset ends with more bytes."""
+    size = int.from_bytes(codestream[at + 2 : at + 4], "big")
+    stop = at + 2 + size
+    return put(codestream[:stop] + more + codestream[stop:], at + 2, ">H", size + len(more))
+
+
+def without(codestream: bytes, at: int, count: int) -> bytes:
+    """Return a codestream whose segment at an offset has lost its last bytes."""
+    size = int.from_bytes(codestream[at + 2 : at + 4], "big")
+    stop = at + 2 + size
+    return put(codestream[: stop - count] + codestream[stop:], at + 2, ">H", size - count)
+
+
 SIZ = 4  # marker segments begin after SOC and the marker; SIZ is the first
 
 CODESTREAMS: dict[str, Callable[[bytes], bytes]] = {
@@ -67,6 +93,30 @@ CODESTREAMS: dict[str, Callable[[bytes], bytes]] = {
     "layers": lambda p: put(p, p.index(b"\xff\x52") + 6, ">H", 65535),
     "levels": lambda p: put(p, p.index(b"\xff\x52") + 9, ">B", 33),
     "the other block coder": lambda p: put(p, (k := p.index(b"\xff\x52") + 12), ">B", p[k] ^ 0x40),
+    "part 2": lambda p: put(p, SIZ + 2, ">H", 0x8000),
+    "precincts and their sizes unsaid": lambda p: put(p, p.index(b"\xff\x52") + 4, ">B", 0x80),
+    "order": lambda p: put(p, p.index(b"\xff\x52") + 5, ">B", 5),
+    "colour of one sample": lambda p: put(p, p.index(b"\xff\x52") + 8, ">B", 1),
+    "16 levels": lambda p: put(p, p.index(b"\xff\x52") + 9, ">B", 16),
+    "code-blocks of 2048 columns": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 9, 0),
+    "code-blocks of 8192 samples": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 4, 5),
+    "another wavelet": lambda p: put(p, p.index(b"\xff\x52") + 13, ">B", 2),
+    "quantised, but reversible": lambda p: put(p, p.index(b"\xff\x5c") + 4, ">B", 0x22),
+    "steps of one band less": lambda p: without(p, p.index(b"\xff\x5c"), 1),
+    "steps of 100 bands more": lambda p: longer(p, p.index(b"\xff\x5c"), b"\x50" * 100),
+    "exponent 0": lambda p: put(p, p.index(b"\xff\x5c") + 5, ">B", 0),
+    "no quantisation": lambda p: p.replace(b"\xff\x5c", b"\xff\x64", 1),
+    "two quantisations": lambda p: twice(p, p.index(b"\xff\x5c")),
+    "quantisation of another component": lambda p: inserted(p, b"\xff\x5d\0\4\1\x40"),
+    "tile-part lengths that are none": lambda p: inserted(p, b"\xff\x55\0\6\0\0\0\1"),
+    "tile-part lengths cut short": lambda p: inserted(p, b"\xff\x55\0\2"),
+    "packet lengths": lambda p: inserted(p, b"\xff\x58\0\3\0"),
+    "region of interest": lambda p: inserted(p, b"\xff\x5e\0\5\0\0\7"),
+    "another progression": lambda p: inserted(p, b"\xff\x5f\0\x09\0\0\0\1\6\1\2"),
+    "another style of a component": lambda p: inserted(p, b"\xff\x53\0\x09\0\0\5\4\4\0\1"),
+    "capabilities beyond part 15": lambda p: inserted(p, b"\xff\x50\0\6\0\1\0\0"),
+    "tile-part 1 without 0": lambda p: put(p, p.index(b"\xff\x90") + 10, ">B", 1),
+    "two tile-parts said": lambda p: put(p, p.index(b"\xff\x90") + 11, ">B", 2),
     "packed headers": lambda p: p.replace(b"\xff\x64", b"\xff\x60", 1),
     "no style": lambda p: p.replace(b"\xff\x52", b"\xff\x64", 1),
     "two styles": lambda p: p[: (k := p.index(b"\xff\x52"))] + p[k : k + 14] + p[k:],
@@ -88,6 +138,34 @@ def test_codestream_is_refused(name: str, forge: Callable[[bytes], bytes]) -> No
     with pytest.raises(ReachedError):
         codec.decode(payload, SPEC)
     refused(codec, forge(payload))
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("first", [0x22 << 8 | 0xFF, 0xE2 << 8 | 0xCF, 0x22 << 8 | 0x07])
+@pytest.mark.parametrize("text", ["jpeg2000:psnr=60", "htj2k:step=2"])
+def test_steps_that_no_decoder_has_are_refused(text: str, first: int) -> None:
+    """Exponent 31 of the 9/7 wavelet made OpenJPH call a function that it does not have."""
+    codec = parse(text)
+    payload = payload_of(codec)
+    with pytest.raises(ReachedError):
+        codec.decode(payload, SPEC)
+    refused(codec, put(payload, payload.index(b"\xff\x5c") + 4, ">H", first))
+
+
+@pytest.mark.parametrize("name", ["jpeg2000", "htj2k"])
+def test_what_codestreams_may_have_is_decoded(name: str) -> None:
+    """Lengths of tile-parts, a comment, and the quantisation of a component."""
+    codec = parse(name)
+    payload = payload_of(codec)
+    at = payload.index(b"\xff\x90")
+    length = struct.unpack_from(">I", payload, at + 6)[0]
+    (size,) = struct.unpack_from(">H", payload, (qcd := payload.index(b"\xff\x5c")) + 2)
+    more = (
+        b"\xff\x55\0\x08\0\x40" + struct.pack(">I", length),
+        b"\xff\x64\0\5\0\1x",
+        b"\xff\x5d" + struct.pack(">HB", size + 1, 0) + payload[qcd + 4 : qcd + 2 + size],
+    )
+    assert np.array_equal(codec.decode(inserted(payload, b"".join(more)), SPEC), CHUNK)
 
 
 JPEGLS: dict[str, Callable[[bytes], bytes]] = {

@@ -66,6 +66,7 @@ class Calv(Codec):
 
     name: ClassVar[str] = "calv"
     id: ClassVar[int] = 9
+    isolated: ClassVar[bool] = False
     encoder_only: ClassVar[tuple[str, ...]] = ("level",)
 
     level: str = "fast"
