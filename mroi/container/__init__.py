@@ -7,7 +7,7 @@
 from mroi.container.builder import ContainerBuilder
 from mroi.container.inputs import copy_stream, is_pipe, is_url, name_of, on_disk, stored
 from mroi.container.parser import NEED_DATA, ChunkEvent, ContainerParser, EndEvent, HeadEvent
-from mroi.container.reader import Chunk, ContainerReader
+from mroi.container.reader import Chunk, ContainerReader, StoredChunk
 from mroi.container.salvage import Salvaged, salvage
 from mroi.container.sections import Head, MetadataFrame, Tail
 from mroi.container.source import (
@@ -40,6 +40,7 @@ __all__ = [
     "MetadataFrame",
     "Salvaged",
     "Source",
+    "StoredChunk",
     "Tail",
     "copy_stream",
     "identity_of",

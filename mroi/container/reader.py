@@ -6,9 +6,9 @@ used after a fork if its source can.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,12 @@ from mroi.format.records import (
 )
 from mroi.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Chunk", "ContainerReader"]
+__all__ = ["Chunk", "ContainerReader", "StoredChunk"]
 
 _FIRST_READ = 1 << 14  # holds the head of a file with up to about 1,800 chunks
-_RUN_SIZE = 1 << 23  # adjacent chunks are read together up to this many bytes
+# Adjacent chunks are read together up to so many bytes.
+_FAR_RUN = 1 << 23
+_NEAR_RUN = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,14 @@ class Chunk:
     payload: memoryview
     size: int
     decoded_crc: int | None
+
+
+class StoredChunk(NamedTuple):
+    """One chunk as stored, not checked: its number, the offset of its frame, and the frame."""
+
+    ordinal: int
+    offset: int
+    frame: memoryview
 
 
 class ContainerReader:
@@ -267,46 +277,40 @@ class ContainerReader:
 
     def read_chunk(self, ordinal: int) -> Chunk:
         """Read one chunk with one read of the source, and check it."""
-        start, stop = self._extent(ordinal, ordinal)
-        return self._parse_chunk(ordinal, start, memoryview(self.source.read(start, stop - start)))
+        start, stop = self._extent(ordinal)
+        frame = memoryview(self.source.read(start, stop - start))
+        return self.parse_chunk(StoredChunk(ordinal, start, frame))
 
-    def iter_chunks(self, ordinals: Sequence[int]) -> Iterator[Callable[[], Chunk]]:
-        """Yield, for each of the ascending `ordinals`, a call that gives its chunk.
+    def iter_runs(self, ordinals: Sequence[int]) -> Iterator[list[StoredChunk]]:
+        """Read runs of adjacent chunks of the ascending `ordinals`, each with one read.
 
-        Runs of adjacent chunks of a remote source are fetched together, lazily, one run ahead of
-        the calls; the calls may be made in any thread.
+        Runs of a file on disk are short, so that threads can share the work of parsing them.
         """
-        if not self.source.is_remote:
-            for ordinal in ordinals:
-                yield lambda ordinal=ordinal: self.read_chunk(ordinal)  # type: ignore[misc]
-            return
-        for run in self._runs(ordinals):
-            base, stop = self._extent(run[0], run[-1])
+        most = _FAR_RUN if self.source.is_remote else _NEAR_RUN
+        numbers = np.asarray(ordinals, np.int64)
+        starts = self.index.offsets[numbers].tolist()
+        stops = self.index.offsets[numbers + 1].tolist()
+        first = 0
+        for last, stop in enumerate(stops):
+            ahead = last + 1
+            is_adjacent = ahead < len(stops) and starts[ahead] == stop
+            if is_adjacent and stops[ahead] - starts[first] <= most:
+                continue
+            base = starts[first]
             data = memoryview(self.source.read(base, stop - base))
-            for ordinal in run:
-                start, end = self._extent(ordinal, ordinal)
-                frame = data[start - base : end - base]
-                yield lambda ordinal=ordinal, start=start, frame=frame: self._parse_chunk(  # type: ignore[misc]
-                    ordinal, start, frame
-                )
+            yield [
+                StoredChunk(ordinals[i], starts[i], data[starts[i] - base : stops[i] - base])
+                for i in range(first, ahead)
+            ]
+            first = ahead
 
-    def _runs(self, ordinals: Sequence[int]) -> Iterator[list[int]]:
-        run: list[int] = []
-        for ordinal in ordinals:
-            if run:
-                start, stop = self._extent(run[0], ordinal)
-                if ordinal != run[-1] + 1 or stop - start > _RUN_SIZE:
-                    yield run
-                    run = []
-            run.append(ordinal)
-        if run:
-            yield run
-
-    def _extent(self, first: int, last: int) -> tuple[int, int]:
+    def _extent(self, ordinal: int) -> tuple[int, int]:
         offsets = self.index.offsets
-        return int(offsets[first]), int(offsets[last + 1])
+        return int(offsets[ordinal]), int(offsets[ordinal + 1])
 
-    def _parse_chunk(self, ordinal: int, offset: int, frame: memoryview) -> Chunk:
+    def parse_chunk(self, stored: StoredChunk) -> Chunk:
+        """Check the frame of a chunk."""
+        ordinal, offset, frame = stored
         header = parse_frame_header(
             frame[:FRAME_HEADER_SIZE], sync=self.head.prefix.sync, offset=offset
         )
@@ -337,7 +341,7 @@ class ContainerReader:
 
     def state_of(self, ordinal: int) -> ChunkState:
         """Read the state of a chunk from its header alone."""
-        offset, _stop = self._extent(ordinal, ordinal)
+        offset, _stop = self._extent(ordinal)
         header = parse_frame_header(
             self.source.read(offset, FRAME_HEADER_SIZE), sync=self.head.prefix.sync, offset=offset
         )

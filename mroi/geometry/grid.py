@@ -146,6 +146,11 @@ class ChunkGrid:
         outer, index = divmod(volume, self._series)
         return outer * self._series_groups + index // self.span
 
+    def group_size(self, group: int) -> int:
+        """Return the number of volumes of a group."""
+        is_last = group % self._series_groups == self._series_groups - 1
+        return self._series - (self._series_groups - 1) * self.span if is_last else self.span
+
     def group_volumes(self, group: int) -> range:
         """Return the volumes of a group."""
         outer, number = divmod(group, self._series_groups)
@@ -167,11 +172,32 @@ class ChunkGrid:
         box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
         return GridChunk(ordinal, box, self.group_volumes(group))
 
+    @cached_property
+    def _sides(self) -> tuple[tuple[int, int, int], ...]:
+        """Of each axis in scan order: chunks, voxels of a chunk, voxels of the last chunk."""
+        extents = [(self.chunk_shape[axis], self.roi.shape[axis]) for axis in self.axes]
+        return tuple(
+            (count, size, extent - (count - 1) * size)
+            for count, (size, extent) in zip(self.counts, extents, strict=True)
+        )
+
+    def extent(self, ordinal: int) -> Quad:
+        """Return the extent of a chunk of the ROI: volumes, then in scan order."""
+        (_, thick, thinnest), (rows, tall, shortest), (columns, wide, narrowest) = self._sides
+        rest, f = divmod(ordinal, columns)
+        rest, w = divmod(rest, rows)
+        group, s = divmod(rest, self.counts[0])
+        return (
+            self.group_size(group),
+            thinnest if s == self.counts[0] - 1 else thick,
+            shortest if w == rows - 1 else tall,
+            narrowest if f == columns - 1 else wide,
+        )
+
     def voxels(self, ordinal: int) -> int:
         """Return the number of voxels of any chunk, of the ROI or of the background."""
         if ordinal < self.roi_chunks:
-            chunk = self.chunk(ordinal)
-            return chunk.box.count * len(chunk.volumes)
+            return math.prod(self.extent(ordinal))
         outside = self.outside_count(self.background_box(ordinal))
         return outside * len(self.background_volumes(ordinal))
 

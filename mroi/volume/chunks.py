@@ -113,13 +113,14 @@ class EncodedChunk:
 def chunk_spec(geom: Geom, ordinal: int) -> ChunkSpec:
     """Return what is known of a chunk from the geometry."""
     grid = geom.grid
-    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
     if ordinal >= grid.roi_chunks:
-        shape = (1, 1, grid.voxels(ordinal), *samples)
-        return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored)
-    chunk = grid.chunk(ordinal)
-    volumes = len(chunk.volumes)
-    slices, rows, columns = grid.scan_shape(chunk.box)
+        return _spec(geom, (1, 1, 1, grid.voxels(ordinal)))
+    return _spec(geom, grid.extent(ordinal))
+
+
+def _spec(geom: Geom, extent: tuple[int, int, int, int]) -> ChunkSpec:
+    volumes, slices, rows, columns = extent
+    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
     shape = (volumes * slices, rows, columns, *samples)
     return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
 
@@ -219,6 +220,7 @@ class ChunkDecoder:
         self._entries = entries
         self._isolated = isolated
         self._pipelines: dict[int, Pipeline] = {}
+        self._specs: dict[tuple[int, int, int, int], ChunkSpec] = {}  # of the ROI: at most 16
 
     def pipeline(self, slot: int) -> Pipeline:
         """Return the pipeline of a slot."""
@@ -226,6 +228,16 @@ class ChunkDecoder:
         if found is None:
             found = replace(open_pipeline(self._entries[slot]), isolated=self._isolated)
             self._pipelines[slot] = found
+        return found
+
+    def _spec(self, ordinal: int) -> ChunkSpec:
+        grid = self._geom.grid
+        if ordinal >= grid.roi_chunks:
+            return chunk_spec(self._geom, ordinal)
+        extent = grid.extent(ordinal)
+        found = self._specs.get(extent)
+        if found is None:
+            found = self._specs[extent] = _spec(self._geom, extent)
         return found
 
     def decode(self, chunk: Chunk, count: int | None = None) -> NDArray[Any]:
@@ -244,7 +256,7 @@ class ChunkDecoder:
         DecodeError, ChecksumError
             If the payload does not decode to the voxels that were written.
         """
-        spec = chunk_spec(self._geom, chunk.ordinal)
+        spec = self._spec(chunk.ordinal)
         if chunk.state is ChunkState.MISSING:
             raise MissingVoxelsError(
                 f"chunk {chunk.ordinal} is not in the file, which was saved from a damaged one",
@@ -280,7 +292,7 @@ class ChunkDecoder:
         if chunk.state is not ChunkState.ENCODED:
             step = 1 << level
             return self.decode(chunk)[:, ::step, ::step]
-        spec = chunk_spec(self._geom, chunk.ordinal)
+        spec = self._spec(chunk.ordinal)
         return self.pipeline(chunk.slot).decode_level(chunk.payload, spec, level)
 
     def _decode(

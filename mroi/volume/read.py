@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import islice
+from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from mroi.container import Chunk, ContainerReader
+from mroi.container import ContainerReader, StoredChunk
 from mroi.errors import LimitError, MissingVoxelsError, UsageError
 from mroi.format.geom import Background
 from mroi.format.overview import OverviewRecord
 from mroi.format.records import ChunkState
 from mroi.geometry import Box, ChunkGrid
+from mroi.geometry.box import Triple
 from mroi.volume.chunks import ChunkDecoder
 from mroi.volume.overview import array_spec, decode_overview
 
@@ -33,9 +34,9 @@ __all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
 
 Missing = Literal["error", "fill"]
 Ranges = tuple[range, range, range]
-Index = tuple[slice, slice, slice]
+Place = tuple[slice | list[int], slice, slice, slice]
 
-_PARALLEL_SIZE = 1 << 20  # below this many bytes, starting threads costs more than they save
+_SHARE = 1 << 18  # decoded bytes that are worth a thread
 _CACHE_SIZE = 1 << 25
 
 
@@ -109,13 +110,46 @@ class _Picks:
     last: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A chunk that is wanted, its box, and what is wanted of its volumes."""
+class _Strip(NamedTuple):
+    """Chunks along one axis that a range meets: number, length, what is wanted, where it lands."""
+
+    number: int
+    length: int
+    inside: slice
+    place: slice
+
+
+class _Part(NamedTuple):
+    """What is wanted of a chunk of the ROI: indices (volumes, then scan order).
+
+    Attributes
+    ----------
+    ordinal : int
+        Number of the chunk.
+    slices : int
+        Slices of each of its volumes.
+    needed : int
+        How many of its first slices hold all that is wanted.
+    inside, place : tuple
+        Indices into the chunk, and into the block.
+    """
+
+    ordinal: int
+    slices: int
+    needed: int
+    inside: Place
+    place: Place
+
+
+class _Residue(NamedTuple):
+    """A background chunk that is wanted, its slab, and what is wanted of its volumes."""
 
     ordinal: int
     box: Box
     picks: _Picks
+
+
+_Wanted: TypeAlias = _Part | _Residue
 
 
 class RegionReader:
@@ -165,45 +199,33 @@ class RegionReader:
             return np.empty(shape, dtype=geom.datatype.sample)
         bounds = _bounding_box(ranges)
         block = self._empty_block(shape, bounds)
-        parts = [
-            part
-            for picks in _pick_volumes(geom.grid, volumes)
-            for part in self._plan(bounds, ranges, picks)
+        axes = geom.grid.axes
+        scan = block.transpose(0, *(3 - axis for axis in axes), *range(4, block.ndim))
+        picks = sorted(_pick_volumes(geom.grid, volumes), key=lambda pick: pick.group)
+        parts: list[_Wanted] = [
+            *self._plan_roi(ranges, picks),
+            *self._plan_background(bounds, ranges, picks),
         ]
-        parts.sort(key=lambda part: part.ordinal)
-
-        def place(part: _Part, fetch: Callable[[], Chunk]) -> None:
-            if part.ordinal < geom.grid.roi_chunks:
-                self._place_roi(block, part, ranges, fetch)
+        unread: list[_Wanted] = []
+        for part in parts:
+            cached = self._cache.find(part.ordinal)
+            if cached is None:
+                unread.append(part)
             else:
-                self._place_background(block, part, ranges, fetch)
+                self._place(scan, part, ranges, cached)
 
-        fetches = zip(parts, self.reader.iter_chunks([p.ordinal for p in parts]), strict=True)
-        if len(parts) > 1 and self.jobs > 1 and block.nbytes >= _PARALLEL_SIZE:
-            self._run_parallel(place, fetches)
-        else:
-            for part, fetch in fetches:
-                place(part, fetch)
+        def place(part: _Wanted, stored: StoredChunk) -> None:
+            self._place(scan, part, ranges, self._decode(part, stored))
+
+        _work(self.reader, unread, place, self._threads_for(unread))
         return block
 
-    def _run_parallel(
-        self,
-        place: Callable[[_Part, Callable[[], Chunk]], None],
-        fetches: Iterator[tuple[_Part, Callable[[], Chunk]]],
-    ) -> None:
-        """Work on the chunks in threads, a bounded number ahead."""
-        with ThreadPoolExecutor(self.jobs, "mroi-decode") as pool:
-            running = []
-            try:
-                for part, fetch in fetches:
-                    running.append(pool.submit(place, part, fetch))
-                    if len(running) > 4 * self.jobs:
-                        running.pop(0).result()
-                for future in running:
-                    future.result()
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+    def _threads_for(self, parts: Sequence[_Wanted]) -> int:
+        """Return how many threads it pays to decode chunks with."""
+        if self.jobs == 1 or len(parts) < 2:
+            return 1
+        size = sum(self.geom.decoded_size(part.ordinal) for part in parts)
+        return max(1, min(self.jobs, len(parts), size // _SHARE))
 
     def mark(self, mask: NDArray[np.bool_], ordinal: int) -> None:
         """Set the voxels of a chunk in `mask`, which is the whole volume: (volumes, z, y, x)."""
@@ -245,15 +267,37 @@ class RegionReader:
 
     # -- planning --------------------------------------------------------------------------
 
-    def _plan(self, bounds: Box, ranges: Ranges, picks: _Picks) -> Iterator[_Part]:
+    def _plan_roi(self, ranges: Ranges, picks: Sequence[_Picks]) -> Iterator[_Part]:
+        """Yield the chunks of the ROI that hold what is wanted, in order."""
         grid = self.geom.grid
-        for chunk in grid.find_chunks(bounds, picks.group):
-            if _meets(ranges, chunk.box):
-                yield _Part(chunk.ordinal, chunk.box, picks)
-        for ordinal in grid.find_background(bounds, picks.group):
-            box = grid.background_box(ordinal)
-            if _meets(ranges, box):
-                yield _Part(ordinal, box, picks)
+        strips = [
+            _strips(ranges[axis], grid.roi.start[axis], grid.roi.stop[axis], grid.chunk_shape[axis])
+            for axis in grid.axes
+        ]
+        layers, rows, columns = grid.counts
+        for pick in picks:
+            for s in strips[0]:
+                last = _last(s.inside) + 1 if not pick.last else s.length
+                for w in strips[1]:
+                    first = ((pick.group * layers + s.number) * rows + w.number) * columns
+                    for f in strips[2]:
+                        yield _Part(
+                            first + f.number,
+                            s.length,
+                            pick.last * s.length + last,
+                            (pick.inside, s.inside, w.inside, f.inside),
+                            (pick.places, s.place, w.place, f.place),
+                        )
+
+    def _plan_background(
+        self, bounds: Box, ranges: Ranges, picks: Sequence[_Picks]
+    ) -> Iterator[_Residue]:
+        grid = self.geom.grid
+        for pick in picks:
+            for ordinal in grid.find_background(bounds, pick.group):
+                slab = grid.background_box(ordinal)
+                if any(_meets(ranges, box) for box in grid.outside_boxes(slab)):
+                    yield _Residue(ordinal, slab, pick)
 
     def _empty_block(self, shape: tuple[int, ...], bounds: Box) -> NDArray[Any]:
         """Return the block to fill, with the fill value where no chunk will land."""
@@ -275,40 +319,42 @@ class RegionReader:
 
     # -- placing ---------------------------------------------------------------------------
 
-    def _decode(self, fetch: Callable[[], Chunk], ordinal: int, count: int) -> NDArray[Any] | None:
-        """Return the first `count` slices of a chunk, or None if it is missing and that is fine."""
-        cached = self._cache.find(ordinal)
-        if cached is not None:
-            return cached
-        chunk = fetch()
+    def _decode(self, part: _Wanted, stored: StoredChunk) -> NDArray[Any] | None:
+        """Return the first slices of a chunk, or None if it is missing and that is fine."""
+        chunk = self.reader.parse_chunk(stored)
         if chunk.state is ChunkState.MISSING and self.missing == "fill":
             return None
+        count = part.needed if isinstance(part, _Part) else None
         decoded = self.decoder.decode(chunk, count)
         if decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED:
-            self._cache.keep(ordinal, decoded)
+            self._cache.keep(part.ordinal, decoded)
         return decoded
 
-    def _place_roi(
-        self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
+    def _place(
+        self,
+        scan: NDArray[Any],
+        part: _Wanted,
+        ranges: Ranges,
+        decoded: NDArray[Any] | None,
     ) -> None:
-        axis = self.geom.slice_axis
-        inside, _target = _overlap(ranges, part.box)
-        slices = part.box.shape[axis]
-        last = part.picks.last
-        count = (last + 1) * slices if last else _last(inside[2 - axis]) + 1
-        decoded = self._decode(fetch, part.ordinal, count)
-        if decoded is not None:  # perhaps only the first slices of the first volume
-            decoded = decoded.reshape(-1, min(slices, len(decoded)), *decoded.shape[1:])
-        self._place(block, part.box, ranges, part.picks, decoded)
+        """Put what is wanted of a chunk into the block, (volumes, scan order), or the fill."""
+        if isinstance(part, _Residue):
+            self._place_background(scan, part, ranges, decoded)
+        elif decoded is None:
+            scan[part.place] = self._fill()
+        else:  # perhaps only the first slices of the first volume
+            slices = min(part.slices, len(decoded))
+            scan[part.place] = decoded.reshape(-1, slices, *decoded.shape[1:])[part.inside]
 
     def _place_background(
-        self, block: NDArray[Any], part: _Part, ranges: Ranges, fetch: Callable[[], Chunk]
+        self,
+        scan: NDArray[Any],
+        part: _Residue,
+        ranges: Ranges,
+        decoded: NDArray[Any] | None,
     ) -> None:
         grid = self.geom.grid
         boxes = grid.outside_boxes(part.box)
-        if not any(_meets(ranges, box) for box in boxes):
-            return
-        decoded = self._decode(fetch, part.ordinal, 1)
         views: list[NDArray[Any] | None] = [None] * len(boxes)
         if decoded is not None:
             volumes = len(grid.background_volumes(part.ordinal))
@@ -316,23 +362,9 @@ class RegionReader:
             views = [*_residue(grid, part.box, voxels)]
         for box, view in zip(boxes, views, strict=True):
             if _meets(ranges, box):
-                self._place(block, box, ranges, part.picks, view)
-
-    def _place(
-        self,
-        block: NDArray[Any],
-        box: Box,
-        ranges: Ranges,
-        picks: _Picks,
-        voxels: NDArray[Any] | None,
-    ) -> None:
-        """Put the wanted voxels of a box, (volumes, scan order), or the fill for missing ones."""
-        inside, where = _overlap(ranges, box)
-        target = (picks.places, *where)
-        if voxels is None:
-            block[target] = self._fill()
-        else:
-            block[target] = _to_zyx(voxels, self.geom.grid.axes)[(picks.inside, *inside)]
+                inside, place = _overlap(ranges, box, grid.axes)
+                where = (part.picks.places, *place)
+                scan[where] = self._fill() if view is None else view[(part.picks.inside, *inside)]
 
     def _fill(self) -> Any:
         """Return what stands for missing voxels: the fill value of the file, or zeros."""
@@ -387,14 +419,27 @@ def _first(wanted: range, bound: int) -> int:
     return min(max(-(-(bound - wanted.start) // wanted.step), 0), len(wanted))
 
 
-def _overlap(ranges: Ranges, box: Box) -> tuple[Index, Index]:
-    """Return the wanted part of a box: as indices (z, y, x) into the box, and into the block."""
-    inside, target = [], []
-    for r, lo, hi in zip(ranges, box.start, box.stop, strict=True):
-        a, b = _first(r, lo), _first(r, hi)
-        target.append(slice(a, b))
-        inside.append(slice(r[a] - lo, r[b - 1] - lo + 1, r.step))
-    return (inside[2], inside[1], inside[0]), (target[2], target[1], target[0])
+def _strips(wanted: range, lo: int, hi: int, size: int) -> list[_Strip]:
+    """Return the chunks along an axis, `size` voxels each from `lo` to `hi`, that are wanted."""
+    first, last = max(wanted[0], lo), min(wanted[-1], hi - 1)
+    strips = []
+    for number in range((first - lo) // size, (last - lo) // size + 1) if first <= last else ():
+        start = lo + number * size
+        stop = min(start + size, hi)
+        a, b = _first(wanted, start), _first(wanted, stop)
+        if a < b:  # a step may jump over it
+            inside = slice(wanted[a] - start, wanted[b - 1] - start + 1, wanted.step)
+            strips.append(_Strip(number, stop - start, inside, slice(a, b)))
+    return strips
+
+
+def _overlap(ranges: Ranges, box: Box, axes: Triple) -> tuple[list[slice], list[slice]]:
+    """Return the wanted part of a box in scan order: as indices into it, and into the block."""
+    strips = [
+        _strips(ranges[axis], lo, hi, hi - lo)[0]
+        for axis, lo, hi in ((axis, box.start[axis], box.stop[axis]) for axis in axes)
+    ]
+    return [strip.inside for strip in strips], [strip.place for strip in strips]
 
 
 def _last(index: slice) -> int:
@@ -434,7 +479,50 @@ def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[An
     return [view for view in views if view.size]
 
 
-def _to_zyx(chunk: NDArray[Any], axes: tuple[int, int, int]) -> NDArray[Any]:
-    """View (volumes, scan order[, samples]) as (volumes, z, y, x[, samples])."""
-    order = [1 + axes.index(axis) for axis in (2, 1, 0)]
-    return chunk.transpose(0, *order, *range(4, chunk.ndim))
+# -- threads -----------------------------------------------------------------------------------
+
+
+def _work(
+    reader: ContainerReader,
+    parts: Sequence[_Wanted],
+    place: Callable[[_Wanted, StoredChunk], None],
+    threads: int,
+) -> None:
+    """Place all parts, in this thread and in others that are started for it.
+
+    Runs of chunks are read one after the other, by whoever finds nothing to do, and their chunks
+    are worked on by all: at most two runs are held.
+    """
+    tasks: deque[tuple[_Wanted, StoredChunk]] = deque()
+    runs = reader.iter_runs([part.ordinal for part in parts])
+    order = iter(parts)
+    lock = threading.Lock()
+    problems: list[BaseException] = []
+
+    def read_run() -> bool:
+        with lock:
+            if not tasks and (run := next(runs, None)):
+                tasks.extend(zip(islice(order, len(run)), run, strict=True))
+            return bool(tasks)
+
+    def work() -> None:
+        try:
+            while not problems:
+                try:
+                    task = tasks.popleft()
+                except IndexError:
+                    if not read_run():
+                        return
+                else:
+                    place(*task)
+        except BaseException as exc:  # noqa: BLE001 (raised below)
+            problems.append(exc)
+
+    others = [threading.Thread(target=work, name="mroi-decode") for _ in range(threads - 1)]
+    for thread in others:
+        thread.start()
+    work()
+    for thread in others:
+        thread.join()
+    if problems:
+        raise problems[0]
