@@ -102,7 +102,10 @@ def run(
 
 def describe(volume: Volume) -> dict[str, object]:
     """Return what there is to know of a file, as JSON values."""
+    from dataclasses import asdict
+
     from mroi.cli.planes import has_place
+    from mroi.volume.cost import find_costs
 
     geom, reader = volume.geom, volume.reader
     lengths = reader.index.lengths
@@ -150,7 +153,7 @@ def describe(volume: Volume) -> dict[str, object]:
             "stored": int(lengths.sum()),
         },
         "overview": _overview(volume),
-        "slice_cost": {name: _slice_cost(volume, axis) for axis, name in enumerate("xyz")},
+        "read_cost": {name: asdict(cost) for name, cost in find_costs(volume).items()},
         "metadata": {
             f"{frame.header.type.decode()} {frame.header.ordinal}": frame.header.length
             for frame in reader.frames
@@ -205,21 +208,6 @@ def _format(geom: Geom) -> dict[str, object]:
         "gzipped": bool(geom.source_flags & SourceFlags.GZIPPED),
         "big_endian": bool(geom.source_flags & SourceFlags.BIG_ENDIAN),
     }
-
-
-def _slice_cost(volume: Volume, axis: int) -> dict[str, int]:
-    """Return the chunks, and bytes of the file, that a slice in the middle of the ROI takes."""
-    from mroi.geometry import Box
-
-    grid, index = volume.geom.grid, volume.reader.index
-    middle = (grid.roi.start[axis] + grid.roi.stop[axis] - 1) // 2
-    start, stop = [0, 0, 0], list(grid.shape[:3])
-    start[axis], stop[axis] = middle, middle + 1
-    box = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-    ordinals = [chunk.ordinal for chunk in grid.find_chunks(box, 0)]
-    ordinals += grid.find_background(box, 0)
-    taken = sum(int(index.offsets[i + 1] - index.offsets[i]) for i in ordinals)
-    return {"chunks": len(ordinals), "bytes": taken}
 
 
 def _overview(volume: Volume) -> dict[str, object] | None:
@@ -294,8 +282,7 @@ def _text(name: str, record: dict[str, Any]) -> str:
         ("lossless", "yes, every voxel" if record["lossless"] else "no" + _loss(record)),
         ("chunks", _chunks_text(record["chunks"])),
         *([("overview", _overview_text(record))] if record["overview"] else []),
-        *[(f"slice along {axis}", _cost(cost))
-          for axis, cost in record["slice_cost"].items()],
+        *_cost_lines(record["read_cost"]),
         *[(f"sha256 of {scope}", digest) for scope, digest in record["sha256"].items()],
         ("metadata", ", ".join(f"{key} ({size_text(n)})" for key, n in record["metadata"].items())),
         *[(_LABELS.get(key, key), value if isinstance(value, str) else dumps(value))
@@ -316,9 +303,18 @@ def _overview_text(record: dict[str, Any]) -> str:
     return f"{shape} voxels, {overview['method']}, {size_text(overview['size'])} ({share:.1%})"
 
 
-def _cost(cost: dict[str, int]) -> str:
-    chunks = "1 chunk" if cost["chunks"] == 1 else f"{cost['chunks']} chunks"
-    return f"{chunks}, {size_text(cost['bytes'])} to read"
+def _cost_lines(costs: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return a line for each kind of read; one volume of a 3-D file is all of it."""
+    names = {f"slice_{axis}": f"slice along {axis}" for axis in "xyz"}
+    names["patch"] = "patch " + "x".join(map(str, costs["patch"]["shape"][:3]))
+    if "series" in costs:
+        names |= {"volume": "one 3-D volume", "series": "one time series"}
+    lines = []
+    for key, name in names.items():
+        cost = costs[key]
+        chunks = "1 chunk" if cost["chunks"] == 1 else f"{cost['chunks']:,} chunks"
+        lines.append((name, f"{chunks}, {size_text(cost['bytes'])}, {cost['voxels']:,} voxels"))
+    return lines
 
 
 def _bits(record: dict[str, Any]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
@@ -13,9 +14,13 @@ from mroi.codecs.base import ChunkSpec, Codec
 from mroi.codecs.shuffle import join, refuses_delta, split
 from mroi.errors import DecodeError
 
+if TYPE_CHECKING:
+    import zstandard
+
 __all__ = ["Zstd"]
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
+_idle: deque[zstandard.ZstdDecompressor] = deque()  # to make one takes as long as a small chunk
 _WINDOW = 8 << 20  # what RFC 8878 asks every decoder to support
 
 
@@ -74,9 +79,14 @@ class Zstd(Codec):
         view = memoryview(payload)
         _check_header(view, spec)
         try:
-            data = zstandard.ZstdDecompressor().decompress(view, allow_extra_data=False)
+            decompressor = _idle.pop()
+        except IndexError:
+            decompressor = zstandard.ZstdDecompressor()
+        try:
+            data = decompressor.decompress(view, allow_extra_data=False)
         except zstandard.ZstdError as exc:
             raise DecodeError(f"zstd: {exc}", "CHK-8") from exc
+        _idle.append(decompressor)
         if len(data) != spec.size:
             raise DecodeError(f"zstd: {len(data)} bytes came out, not {spec.size}", "CHK-8")
         return join(data, spec, shuffle=self.shuffle, delta=self.delta)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import Buffer
 
+from mroi.container.sections import most_stored
 from mroi.errors import FormatError, UsageError
 from mroi.format.codec_table import CodecEntry, build_codec_table
 from mroi.format.geom import Geom, build_geom, build_roi_record, has_roi_record
@@ -91,7 +92,7 @@ class ContainerBuilder:
             frames.insert(0, Metadata(b"rOIB", build_roi_record(geom)))
         self._sync = _sync_word(frames)
         self._frames = b"".join(self._frame(frame) for frame in frames)
-        largest = max((2 * geom.decoded_size(i) + (1 << 16) for i in self._largest()), default=0)
+        largest = max((most_stored(geom.decoded_size(i)) for i in self._largest()), default=0)
         self._entry_size = 8 if largest < 1 << 32 else 16
         self._can_seek = can_seek
         room = FRAME_HEADER_SIZE + index_size(self._count, self._entry_size)

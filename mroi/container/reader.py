@@ -21,6 +21,7 @@ from mroi.container.sections import (
     check_footer,
     check_unique,
     head_size_of,
+    most_stored,
     parse_head,
     parse_preface,
     parse_tail,
@@ -34,11 +35,13 @@ from mroi.format.records import (
     FOOTER_SIZE,
     FRAME_HEADER_SIZE,
     PREFIX_SIZE,
+    SLOT_OFFSET,
     ChunkState,
     FrameHeader,
     Incompat,
     Prefix,
     check_payload,
+    frame_header,
     parse_footer,
     parse_frame_header,
     parse_prefix,
@@ -51,7 +54,7 @@ __all__ = ["Chunk", "ContainerReader", "StoredChunk"]
 _FIRST_READ = 1 << 14  # holds the head of a file with up to about 1,800 chunks
 # Adjacent chunks are read together up to so many bytes.
 _FAR_RUN = 1 << 23
-_NEAR_RUN = 1 << 18
+_NEAR_RUN = 96 << 10  # memory below the size that allocators ask the system for each time
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +86,23 @@ class Chunk:
 
 
 class StoredChunk(NamedTuple):
-    """One chunk as stored, not checked: its number, the offset of its frame, and the frame."""
+    """One chunk as stored, not checked.
+
+    Attributes
+    ----------
+    ordinal : int
+        Number of the chunk.
+    offset : int
+        Where its frame begins.
+    length : int
+        Bytes of its payload, as the index says.
+    frame : memoryview
+        Its frame.
+    """
 
     ordinal: int
     offset: int
+    length: int
     frame: memoryview
 
 
@@ -277,9 +293,8 @@ class ContainerReader:
 
     def read_chunk(self, ordinal: int) -> Chunk:
         """Read one chunk with one read of the source, and check it."""
-        start, stop = self._extent(ordinal)
-        frame = memoryview(self.source.read(start, stop - start))
-        return self.parse_chunk(StoredChunk(ordinal, start, frame))
+        ((stored,),) = self.iter_runs([ordinal])
+        return self.parse_chunk(stored)
 
     def iter_runs(self, ordinals: Sequence[int]) -> Iterator[list[StoredChunk]]:
         """Read runs of adjacent chunks of the ascending `ordinals`, each with one read.
@@ -290,6 +305,7 @@ class ContainerReader:
         numbers = np.asarray(ordinals, np.int64)
         starts = self.index.offsets[numbers].tolist()
         stops = self.index.offsets[numbers + 1].tolist()
+        lengths = self.index.lengths[numbers].tolist()
         first = 0
         for last, stop in enumerate(stops):
             ahead = last + 1
@@ -299,37 +315,64 @@ class ContainerReader:
             base = starts[first]
             data = memoryview(self.source.read(base, stop - base))
             yield [
-                StoredChunk(ordinals[i], starts[i], data[starts[i] - base : stops[i] - base])
-                for i in range(first, ahead)
+                StoredChunk(number, start, length, data[start - base : stop - base])
+                for number, start, stop, length in zip(
+                    ordinals[first:ahead],
+                    starts[first:ahead],
+                    stops[first:ahead],
+                    lengths[first:ahead],
+                    strict=True,
+                )
             ]
             first = ahead
 
-    def _extent(self, ordinal: int) -> tuple[int, int]:
-        offsets = self.index.offsets
-        return int(offsets[ordinal]), int(offsets[ordinal + 1])
-
     def parse_chunk(self, stored: StoredChunk) -> Chunk:
         """Check the frame of a chunk."""
-        ordinal, offset, frame = stored
+        ordinal, offset, length, frame = stored
+        crcs = self.index.decoded_crcs
+        crc = None if crcs is None else int(crcs[ordinal])
+        if (size := self._size_if_usual(ordinal, length, frame)) is not None:
+            slot = frame[SLOT_OFFSET]
+            payload = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + length]
+            return Chunk(ordinal, ChunkState.ENCODED, slot, payload, size, crc)
         header = parse_frame_header(
             frame[:FRAME_HEADER_SIZE], sync=self.head.prefix.sync, offset=offset
         )
         size = check_chunk_header(header, self.head, ordinal, self.limits)
-        if header.length != self.index.lengths[ordinal]:
+        if header.length != length:
             raise FormatError(
-                f"{header}: {header.length:,} bytes, INDX says {self.index.lengths[ordinal]:,}",
-                "IDX-3",
-                offset,
+                f"{header}: {header.length:,} bytes, INDX says {length:,}", "IDX-3", offset
             )
-        stop = FRAME_HEADER_SIZE + header.length
+        stop = FRAME_HEADER_SIZE + length
         payload = frame[FRAME_HEADER_SIZE:stop]
         check_payload(header, payload, frame[stop:])
-        crcs = self.index.decoded_crcs
-        crc = None if crcs is None else int(crcs[ordinal])
         state = ChunkState(header.flags)
         if state is ChunkState.MISSING and crc:
             raise FormatError(f"{header} is missing, but has a decoded CRC", "IDX-4", offset)
         return Chunk(ordinal, state, header.codec_slot, payload, size, crc)
+
+    def _size_if_usual(self, ordinal: int, length: int, frame: memoryview) -> int | None:
+        """Return the decoded size of a chunk that is encoded, and sound in every respect.
+
+        None sends all others the long way, which says what is wrong: most chunks are spared it,
+        as it takes as long as decoding a small one.
+        """
+        head, stop = self.head, FRAME_HEADER_SIZE + length
+        header = frame[:FRAME_HEADER_SIZE]
+        slot = header[SLOT_OFFSET]
+        usual = frame_header(
+            b"CHNK",
+            frame[FRAME_HEADER_SIZE:stop],
+            sync=head.prefix.sync,
+            ordinal=ordinal,
+            slot=slot,
+        )
+        if header != usual or any(frame[stop:]) or slot >= len(head.codecs):
+            return None
+        size = head.geom.decoded_size(ordinal)
+        is_for_it = head.codecs[slot].role is head.role_of(ordinal)
+        is_bounded = 0 < size <= self.limits.chunk_size and length <= most_stored(size)
+        return size if is_for_it and is_bounded else None
 
     def find_missing(self) -> list[int]:
         """Return the ordinals of the chunks that the file says it does not have."""
@@ -341,7 +384,7 @@ class ContainerReader:
 
     def state_of(self, ordinal: int) -> ChunkState:
         """Read the state of a chunk from its header alone."""
-        offset, _stop = self._extent(ordinal)
+        offset = int(self.index.offsets[ordinal])
         header = parse_frame_header(
             self.source.read(offset, FRAME_HEADER_SIZE), sync=self.head.prefix.sync, offset=offset
         )

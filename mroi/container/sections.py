@@ -40,6 +40,7 @@ __all__ = [
     "check_unique",
     "head_size_of",
     "iter_frames",
+    "most_stored",
     "parse_head",
     "parse_preface",
     "parse_tail",
@@ -103,6 +104,10 @@ class Head:
     def chunk_count(self) -> int:
         """Number of all chunks."""
         return self.geom.grid.chunks
+
+    def role_of(self, ordinal: int) -> Role:
+        """Return what the codec of a chunk is for."""
+        return Role.ROI if ordinal < self.geom.grid.roi_chunks else Role.BACKGROUND
 
 
 @dataclass(frozen=True)
@@ -301,17 +306,21 @@ def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Li
     size = head.geom.decoded_size(ordinal)
     if size > limits.chunk_size:
         raise LimitError(f"{header} decodes to {size:,} bytes", "LIM-1", header.offset)
-    role = Role.ROI if ordinal < head.geom.grid.roi_chunks else Role.BACKGROUND
     slot = header.codec_slot
-    if slot >= len(head.codecs) or head.codecs[slot].role != role:
+    if slot >= len(head.codecs) or head.codecs[slot].role is not head.role_of(ordinal):
         raise FormatError(f"{header}: slot {slot} is not for it", "CHK-5", header.offset)
     state = ChunkState(header.flags)
     _check_state(header, head, state, size)
-    if header.length > 2 * size + (1 << 16):
+    if header.length > most_stored(size):
         raise FormatError(
             f"{header}: {header.length:,} bytes for {size:,} decoded", "CHK-6", header.offset
         )
     return size
+
+
+def most_stored(size: int) -> int:
+    """Return the bytes that the payload of a chunk may have (CHK-6)."""
+    return 2 * size + (1 << 16)
 
 
 def _check_state(header: FrameHeader, head: Head, state: ChunkState, size: int) -> None:

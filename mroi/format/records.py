@@ -17,6 +17,7 @@ __all__ = [
     "FRAME_HEADER_SIZE",
     "MAGIC",
     "PREFIX_SIZE",
+    "SLOT_OFFSET",
     "TAIL_MAGIC",
     "ChunkState",
     "Footer",
@@ -28,6 +29,7 @@ __all__ = [
     "build_frame",
     "build_prefix",
     "check_payload",
+    "frame_header",
     "parse_footer",
     "parse_frame_header",
     "parse_prefix",
@@ -45,6 +47,7 @@ _U32 = struct.Struct("<I")
 
 PREFIX_SIZE = _PREFIX.size + 4
 FRAME_HEADER_SIZE = _FRAME.size + 4
+SLOT_OFFSET = 20  # in a frame header
 FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
 _MAX_PREFIX_SIZE = 4096
 _NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"oVRW", b"pADd"})
@@ -244,9 +247,17 @@ def build_frame(
 ) -> bytes:
     """Return a whole frame: header, payload, padding."""
     view = memoryview(payload).cast("B")
-    body = _FRAME.pack(sync, kind, view.nbytes, ordinal, slot, flags, 0, crc32(view))
+    header = frame_header(kind, view, sync=sync, ordinal=ordinal, slot=slot, flags=flags)
     size = FRAME_HEADER_SIZE + view.nbytes
-    return b"".join((body, _U32.pack(crc32(body)), view, bytes(align(size) - size)))
+    return b"".join((header, view, bytes(align(size) - size)))
+
+
+def frame_header(
+    kind: bytes, payload: memoryview, *, sync: int, ordinal: int = 0, slot: int = 0, flags: int = 0
+) -> bytes:
+    """Return the header of the frame of a payload."""
+    body = _FRAME.pack(sync, kind, payload.nbytes, ordinal, slot, flags, 0, crc32(payload))
+    return body + _U32.pack(crc32(body))
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,15 @@ class _Picks:
         Indices of the volumes in the group, and in the block.
     last : int
         Greatest index in the group.
+    count : int
+        Number of volumes that are wanted.
     """
 
     group: int
     inside: slice | list[int]
     places: slice | list[int]
     last: int
+    count: int
 
 
 class _Strip(NamedTuple):
@@ -117,6 +120,11 @@ class _Strip(NamedTuple):
     length: int
     inside: slice
     place: slice
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the chunk is wanted."""
+        return len(range(self.place.start, self.place.stop)) == self.length
 
 
 class _Part(NamedTuple):
@@ -130,6 +138,8 @@ class _Part(NamedTuple):
         Slices of each of its volumes.
     needed : int
         How many of its first slices hold all that is wanted.
+    is_whole : bool
+        Whether all its voxels are wanted; then it need not be kept for other reads.
     inside, place : tuple
         Indices into the chunk, and into the block.
     """
@@ -137,6 +147,7 @@ class _Part(NamedTuple):
     ordinal: int
     slices: int
     needed: int
+    is_whole: bool
     inside: Place
     place: Place
 
@@ -147,6 +158,7 @@ class _Residue(NamedTuple):
     ordinal: int
     box: Box
     picks: _Picks
+    is_whole: bool = False
 
 
 _Wanted: TypeAlias = _Part | _Residue
@@ -197,15 +209,10 @@ class RegionReader:
         shape = (len(volumes), *(len(r) for r in reversed(ranges)), *samples)
         if 0 in shape:
             return np.empty(shape, dtype=geom.datatype.sample)
-        bounds = _bounding_box(ranges)
-        block = self._empty_block(shape, bounds)
+        block = self._empty_block(shape, _bounding_box(ranges))
         axes = geom.grid.axes
         scan = block.transpose(0, *(3 - axis for axis in axes), *range(4, block.ndim))
-        picks = sorted(_pick_volumes(geom.grid, volumes), key=lambda pick: pick.group)
-        parts: list[_Wanted] = [
-            *self._plan_roi(ranges, picks),
-            *self._plan_background(bounds, ranges, picks),
-        ]
+        parts = self._plan(ranges, volumes)
         unread: list[_Wanted] = []
         for part in parts:
             cached = self._cache.find(part.ordinal)
@@ -267,6 +274,15 @@ class RegionReader:
 
     # -- planning --------------------------------------------------------------------------
 
+    def find_chunks(self, ranges: Ranges, volumes: Sequence[int]) -> list[int]:
+        """Return the ordinals of the chunks that `read` decodes for a region, in order."""
+        return [part.ordinal for part in self._plan(ranges, volumes)]
+
+    def _plan(self, ranges: Ranges, volumes: Sequence[int]) -> list[_Wanted]:
+        """Return all chunks that hold what is wanted, in order."""
+        picks = sorted(_pick_volumes(self.geom.grid, volumes), key=lambda pick: pick.group)
+        return [*self._plan_roi(ranges, picks), *self._plan_background(ranges, picks)]
+
     def _plan_roi(self, ranges: Ranges, picks: Sequence[_Picks]) -> Iterator[_Part]:
         """Yield the chunks of the ROI that hold what is wanted, in order."""
         grid = self.geom.grid
@@ -276,23 +292,24 @@ class RegionReader:
         ]
         layers, rows, columns = grid.counts
         for pick in picks:
+            all_volumes = pick.count == grid.group_size(pick.group)
             for s in strips[0]:
                 last = _last(s.inside) + 1 if not pick.last else s.length
                 for w in strips[1]:
                     first = ((pick.group * layers + s.number) * rows + w.number) * columns
+                    whole_rows = all_volumes and s.is_whole and w.is_whole
                     for f in strips[2]:
                         yield _Part(
                             first + f.number,
                             s.length,
                             pick.last * s.length + last,
+                            whole_rows and f.is_whole,
                             (pick.inside, s.inside, w.inside, f.inside),
                             (pick.places, s.place, w.place, f.place),
                         )
 
-    def _plan_background(
-        self, bounds: Box, ranges: Ranges, picks: Sequence[_Picks]
-    ) -> Iterator[_Residue]:
-        grid = self.geom.grid
+    def _plan_background(self, ranges: Ranges, picks: Sequence[_Picks]) -> Iterator[_Residue]:
+        grid, bounds = self.geom.grid, _bounding_box(ranges)
         for pick in picks:
             for ordinal in grid.find_background(bounds, pick.group):
                 slab = grid.background_box(ordinal)
@@ -326,7 +343,8 @@ class RegionReader:
             return None
         count = part.needed if isinstance(part, _Part) else None
         decoded = self.decoder.decode(chunk, count)
-        if decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED:
+        is_complete = decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED
+        if is_complete and not part.is_whole:
             self._cache.keep(part.ordinal, decoded)
         return decoded
 
@@ -392,7 +410,7 @@ def _pick_volumes(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Picks]:
         inside.append(volume - grid.group_volumes(group).start)
         places.append(place)
     for group, (inside, places) in by_group.items():
-        yield _Picks(group, _as_index(inside), _as_index(places), max(inside))
+        yield _Picks(group, _as_index(inside), _as_index(places), max(inside), len(inside))
 
 
 def _as_index(numbers: Sequence[int]) -> slice | list[int]:

@@ -2,8 +2,10 @@
 
 import gzip
 import math
+import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -27,23 +29,47 @@ def test_info_is_what_the_library_and_the_source_say(mroi: Mroi, scan: Path, pac
     assert roi["share"] == pytest.approx(math.prod(extents) / math.prod(SHAPE))
 
 
-@pytest.mark.parametrize("options", [[], ["--roi", "3:9,4:12,2:8"], ["--chunk", "4", "-a", "y"]])
-def test_the_cost_of_a_slice_is_what_reading_it_takes(
-    mroi: Mroi, scan: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mroi("pack", scan, *options)
-    (info,) = mroi("info", "scan.mroi", "--json").records
-    for axis, name in enumerate("xyz"):
-        with library.open("scan.mroi") as volume:
-            taken = []
-            source = volume.reader.source
-            read = source.read
-            monkeypatch.setattr(
-                source, "read", lambda o, n, read=read, taken=taken: taken.append(n) or read(o, n)
-            )
-            middle = (volume.roi.start[axis] + volume.roi.stop[axis] - 1) // 2
-            volume.slice(middle, axis)
-        assert info["slice_cost"][name] == {"chunks": len(taken), "bytes": sum(taken)}
+SERIES = [["--chunk", "5x4x3x2"], ["--for", "series"], ["--roi", "3:9,4:12,2:8", "--chunk", "2"]]
+
+
+@pytest.mark.parametrize("kind", ["slice_x", "slice_y", "slice_z", "patch", "volume", "series"])
+@pytest.mark.parametrize("options", [[], ["--chunk", "4", "-a", "y"], *SERIES], ids=" ".join)
+def test_the_cost_of_a_read_is_what_it_takes(mroi: Mroi, options: list[str], kind: str) -> None:
+    shape = (90, 15, 10, 5)
+    voxels = np.random.default_rng(5).integers(0, 900, shape).astype(np.int16)
+    nib.save(nib.Nifti1Image(voxels, AFFINE), "x.nii")
+    mroi("pack", "x.nii", "--exists", "overwrite", *options)
+    (info,) = mroi("info", "x.mroi", "--json").records
+    cost = info["read_cost"][kind]
+    bounds = list(zip(info["roi"]["start"], info["roi"]["stop"], strict=True))
+    x0, y0, z0 = ((a + b - 1) // 2 for a, b in bounds)
+    patch = tuple(
+        slice(max(a, (a + b - 64) // 2), min(b, max(a, (a + b - 64) // 2) + 64)) for a, b in bounds
+    )
+    index, extent = {
+        "slice_x": ((x0, ..., 0), (1, 15, 10, 1)),
+        "slice_y": ((slice(None), y0, slice(None), 0), (90, 1, 10, 1)),
+        "slice_z": ((..., z0, 0), (90, 15, 1, 1)),
+        "patch": ((*patch, 0), (*(s.stop - s.start for s in patch), 1)),
+        "volume": ((..., 0), (90, 15, 10, 1)),
+        "series": ((x0, y0, z0), (1, 1, 1, 5)),
+    }[kind]
+    assert tuple(cost["shape"]) == extent
+    with library.open("x.mroi", jobs=1) as volume:
+        decoded, parse = [], volume.reader.parse_chunk
+        volume.reader.parse_chunk = lambda stored: decoded.append(stored) or parse(stored)
+        assert np.array_equal(volume.unscaled[index], voxels[index])
+        assert cost["chunks"] == len(decoded)
+        assert cost["bytes"] == sum(len(stored.frame) for stored in decoded)
+        assert cost["voxels"] == sum(volume.geom.grid.voxels(stored.ordinal) for stored in decoded)
+
+
+def test_info_says_what_reads_cost(mroi: Mroi, packed: Path) -> None:
+    library.pack(np.zeros((70, 9, 8, 3), np.uint8) + np.arange(3, dtype=np.uint8), "series.mroi")
+    text = mroi("info", "series.mroi").out
+    for name in ("slice along x", "patch 64x9x8", "one 3-D volume", "one time series"):
+        assert re.search(rf"^  {name} +\d+ chunks?, [\d.]+ k?B, [\d,]+ voxels$", text, re.MULTILINE)
+    assert "one time series" not in mroi("info", packed).out
 
 
 def test_info_for_people_has_what_json_has(mroi: Mroi, packed: Path) -> None:

@@ -20,6 +20,7 @@ from mroi.container import (
     salvage,
 )
 from mroi.errors import FormatError, MroiError, TruncatedError
+from mroi.format.checksum import crc32
 
 
 def parse(pieces) -> list:
@@ -209,3 +210,31 @@ def test_damaged_files_give_an_error_of_ours(small_file, data):
     for found in (problem(bytes(damaged)), stream_problem(bytes(damaged))):
         assert (found is None) == (damaged == small_file)
         assert found is None or found.rule
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_the_short_way_through_a_chunk_takes_nothing_that_the_long_way_refuses(any_file, data):
+    reader = ContainerReader(MemorySource(any_file))
+    ordinals = range(reader.head.chunk_count)
+    (stored,) = next(reader.iter_runs([data.draw(st.sampled_from(ordinals))]))
+    header = bytearray(stored.frame[:32])
+    for _ in range(data.draw(st.integers(0, 2))):
+        header[data.draw(st.integers(0, 27))] ^= 1 << data.draw(st.integers(0, 7))
+    if data.draw(st.booleans()):
+        header[28:] = crc32(header[:28]).to_bytes(4, "little")
+    rest = bytearray(stored.frame[32:])
+    if rest and data.draw(st.booleans()):
+        rest[data.draw(st.integers(0, len(rest) - 1))] ^= 1
+    changed = stored._replace(frame=memoryview(bytes(header + rest)))
+
+    def outcome() -> object:
+        try:
+            return reader.parse_chunk(changed)
+        except MroiError as exc:
+            return (type(exc), exc.rule, exc.message)
+
+    short = outcome()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ContainerReader, "_size_if_usual", lambda *_: None)
+        assert outcome() == short
