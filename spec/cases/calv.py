@@ -107,7 +107,7 @@ def coded(kind: int, answers: Iterable[int], shape: tuple[int, ...] = SHAPE) -> 
         mock.patch.object(calv, "Coder", return_value=writer),
         contextlib.suppress(DoneError, calv.BrokenError),
     ):
-        calv.SECTIONS[kind](bytes(4), shape, TOP, calv.ignore)
+        calv.SECTIONS[kind](bytes(4), shape, TOP, calv.Runs(shape[0], 2), calv.ignore)
     for _ in range(3):
         writer.put()
     return struct.pack(f"<{len(writer.written)}H", *writer.written)
@@ -212,6 +212,9 @@ def _payloads() -> Iterator[Case]:
     raw = Payload(0, b"", b"")
     yield Case("CLV-1", "empty", "no byte at all", replace(raw, keep=0))
     yield Case("CLV-1", "kind", "kind 5", replace(FAST, kind=5))
+    yield Case("CLV-1", "series-raw", "a series of kind 0", replace(raw, kind=8))
+    yield Case("CLV-1", "series-kind", "a series of kind 5", replace(FAST, kind=13))
+    yield Case("CLV-18", "series", "a series in an array of one volume", replace(FAST, kind=9))
     yield Case("CLV-2", "short", "10 bytes of 12", raw)
     yield Case("CLV-2", "long", "13 bytes of 12", replace(raw, after=bytes(3)))
     yield Case("CLV-3", "count", "one sample more than the array has", replace(FAST, count=13))

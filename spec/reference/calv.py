@@ -1,9 +1,10 @@
 """A slow decoder of `calv`, written from ``spec/codecs/calv.md`` alone; standard library only.
 
-    values = decode(payload, shape, kind, size)
+    values = decode(payload, shape, kind, size, volumes=1)
 
-`shape` is that of the chunk, `kind` and `size` those of its type: "u", "i" or "f", and bytes of a
-sample. Values are given flat, in C order. `BrokenError` is raised for a payload that breaks a rule.
+`shape` is that of the array, `kind` and `size` those of its type: "u", "i" or "f", and bytes of a
+sample; `volumes` says how many volumes its slices are of. Values are given flat, in C order.
+`BrokenError` is raised for a payload that breaks a rule.
 
 A callback `trace` is told what is decoded, as it is: the head of a section, every decision, and
 every voxel with what led to it. ``tools/calv_vectors.py`` makes traces for other decoders of it.
@@ -16,6 +17,7 @@ import math
 import operator
 import struct
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 EXACT = {4: 1 << 24, 8: 1 << 53}
 
@@ -37,12 +39,27 @@ def need(sound: bool, rule: str) -> None:  # noqa: FBT001
         raise BrokenError(rule)
 
 
+class Runs(NamedTuple):
+    """Slices of a run, and how many predictors the kind 1 has for them at most."""
+
+    length: int
+    kinds: int
+
+
 def decode(
-    payload: bytes, shape: tuple[int, ...], kind: str, size: int, trace: Trace = ignore
+    payload: bytes,
+    shape: tuple[int, ...],
+    kind: str,
+    size: int,
+    volumes: int = 1,
+    trace: Trace = ignore,
 ) -> list[float]:
     """Return the samples of a chunk."""
     count = math.prod(shape)
-    need(len(payload) > 0 and payload[0] <= 4, "CLV-1")
+    need(len(payload) > 0, "CLV-1")
+    series, coded = divmod(payload[0], 8)
+    need(coded <= 4 and series <= (coded > 0), "CLV-1")
+    need(not series or volumes > 1, "CLV-18")
     if payload[0] == 0:
         need(len(payload) == 1 + count * size, "CLV-2")
         code = {"u1": "B", "i1": "b", "u2": "H", "i2": "h", "u4": "I", "i4": "i", "u8": "Q",
@@ -53,7 +70,8 @@ def decode(
     if len(values) == 1:
         need(at == len(payload), "CLV-4")
         return values * count
-    need(not too_large(payload[0], *shape[:3]), "CLV-17")
+    need(not too_large(coded, *shape[:3]), "CLV-17")
+    runs = Runs(volumes, 3) if series else Runs(shape[0], 2)
     samples = shape[3] if len(shape) == 4 else 1
     chunk = [0] * count
     for sample in range(samples):
@@ -62,10 +80,15 @@ def decode(
         at = start + int.from_bytes(payload[at:start], "little")
         need(at <= len(payload), "CLV-4")
         section = payload[start:at]
-        numbers = SECTIONS[payload[0]](section, shape[:3], len(values) - 1, trace)
+        numbers = SECTIONS[coded](section, shape[:3], len(values) - 1, runs, trace)
         chunk[sample::samples] = [values[n] for n in numbers]
     need(at == len(payload), "CLV-4")
-    return chunk
+    if not series:
+        return chunk
+    # Slice i of volume v was coded as slice i * volumes + v.
+    plane = count // shape[0]
+    places = (i * volumes + v for v in range(volumes) for i in range(shape[0] // volumes))
+    return [value for k in places for value in chunk[k * plane : (k + 1) * plane]]
 
 
 def too_large(kind: int, slices: int, rows: int, columns: int) -> bool:
@@ -245,14 +268,15 @@ PLANE = ((0, 0, 1), (0, 1, 0), (0, 1, 1), (0, 1, -1), (0, 0, 2), (0, 2, 0), (0, 
          (0, 2, 1), (0, 2, -1))  # fmt: skip
 ABOVE = ((1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 0, -1), (1, -1, 0), (1, 1, 1), (1, 1, -1), (1, -1, 1),
          (1, -1, -1))  # fmt: skip
+FAST_TAPS = (PLANE, PLANE + ABOVE, (*PLANE, *ABOVE, (2, 0, 0)))
 NOISE = ((2, 0, 0, 1), (2, 0, 1, 0), (1, 0, 1, 1), (1, 0, 1, -1), (1, 0, 0, 2), (1, 0, 2, 0))
 NOISE_ABOVE = ((2, 1, 0, 0), (1, 1, 0, -1), (1, 1, -1, 0), (1, 1, 0, 1), (1, 1, 1, 0))
 
 
-def activity_of(noise: Slab, s: int, y: int, x: int, *, alone: bool = False) -> int:
+def activity_of(noise: Slab, s: int, y: int, x: int, *, alone: bool) -> int:
     """Return the weighted sum of the errors around a place, or of those in its slice alone."""
     near = sum(k * noise(s, y - up, x - left) for k, _, up, left in NOISE)
-    if s == 0 or alone:
+    if alone:
         return 2 * near
     return near + sum(k * noise(s - 1, y - up, x - left) for k, _, up, left in NOISE_ABOVE)
 
@@ -290,7 +314,9 @@ class Stream:
         return number
 
 
-def decode_fast(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
+def decode_fast(
+    section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
+) -> list[int]:
     """Return the numbers of a section of the kind 1."""
     need(len(section) >= 4, "CLV-9")
     start = 4 + int.from_bytes(section[:4], "little")
@@ -299,10 +325,10 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) 
     alone = shape[:2] == (1, 1) and count > 1024
     rows = -(-count // 1024) if alone else shape[1]
     if alone:
-        shape = (rows, 1, 1024)
+        shape, runs = (rows, 1, 1024), Runs(1, 1)
     coder = Coder(section[4:start], trace)
     contexts = fresh(420)
-    coefficients = fast_coefficients(coder, contexts, 1 if alone else min(shape[0], 2))
+    coefficients = fast_coefficients(coder, contexts, min(runs))
     shift, split = coder.number(contexts, 21), coder.number(contexts, 42)
     need(shift <= 20 and split < 1024, "CLV-11")
     context_of, contexts_used = fast_map(coder, contexts, split)
@@ -316,14 +342,14 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) 
     trace("head", coefficients=coefficients, shift=shift, split=split, sizes=sizes, tables=tables)
     numbers, noise = Slab(shape), Slab(shape)
     for s, y, x in itertools.islice(numbers.places(), count):
-        first = s == 0 or alone
-        taps = PLANE if first else PLANE + ABOVE
+        first = s % runs.length == 0
+        kind = min(s % runs.length, len(coefficients) - 1)
         exact = sum(
             c * numbers(s - back, y - up, x - left)
-            for c, (back, up, left) in zip(coefficients[0 if first else 1], taps, strict=True)
+            for c, (back, up, left) in zip(coefficients[kind], FAST_TAPS[kind], strict=True)
         )
         exact = min(max(exact, 0), top << 12)
-        activity = activity_of(noise, s, y, x, alone=alone)
+        activity = activity_of(noise, s, y, x, alone=first)
         near = {numbers(s, y, x - 1), numbers(s, y - 1, x), numbers(s, y - 1, x + 1)}
         if not first:
             near.add(numbers(s - 1, y, x))
@@ -346,10 +372,10 @@ def decode_fast(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) 
 
 
 def fast_coefficients(coder: Coder, contexts: list[list[int]], kinds: int) -> list[list[int]]:
-    """Return the coefficients of the first slice, and of the others."""
+    """Return the coefficients of the first slice of a run, of the second, and of the others."""
     result = []
-    for kind in range(kinds):
-        others = [signed(coder.number(contexts, 0)) for _ in range(9 + 9 * kind)]
+    for taps in FAST_TAPS[:kinds]:
+        others = [signed(coder.number(contexts, 0)) for _ in taps[1:]]
         coefficients = [others[0], 4096 - sum(others), *others[1:]]
         need(sum(map(abs, coefficients)) <= 32767, "CLV-10")
         result.append(coefficients)
@@ -505,10 +531,12 @@ class Correction:
     def __init__(
         self,
         shape: tuple[int, ...],
+        run: int,
         profile: tuple[tuple[int, ...], int, int, int],
     ) -> None:
         reach, self.height, self.shared, self.limit = profile
-        self.taps = [[t for t in taps_of(reach)[1:] if t[0] <= s] for s in range(shape[0])]
+        self.run = run
+        self.taps = [[t for t in taps_of(reach)[1:] if t[0] <= s] for s in range(run)]
         self.rows, self.columns = shape[1:]
         self.across = -(-self.columns // 8)
         size = (len(self.taps[-1]) + 1) * (len(self.taps[-1]) + 2) // 2
@@ -521,17 +549,18 @@ class Correction:
 
     def begin(self, s: int, y: int) -> None:
         """Solve for the weights of a row of tiles."""
-        n = len(self.taps[s])
+        t = s % self.run
+        n = len(self.taps[t])
         nothing = [[0] * ((n + 1) * (n + 2) // 2)] * self.across
         if y == 0:
             self.sums = [nothing, nothing]
             self.further = nothing
-        k = 1 if s == 0 else 2
+        k = 1 if t == 0 else 2
         self.further = [
             [f + a >> k for f, a in zip(*pair, strict=True)]
             for pair in zip(self.further, self.sums[-2], strict=True)
         ]
-        before = self.before[y // (self.height * self.shared)] if s >= 3 else nothing
+        before = self.before[y // (self.height * self.shared)] if t >= 2 else nothing
         q = [
             [a + f + p for a, f, p in zip(*three, strict=True)]
             for three in zip(self.sums[-1], self.further, before, strict=True)
@@ -560,7 +589,7 @@ class Correction:
                 [sum(map(operator.mul, a[i], a[j])) for i in range(size) for j in range(i + 1)]
             )
         group = y // (self.height * self.shared)
-        if s >= 2 and (y + 1 == self.rows or (y + 1) % (self.height * self.shared) == 0):
+        if s % self.run >= 2 and (y + 1 == self.rows or (y + 1) % (self.height * self.shared) == 0):
             tile_rows = self.sums[2 + group * self.shared :]
             for i, old in enumerate(self.before[group]):
                 new = [5 * p >> 3 for p in old]
@@ -647,14 +676,14 @@ class Adaptive:
 
 
 def stored_predictor(
-    coder: Coder, contexts: list[list[int]], slices: int
+    coder: Coder, contexts: list[list[int]], run: int
 ) -> tuple[list[list[tuple[int, int, int]]], list[list[int]]]:
-    """Return the taps, and their coefficients, of the first slices."""
+    """Return the taps, and their coefficients, of the first slices of a run."""
     reach = tuple(coder.number(contexts, 21) - 1 for _ in range(4))
     need(1 <= reach[0] <= 25 and max(reach[1:]) <= 16, "CLV-14")
     every = taps_of(reach)
     need(len(every) < 128, "CLV-14")
-    taps = [[tap for tap in every if tap[0] <= s] for s in range(min(slices, 4))]
+    taps = [[tap for tap in every if tap[0] <= s] for s in range(min(run, 4))]
     coefficients = []
     for several in taps:
         coded = [coder.number(contexts, 42) for _ in several[1:]]
@@ -664,20 +693,25 @@ def stored_predictor(
     return taps, coefficients
 
 
-def decode_small(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
+def decode_small(
+    section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
+) -> list[int]:
     """Return the numbers of a section of the kind 2."""
-    return decode_adaptive(section, shape, top, (1, 3, 3, 8), trace)
+    return decode_adaptive(section, shape, top, runs.length, (1, 3, 3, 8), trace)
 
 
-def decode_max(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
+def decode_max(
+    section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
+) -> list[int]:
     """Return the numbers of a section of the kind 3."""
-    return decode_adaptive(section, shape, top, (2, 6, 7, 37), trace)
+    return decode_adaptive(section, shape, top, runs.length, (2, 6, 7, 37), trace)
 
 
 def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     section: bytes,
     shape: tuple[int, ...],
     top: int,
+    run: int,
     profile: tuple[int, int, int, int],
     trace: Trace,
 ) -> list[int]:
@@ -686,9 +720,9 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1
     need(background <= 65535, "CLV-14")
-    taps, coefficients = stored_predictor(coder, contexts, shape[0])
+    taps, coefficients = stored_predictor(coder, contexts, run)
     trace("head", background=background, taps=taps, coefficients=coefficients)
-    corrections = [Correction(shape, about) for about in CORRECTIONS[: profile[0]]]
+    corrections = [Correction(shape, run, about) for about in CORRECTIONS[: profile[0]]]
     model = Adaptive(coder, *profile[1:])
     masks = fresh(256)
     bias, seen = [0] * 1024, [0] * 1024
@@ -696,11 +730,12 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     numbers, noise = Slab(shape), Slab(shape)
     missed = [Slab(shape) for _ in range(1 + profile[0])]  # noise of each p[j]
     for s, y, x in numbers.places():
+        t = s % run  # slices before it that predict it
         w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
         ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
         near, order = [w, n, nw, ne], [w, n, ne, nw]
         u = n
-        if s > 0:
+        if t > 0:
             u = numbers(s - 1, y, x)
             above = [u, numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)]
             near += above
@@ -709,19 +744,19 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         # prediction
         stored = sum(
             c * numbers(s - back, y - r, x - left)
-            for c, (back, r, left) in zip(coefficients[min(s, 3)], taps[min(s, 3)], strict=True)
+            for c, (back, r, left) in zip(coefficients[min(t, 3)], taps[min(t, 3)], strict=True)
         )
         p = [clip(wrapped(stored) >> 4, 0, top << 8)]
         d = []
         for correction in corrections:
             if x == 0 and y % correction.height == 0:
                 correction.begin(s, y)
-            d.append([numbers(s - b, y - r, x - c) - n for b, r, c in correction.taps[s]])
+            d.append([numbers(s - b, y - r, x - c) - n for b, r, c in correction.taps[t]])
             change = wrapped(sum(map(operator.mul, correction.weights[x // 8], d[-1])))
             p.append(clip(p[0] + (change >> 4), 0, top << 8))
-        activity = activity_of(noise, s, y, x)
+        activity = activity_of(noise, s, y, x, alone=t == 0)
         level = level_of(activity)
-        logarithms = [logarithm(activity_of(slab, s, y, x)) for slab in missed]
+        logarithms = [logarithm(activity_of(slab, s, y, x, alone=t == 0)) for slab in missed]
         mean, best = p[0], logarithms[0]
         for one, its in zip(p[1:], logarithms[1:], strict=True):
             share = SQUASH[clip(its - best + 2816, 0, 5632)]
@@ -737,7 +772,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         mask = 0
         if background >= 0:
             mask = sum((value == background) << i for i, value in enumerate(order))
-            if s == 0 and mask:
+            if t == 0 and mask:
                 mask += 128
         if mask and coder.adaptive(masks, mask):
             error = background - guess
@@ -752,7 +787,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
                 (level >> 1, history),
                 (level >> 2, signs),
                 (level >> 1, *(ratio(noise(s, *at), activity) for at in ((y, x - 1), (y - 1, x)))),
-                (level >> 1, ratio(noise(s - 1, y, x), activity) if s > 0 else 0, grade),
+                (level >> 1, ratio(noise(s - 1, y, x), activity) if t > 0 else 0, grade),
             ]
             error = model.error(fraction)
         value = guess + error
@@ -776,7 +811,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         for correction, differences in zip(corrections, d, strict=True):
             correction.learn((s, y, x), differences, exact - p[0], level)
         trace(
-            "voxel", at=(s, y, x), numbers=numbers, first=s == 0, activity=activity, level=level,
+            "voxel", at=(s, y, x), numbers=numbers, first=t == 0, activity=activity, level=level,
             p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, number=value,
             noise=noise.data[s][y][x], **coder.state(),
         )  # fmt: skip
@@ -787,8 +822,10 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
 # --- labels ---
 
 
-def decode_labels(section: bytes, shape: tuple[int, ...], top: int, trace: Trace) -> list[int]:
-    """Return the numbers of a section of the kind 4."""
+def decode_labels(
+    section: bytes, shape: tuple[int, ...], top: int, _runs: Runs, trace: Trace
+) -> list[int]:
+    """Return the numbers of a section of the kind 4, which takes no notice of runs."""
     coder = Coder(section, trace)
     choices, tree, runs = fresh(5 * 2048), fresh(1 << top.bit_length()), fresh(64)
     numbers = Slab(shape)

@@ -338,3 +338,13 @@ payload = Calv().encode(chunk, spec)
     said = "mroi.calv: preparing the codec, which takes some 10 seconds, once\n"
     assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == said
     assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == ""
+
+
+def test_many_gaps_in_a_small_chunk_are_no_reason_to_store_it():
+    """240 values below 600: the gaps between them are not worth leaving out."""
+    rng = np.random.default_rng(2)
+    chunk = np.cumsum(rng.integers(-9, 10, (4, 18, 19)), axis=2).astype("<i2") * 3
+    chunk[0, 0, :2] = 600, 601
+    assert Calv().encode(chunk, spec_of(chunk))[0] == 1
+    back = Calv().decode(Calv().encode(chunk, spec_of(chunk)), spec_of(chunk))
+    assert np.array_equal(back, chunk)

@@ -28,9 +28,9 @@ def test_every_kind_has_a_trace() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_steps_are_those_of_the_payload(kind: str) -> None:
     """Their numbers ascend with the values, and neighbours are what was decoded there."""
-    _, expected, shape, dtype = load(f"tiny-{kind}")
-    values = np.frombuffer(expected, dtype)
-    found = np.full(shape, -1)
+    _, expected, spec = load(f"tiny-{kind}")
+    values = np.frombuffer(expected, spec.dtype)
+    found = np.full(spec.shape, -1)
     for step in trace(f"tiny-{kind}")["steps"]:
         s, y, x = step["at"]
         near = step["near"]

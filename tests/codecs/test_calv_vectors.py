@@ -38,8 +38,10 @@ def load_reference() -> ModuleType:
 reference = load_reference()
 
 
-def reference_decode(payload: bytes, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
-    values = reference.decode(payload, shape, dtype.kind, dtype.itemsize)
+def reference_decode(
+    payload: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], volumes: int = 1
+) -> bytes:
+    values = reference.decode(payload, shape, dtype.kind, dtype.itemsize, volumes)
     return np.array(values, dtype).tobytes()
 
 
@@ -94,6 +96,22 @@ def bursts(shape: tuple[int, int, int]) -> np.ndarray:
     return np.where(rng.random(shape) < 0.03, rng.integers(0, 60000, shape), head(shape))
 
 
+def series(volumes: int, shape: tuple[int, int, int], noise: float = 3.0) -> np.ndarray:
+    """Return slices of several volumes that differ little, some voxels drifting."""
+    rng = np.random.default_rng(11)
+    still = head(shape).astype(float)
+    drift = np.cumsum(rng.normal(0, 2, (volumes, *shape)), axis=0) * (still > 450)
+    moving = np.abs(still + drift + rng.normal(0, noise, (volumes, *shape)))
+    return moving.reshape(-1, *shape[1:]).astype("<i2")
+
+
+VOLUMES = {
+    "series-fast": 5, "series-small": 5, "series-max": 5, "series-two-fast": 2,
+    "series-two-small": 2, "series-plane-fast": 9, "series-plane-max": 9, "series-labels": 3,
+    "series-colour-fast": 3, "volumes-fast": 3,
+}  # fmt: skip
+
+
 def cases() -> dict[str, tuple[np.ndarray, str]]:
     """Return a chunk and a level for each vector."""
     rng = np.random.default_rng(9)
@@ -121,6 +139,16 @@ def cases() -> dict[str, tuple[np.ndarray, str]]:
     result["unsigned64"] = head((4, 22, 24)).astype("<u8") + np.uint64(2**63), "fast"
     result["fractions"] = head((2, 5, 6)).astype("<f4") / 2, "fast"
     result["constant"] = np.full((3, 30, 30), -7, "<i2"), "fast"
+    for level in ("fast", "small", "max"):
+        result[f"series-{level}"] = series(5, (3, 20, 19)), level
+    for level in ("fast", "small"):
+        result[f"series-two-{level}"] = series(2, (2, 21, 20)), level
+    for level in ("fast", "max"):
+        result[f"series-plane-{level}"] = series(9, (1, 18, 17)), level
+    result["series-labels"] = np.concatenate([areas((2, 20, 70))] * 3), "fast"
+    three = [series(3, (2, 20, 21), noise).astype("u1") for noise in (1.0, 2.0, 3.0)]
+    result["series-colour-fast"] = np.stack(three, axis=-1), "fast"
+    result["volumes-fast"] = np.concatenate([head((2, 22, 24)) + k for k in (0, 900, 300)]), "fast"
     result["noise"] = rng.integers(0, 256, (3, 12, 13)).astype("u1"), "fast"
     return result
 
@@ -133,56 +161,64 @@ def write() -> None:
     for name, (chunk, level) in cases().items():
         if name in NAMES:
             continue
-        spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.dtype.itemsize)
+        volumes = VOLUMES.get(name, 1)
+        spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.dtype.itemsize, volumes)
         far = name.startswith("reach")  # what the encoder takes for large chunks only
         adaptive.SMALL, adaptive.MAX = (
             dataclasses.replace(p, reaches=((0, p.reaches[0][1]),) if far else p.reaches)
             for p in profiles
         )
         payload = Calv(level).encode(np.ascontiguousarray(chunk), spec)
-        assert reference_decode(payload, chunk.shape, chunk.dtype) == chunk.tobytes(), name
+        decoded = reference_decode(payload, chunk.shape, chunk.dtype, volumes)
+        assert decoded == chunk.tobytes(), name
         (VECTORS / f"{name}.calv").write_bytes(payload)
         (VECTORS / f"{name}.raw").write_bytes(chunk.tobytes())
         about = {
             "shape": chunk.shape,
             "dtype": chunk.dtype.str.replace("|", ""),
             "level": level,
-            "kind": KINDS[payload[0]],
+            "kind": KINDS[payload[0] & 7],
+            **({"volumes": volumes, "series": bool(payload[0] & 8)} if volumes > 1 else {}),
             "sha256": hashlib.sha256(chunk.tobytes()).hexdigest(),
         }
         (VECTORS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
-def load(name: str) -> tuple[bytes, bytes, tuple[int, ...], np.dtype[Any]]:
-    """Return payload, expected bytes, shape and type of a vector."""
+def load(name: str) -> tuple[bytes, bytes, ChunkSpec]:
+    """Return payload, expected bytes and the kind of chunk of a vector."""
     about = json.loads((VECTORS / f"{name}.json").read_text())
     payload = (VECTORS / f"{name}.calv").read_bytes()
     expected = (VECTORS / f"{name}.raw").read_bytes()
     assert hashlib.sha256(expected).hexdigest() == about["sha256"]
-    assert KINDS[payload[0]] == about["kind"]
-    return payload, expected, tuple(about["shape"]), np.dtype(about["dtype"])
+    assert (KINDS[payload[0] & 7], payload[0] & 8) == (
+        about["kind"],
+        8 * about.get("series", False),
+    )
+    dtype = np.dtype(about["dtype"])
+    spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize, about.get("volumes", 1))
+    return payload, expected, spec
 
 
 def test_vectors_show_every_kind() -> None:
-    kinds = {json.loads((VECTORS / f"{name}.json").read_text())["kind"] for name in NAMES}
-    assert kinds == set(KINDS)
+    about = [json.loads((VECTORS / f"{name}.json").read_text()) for name in NAMES]
+    assert {one["kind"] for one in about} == set(KINDS)
+    assert {one["kind"] for one in about if one.get("series")} == set(KINDS) - {"raw"}
     assert set(NAMES) == set(cases())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_codec_reads_vectors(name: str) -> None:
-    payload, expected, shape, dtype = load(name)
-    spec = ChunkSpec(shape, dtype, 8 * dtype.itemsize)
+    payload, expected, spec = load(name)
     assert Calv().decode(payload, spec).tobytes() == expected
-    for count in range(1, shape[0] + 1):
+    for count in range(1, spec.shape[0] + 1):
         part = Calv().decode_prefix(payload, spec, count)
-        assert part.tobytes() == expected[: len(expected) * count // shape[0]]
+        assert part.tobytes() == expected[: len(expected) * count // spec.shape[0]]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_reads_vectors(name: str) -> None:
-    payload, expected, shape, dtype = load(name)
-    assert reference_decode(payload, shape, dtype) == expected
+    payload, expected, spec = load(name)
+    assert reference_decode(payload, spec.shape, spec.dtype, spec.volumes) == expected
 
 
 @pytest.mark.parametrize("level", ["fast", "small", "max"])
@@ -195,6 +231,37 @@ def test_the_reference_agrees_on_other_chunks(seed: int, level: str) -> None:
     spec = ChunkSpec(shape, chunk.dtype, 16)
     payload = Calv(level).encode(chunk, spec)
     assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
+
+
+@pytest.mark.parametrize("level", ["fast", "small", "max"])
+@pytest.mark.parametrize("volumes", [2, 3, 7])
+def test_the_reference_agrees_on_series(volumes: int, level: str) -> None:
+    chunk = series(volumes, (3, 20, 19))
+    spec = ChunkSpec(chunk.shape, chunk.dtype, 16, volumes)
+    payload = Calv(level).encode(chunk, spec)
+    assert payload[0] & 8
+    assert reference_decode(payload, chunk.shape, chunk.dtype, volumes) == chunk.tobytes()
+    assert len(payload) < len(Calv(level).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 16)))
+
+
+@pytest.mark.parametrize("level", ["fast", "small"])
+def test_volumes_that_have_nothing_in_common_cost_nothing(level: str) -> None:
+    """History is used only where it pays."""
+    rng = np.random.default_rng(8)
+    order = np.concatenate([rng.permutation(head((4, 22, 24))) for _ in range(3)])
+    chunk = np.ascontiguousarray(order + rng.integers(0, 2000, (12, 1, 1))).astype("<i2")
+    apart = Calv(level).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 16))
+    together = Calv(level).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 16, 3))
+    assert len(together) <= len(apart)
+
+
+def test_a_series_needs_several_volumes() -> None:
+    payload, _, spec = load("series-fast")
+    alone = dataclasses.replace(spec, volumes=1)
+    with pytest.raises(DecodeError):
+        Calv().decode(payload, alone)
+    with pytest.raises(reference.BrokenError, match="CLV-18"):
+        reference_decode(payload, spec.shape, spec.dtype)
 
 
 def test_the_reference_agrees_on_a_list_of_many_pieces() -> None:
@@ -222,11 +289,21 @@ def test_the_reference_agrees_where_sums_of_tiles_are_greatest(
     assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
 
 
-@pytest.mark.parametrize("name", ["slab-fast", "slab-small", "byte-max", "labels", "colour-small"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "slab-fast",
+        "slab-small",
+        "byte-max",
+        "labels",
+        "colour-small",
+        "series-fast",
+        "series-small",
+    ],
+)
 def test_codec_and_reference_agree_on_damage(name: str) -> None:
     """Both refuse, or both give the same chunk."""
-    payload, _, shape, dtype = load(name)
-    spec = ChunkSpec(shape, dtype, 8 * dtype.itemsize)
+    payload, _, spec = load(name)
     rng = np.random.default_rng(4)
     places = {*range(0, 24, 3), *rng.integers(0, len(payload), 6).tolist()}
     for place in sorted(places):
@@ -237,7 +314,7 @@ def test_codec_and_reference_agree_on_damage(name: str) -> None:
         except DecodeError:
             found = None
         try:
-            expected = reference_decode(bytes(damaged), shape, dtype)
+            expected = reference_decode(bytes(damaged), spec.shape, spec.dtype, spec.volumes)
         except reference.BrokenError:
             expected = None
         assert found == expected, f"byte {place}"

@@ -151,28 +151,40 @@ _STRETCH = np.array(
 _SQUASH = np.array([round(65536 / (1 + math.exp(-i / 256))) for i in range(-2816, 2817)], np.uint16)
 
 
-def encode(volume: NDArray[np.int32], top: int, profile: Profile) -> bytes | None:
-    """Return the section of a slab of numbers from 0 to `top`, or None if it is larger than raw."""
+def encode(
+    volume: NDArray[np.int32], top: int, profile: Profile, run: int | None = None
+) -> bytes | None:
+    """Return the section of a slab of numbers from 0 to `top`, or None if it is larger than raw.
+
+    The slices of a series come in runs of `run`, the same slice of one volume after the other.
+    """
+    run = volume.shape[0] if run is None else run
     reach = next(reach for least, reach in profile.reaches if volume.size >= least)
     head = np.array([_find_background(volume, top), *reach], np.int64) + 1
-    coefficients = _fit(volume, *_taps(reach))
+    coefficients = _fit(volume, run, *_taps(reach))
     state, words = coder.open_writer(volume.size + volume.size // 8 + 1024)
-    _run(state, words, volume, coefficients, head, volume.shape[0], top, profile, decoding=False)
+    _run(state, words, volume, coefficients, head, run, top, profile, decoding=False)
     written = coder.close(state, words)
     return None if written is None else written.astype("<u2").tobytes()
 
 
 def decode(
-    section: memoryview, out: NDArray[np.int32], slices: int, top: int, profile: Profile
+    section: memoryview,
+    out: NDArray[np.int32],
+    slices: int,
+    top: int,
+    profile: Profile,
+    run: int | None = None,
 ) -> bool:
     """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
+    run = slices if run is None else run
     if len(section) < 6 or len(section) % 2:
         return False
     words = np.frombuffer(section, "<u2").astype(np.uint16)
     state = coder.open_reader(words)
     coefficients = np.zeros((4, _TAPS), np.int32)
     head = np.zeros(5, np.int64)
-    if not _run(state, words, out, coefficients, head, slices, top, profile, decoding=True):
+    if not _run(state, words, out, coefficients, head, run, top, profile, decoding=True):
         return False
     return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
@@ -183,7 +195,7 @@ def _run(
     volume: NDArray[np.int32],
     coefficients: NDArray[np.int32],
     head: NDArray[np.int64],
-    slices: int,
+    run: int,
     top: int,
     profile: Profile,
     *,
@@ -197,7 +209,7 @@ def _run(
     if len(taps) >= _TAPS:
         return False
     if not _code_coefficients(
-        decoding, state, words, numbers, coefficients, counts[: min(slices, 4)], coder.RATES
+        decoding, state, words, numbers, coefficients, counts[: min(run, 4)], coder.RATES
     ):
         return False
     locals_ = [_taps(local.reach) for local in profile.local]
@@ -210,10 +222,11 @@ def _run(
     sizes = [triangle(int(found[-1])) for found in local_counts]
     latest = tuple(np.zeros((2, size, lanes), np.int32) for size in sizes)
     far = tuple(np.zeros((size, lanes), np.int32) for size in sizes)
-    blocks = [-(-volume.shape[1] // local.block) if slices > 1 else 1 for local in profile.local]
+    blocks = [-(-volume.shape[1] // local.block) if run > 2 else 1 for local in profile.local]
     past = tuple(
         np.zeros((count, size, lanes), np.int32) for count, size in zip(blocks, sizes, strict=True)
     )
+    nothing = tuple(np.zeros((size, lanes), np.int32) for size in sizes)
     models = profile.models
     starts = tuple(_MASKS + _DECISIONS * sum(_SIZES[:model]) for model in range(models))
     contexts = np.full(_MASKS + _DECISIONS * sum(_SIZES[:models]), _HALF, np.uint32)
@@ -221,9 +234,9 @@ def _run(
     shares = np.full((4 * _DECISIONS, experts), 85536 // experts, np.int32)
     return bool(
         _code(
-            decoding, state, words, volume, top, int(head[0]) - 1, coefficients, taps, counts,
-            local_taps, local_counts, shapes, latest, far, past, profile.mixed, starts, contexts,
-            shares, coder.RATES, _LEVEL, _GAIN, _LOG, _INVERSE, _STRETCH, _SQUASH,
+            decoding, state, words, volume, run, top, int(head[0]) - 1, coefficients, taps, counts,
+            local_taps, local_counts, shapes, latest, far, past, nothing, profile.mixed, starts,
+            contexts, shares, coder.RATES, _LEVEL, _GAIN, _LOG, _INVERSE, _STRETCH, _SQUASH,
         )
     )  # fmt: skip
 
@@ -238,13 +251,13 @@ def _find_background(volume: NDArray[np.int32], top: int) -> int:
 
 
 def _fit(
-    volume: NDArray[np.int32], taps: NDArray[np.int64], counts: NDArray[np.int64]
+    volume: NDArray[np.int32], run: int, taps: NDArray[np.int64], counts: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Return the coefficients of the first four slices, in 1/4096, (4, 128), by least squares."""
+    """Return the coefficients of the first four slices of a run, in 1/4096, (4, 128)."""
     normal = np.zeros((4, _TAPS, _TAPS))
-    _accumulate(volume, normal, taps, counts, _SAMPLING)
+    _accumulate(volume, run, normal, taps, counts, _SAMPLING)
     result = np.zeros((4, _TAPS), np.int32)
-    for kind in range(min(4, volume.shape[0])):
+    for kind in range(min(4, run)):
         count = int(counts[kind])
         others = solve_normal(normal[kind, :count, :count], 1e-5, 7.9, 4096)
         result[kind, 0] = 4096 - others.sum()
@@ -261,7 +274,7 @@ def _offsets(taps, count, s, size, width, offsets):
 
 
 @kernel
-def _accumulate(volume, normal, taps, counts, sampling):
+def _accumulate(volume, run, normal, taps, counts, sampling):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
     width = stride(columns)
@@ -272,11 +285,11 @@ def _accumulate(volume, normal, taps, counts, sampling):
     for s in range(slices):
         start = (s & 3) * size
         load(volume, s, planes, start)
-        kind = min(s, 3)
+        kind = min(s % run, 3)
         count = counts[kind]
         _offsets(taps, count, s, size, width, offsets)
-        alike = slices - 3 if s > 2 else 1
-        step = max(4, alike * rows * columns // (sampling if s > 2 else sampling // 4))
+        alike = (run - 3 if kind > 2 else 1) * (slices // run)
+        step = max(4, alike * rows * columns // (sampling if kind > 2 else sampling // 4))
         filled = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
@@ -395,9 +408,9 @@ def _add_local(planes, row, width, offsets, weights, count, near, sums):
 
 
 @kernel
-def _code(decoding, state, words, volume, top, background, coefficients, taps, counts, local_taps,
-          local_counts, shapes, latest, far, past, mixed, starts, contexts, shares, rates, level_of,
-          gains, log_of, inverse, stretch, squash):  # fmt: skip
+def _code(decoding, state, words, volume, run, top, background, coefficients, taps, counts,
+          local_taps, local_counts, shapes, latest, far, past, nothing, mixed, starts, contexts,
+          shares, rates, level_of, gains, log_of, inverse, stretch, squash):  # fmt: skip
     """Code a slab; return whether all its numbers are sound."""
     slices, rows, columns = volume.shape
     models = len(starts)
@@ -448,31 +461,30 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
         start = (s & 3) * size
         quiet = (s & 1) * size
         back = (1 - 2 * (s & 1)) * size
-        count = counts[min(s, 3)]
-        c = coefficients[min(s, 3)]
+        t = s % run  # slices before it that predict it
+        count = counts[min(t, 3)]
+        c = coefficients[min(t, 3)]
         _offsets(taps, count, s, size, width, offsets)
-        up = np.int64((((s - 1) & 3) - (s & 3)) * size) if s > 0 else np.int64(0)
-        scale = np.int64(2 if s == 0 else 1)
+        up = np.int64((((s - 1) & 3) - (s & 3)) * size) if t > 0 else np.int64(0)
+        scale = np.int64(2 if t == 0 else 1)
         for j in range(predictors - 1):
-            _offsets(local_taps[j], local_counts[j, min(s, 2)], s, size, width, local_offsets[j])
+            _offsets(local_taps[j], local_counts[j, min(t, 2)], s, size, width, local_offsets[j])
             latest[j][:] = 0
             far[j][:] = 0
-            if s < 3:
-                past[j][:] = 0
         for y in range(rows):
             row = row_start(start, y, columns)
             noise_row = row_start(quiet, y, columns)
             open_row(planes, row, columns)
             _add_stored(planes, row, offsets, c, count, near, stored_row)
             for j in range(predictors - 1):
-                n_taps = local_counts[j, min(s, 2)] - 1
+                n_taps = local_counts[j, min(t, 2)] - 1
                 if y % shapes[j][0] == 0:
                     tile = y // shapes[j][0]
-                    _fade(far[j], latest[j][tile & 1], 1 if s == 0 else 2)
+                    _fade(far[j], latest[j][tile & 1], 1 if t == 0 else 2)
+                    before = past[j][y // shapes[j][1]] if t > 1 else nothing[j]
                     solve(
-                        latest[j][(tile - 1) & 1], far[j],
-                        past[j][y // shapes[j][1] if slices > 1 else 0], n_taps, packed, lines,
-                        factor, inverses, solution, weights[j],
+                        latest[j][(tile - 1) & 1], far[j], before, n_taps, packed, lines, factor,
+                        inverses, solution, weights[j],
                     )  # fmt: skip
                 _add_local(
                     planes, row, width, local_offsets[j, 1:], weights[j], n_taps, local_near[j],
@@ -481,7 +493,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
             for j in range(predictors + 1):
                 open_row(noises[j], noise_row, columns)
                 sum_errors(
-                    noises[j], np.uint64(noise_row), np.uint64(back), np.uint64(width), s == 0,
+                    noises[j], np.uint64(noise_row), np.uint64(back), np.uint64(width), t == 0,
                     noise_rows[j],
                 )  # fmt: skip
                 last[j] = second[j] = noises[j, noise_row - 1]
@@ -492,7 +504,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
             noise = noises[predictors]
             noise_north = noise[noise_row - width : noise_row - width + columns]
             noise_above = (
-                noise[noise_row + back : noise_row + back + columns] if s > 0 else noise_north
+                noise[noise_row + back : noise_row + back + columns] if t > 0 else noise_north
             )
             wrong = errors[y & 15]
             level_row = levels[y & 15]
@@ -548,7 +560,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                     np.int64(w > whole) | np.int64(n > whole) << 1
                     | np.int64(nw > whole) << 2 | np.int64(ne > whole) << 3
                 )  # fmt: skip
-                if s > 0:
+                if t > 0:
                     signs |= (
                         np.int64(u > whole) << 4 | np.int64(ue > whole) << 5
                         | np.int64(us > whole) << 6
@@ -566,7 +578,7 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                         np.int64(w == background) | np.int64(n == background) << 1
                         | np.int64(ne == background) << 2 | np.int64(nw == background) << 3
                     )  # fmt: skip
-                    if s > 0:
+                    if t > 0:
                         mask |= (
                             np.int64(u == background) << 4 | np.int64(ue == background) << 5
                             | np.int64(us == background) << 6
@@ -580,8 +592,8 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                 if models > 3:
                     west = _ratio(last[predictors], activity)
                     north = _ratio(noise_north[x], activity)
-                    above = _ratio(noise_above[x], activity) if s > 0 else np.int64(0)
-                    detail = _detail(w, n, ne, nw, u, s == 0, activity)
+                    above = _ratio(noise_above[x], activity) if t > 0 else np.int64(0)
+                    detail = _detail(w, n, ne, nw, u, t == 0, activity)
                     places[3] = starts[3] + ((level >> 2 << 7) | signs) * 40
                     places[4] = starts[4] + ((level >> 1 << 4) | west << 2 | north) * 40
                     places[5] = starts[5] + ((level >> 1 << 5) | above << 3 | detail) * 40
@@ -777,15 +789,15 @@ def _code(decoding, state, words, volume, top, background, coefficients, taps, c
                 first = tile * height
                 learn(
                     planes, row_start(start, first, columns), width, local_offsets[j, 1:],
-                    local_counts[j, min(s, 2)] - 1, errors[first & 15 :], levels[first & 15 :],
+                    local_counts[j, min(t, 2)] - 1, errors[first & 15 :], levels[first & 15 :],
                     gains, y + 1 - first, min(y + 1 - first, max(0, 2 - first)), columns,
                     shapes[j][2], room, samples, latest[j][tile & 1],
                 )  # fmt: skip
                 block = y // shapes[j][1]
-                if slices > 1 and ((y + 1) % shapes[j][1] == 0 or y + 1 == rows):
+                if t > 1 and ((y + 1) % shapes[j][1] == 0 or y + 1 == rows):
                     fade = True
-                    for t in range(block * shapes[j][1] // height, tile + 1):
-                        add_sums(past[j][block], latest[j][t & 1], fade)
+                    for other in range(block * shapes[j][1] // height, tile + 1):
+                        add_sums(past[j][block], latest[j][other & 1], fade)
                         fade = False
         close_plane(planes, start, rows, columns)
         for j in range(predictors + 1):

@@ -44,7 +44,9 @@ _TYPES = frozenset(
     np.dtype(name).newbyteorder("<")
     for name in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 )
+_SERIES = 8  # beside the kind: the same slice of one volume after the other
 _HEAD = 7  # kind, count of samples
+_ALIKE = 0.7  # of the difference to the neighbour in a row: that to the volume before is small
 _LITTLE = 1 << 16  # voxels
 _FEW = 4096  # labels, at most
 
@@ -114,15 +116,25 @@ class Calv(Codec):
         if values.top == 0:
             return bytes([Kind.FAST]) + head if len(head) < chunk.nbytes else None
         numbers = to_numbers(chunk, values).reshape(*spec.shape[:3], spec.samples)
-        volumes = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
+        slabs = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
+        found = [
+            self._encoded(slabs, values.top, head, chunk.nbytes + 1, volumes)
+            for volumes in _orders(slabs, spec.volumes)
+        ]
+        return min((payload for payload in found if payload), key=len, default=None)
+
+    def _encoded(
+        self, slabs: list[NDArray[np.int32]], top: int, head: bytes, size: int, volumes: int
+    ) -> bytes | None:
+        """Return the smallest payload below `size`, or None; a series if of several `volumes`."""
+        slabs = [_series(slab, volumes) for slab in slabs]
         best = None
-        size = chunk.nbytes + 1
-        for kind in self._kinds(volumes):
-            payload = _encode_as(kind, volumes, values.top, bytes([kind]) + head)
+        for kind in self._kinds(slabs):
+            payload = _encode_as(kind, slabs, top, head, volumes)
             if payload is not None and len(payload) < size:
                 best, size = payload, len(payload)
-        if self._may_be_labels(volumes, values.top, size):
-            payload = _encode_as(Kind.LABELS, volumes, values.top, bytes([Kind.LABELS]) + head)
+        if self._may_be_labels(slabs, top, size):
+            payload = _encode_as(Kind.LABELS, slabs, top, head, volumes)
             most = 3 * size // 4 if self.level == "fast" else size  # it reads slowly
             if payload is not None and len(payload) < most:
                 best = payload
@@ -161,7 +173,7 @@ class Calv(Codec):
             If the payload is not a chunk of this kind, as far as it was read (rule CHK-8).
         """
         data = memoryview(payload).cast("B")
-        if not len(data) or data[0] > Kind.LABELS:
+        if not len(data) or data[0] & ~_SERIES > Kind.LABELS or data[0] == _SERIES | Kind.RAW:
             raise DecodeError("calv: payload is of no known kind", "CHK-8")
         if data[0] == Kind.RAW:
             if len(data) != 1 + spec.size:
@@ -173,16 +185,49 @@ class Calv(Codec):
         if parsed is None or not fits(parsed[0], spec.dtype):
             raise DecodeError(f"calv: values of the payload are not of {spec.dtype.str}", "CHK-8")
         values, at = parsed
-        chunk = np.empty((count, *spec.shape[1:]), spec.dtype)
+        kind, is_series = Kind(data[0] & ~_SERIES), bool(data[0] & _SERIES)
+        if is_series and spec.volumes == 1:
+            raise DecodeError("calv: a series in a chunk of one volume", "CHK-8")
+        wanted = spec.shape[0] if is_series else count  # its slices are in another order
+        chunk = np.empty((wanted, *spec.shape[1:]), spec.dtype)
         if values.top == 0:
             chunk[...] = values.offset
-        elif _too_large(Kind(data[0]), spec.shape):
+        elif _too_large(kind, spec.shape):
             raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         else:
-            at = _decode_samples(data, at, spec, values, chunk)
+            at = _decode_samples(data, at, spec, values, chunk, is_series=is_series)
         if at != len(data):
             raise DecodeError("calv: payload does not end with its last section", "CHK-8")
-        return chunk
+        return _series(chunk, spec.shape[0] // spec.volumes)[:count] if is_series else chunk
+
+
+def _series(slices: NDArray[Any], volumes: int) -> NDArray[Any]:
+    """Return slices that come volume by volume as each slice through all volumes.
+
+    Undone with the number of slices of a volume in the place of `volumes`.
+    """
+    if volumes == 1:
+        return slices
+    ordered = slices.reshape(volumes, -1, *slices.shape[1:]).swapaxes(0, 1)
+    return np.ascontiguousarray(ordered).reshape(slices.shape)
+
+
+def _orders(slabs: list[NDArray[np.int32]], volumes: int) -> list[int]:
+    """Return whether to try a chunk as a series (its volumes), as slices (1), or both.
+
+    What a voxel differs from itself in the volume before tells, against its neighbour in a row.
+    """
+    if volumes == 1:
+        return [1]
+    between = beside = 0.0
+    for slab in slabs:
+        by_volume = slab.reshape(volumes, -1)
+        between += float(np.abs(np.diff(by_volume, axis=0)).mean())
+        if slab.shape[2] > 1:
+            beside += float(np.abs(np.diff(slab, axis=2)).mean())
+    if between < _ALIKE * beside:
+        return [volumes]
+    return [volumes, 1]
 
 
 def _too_large(kind: Kind, shape: tuple[int, ...]) -> bool:
@@ -196,11 +241,14 @@ def _too_large(kind: Kind, shape: tuple[int, ...]) -> bool:
     return lanes > _MATRICES.get(kind, math.inf)
 
 
-def _encode_as(kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: bytes) -> bytes | None:
+def _encode_as(
+    kind: Kind, slabs: list[NDArray[np.int32]], top: int, head: bytes, volumes: int
+) -> bytes | None:
     """Return the payload with one section for each sample, or None if one became too large."""
-    parts = [head]
-    for volume in volumes:
-        section = _encode_section(kind, volume, top)
+    run = volumes if volumes > 1 else None
+    parts = [bytes([kind | (_SERIES if run else 0)]), head]
+    for slab in slabs:
+        section = _encode_section(kind, slab, top, run)
         if section is None:
             return None
         parts += [len(section).to_bytes(4, "little"), section]
@@ -208,17 +256,24 @@ def _encode_as(kind: Kind, volumes: list[NDArray[np.int32]], top: int, head: byt
 
 
 def _decode_samples(
-    data: memoryview, at: int, spec: ChunkSpec, values: ValueMap, chunk: NDArray[Any]
+    data: memoryview,
+    at: int,
+    spec: ChunkSpec,
+    values: ValueMap,
+    chunk: NDArray[Any],
+    *,
+    is_series: bool,
 ) -> int:
     """Fill `chunk` from the sections that begin at `at`; return where they end."""
+    kind, run = Kind(data[0] & ~_SERIES), spec.volumes if is_series else None
     for sample in range(spec.samples):
         start = at + 4
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
             raise DecodeError("calv: payload ends within a section", "CHK-8")
-        numbers = _room(Kind(data[0]), chunk)
+        numbers = _room(kind, chunk)
         section = data[start:at]
-        if not _decode_section(Kind(data[0]), section, numbers, spec.shape[0], values.top):
+        if not _decode_section(kind, section, numbers, spec.shape[0], values.top, run):
             raise DecodeError("calv: a section is damaged", "CHK-8")
         to_values(numbers, values, chunk if chunk.ndim == 3 else chunk[..., sample])
     return at
@@ -233,26 +288,29 @@ def _room(kind: Kind, chunk: NDArray[Any]) -> NDArray[Any]:
     return np.empty(chunk.shape[:3], np.uint16)
 
 
-def _encode_section(kind: Kind, volume: NDArray[np.int32], top: int) -> bytes | None:
-    """Return the section of one sample, or None if it became too large."""
+def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | None) -> bytes | None:
+    """Return the section of one sample, or None if it became too large.
+
+    A series has slices in runs of `run`: the same slice of one volume after the other.
+    """
     from mroi.codecs.calv import adaptive, fast, labels  # they import numba
 
     if kind is Kind.FAST:
-        return fast.encode(volume, top)
+        return fast.encode(slab, top, run)
     if kind is Kind.LABELS:
-        return labels.encode(volume, top)
-    return adaptive.encode(volume, top, adaptive.MAX if kind is Kind.MAX else adaptive.SMALL)
+        return labels.encode(slab, top)
+    return adaptive.encode(slab, top, adaptive.MAX if kind is Kind.MAX else adaptive.SMALL, run)
 
 
 def _decode_section(
-    kind: Kind, section: memoryview, out: NDArray[Any], slices: int, top: int
+    kind: Kind, section: memoryview, out: NDArray[Any], slices: int, top: int, run: int | None
 ) -> bool:
     """Fill `out`, the first of so many slices; return whether the section is sound."""
     from mroi.codecs.calv import adaptive, fast, labels  # they import numba
 
     if kind is Kind.FAST:
-        return fast.decode(section, out, slices, top)
+        return fast.decode(section, out, slices, top, run)
     if kind is Kind.LABELS:
         return labels.decode(section, out, slices, top)
     profile = adaptive.MAX if kind is Kind.MAX else adaptive.SMALL
-    return adaptive.decode(section, out, slices, top, profile)
+    return adaptive.decode(section, out, slices, top, profile, run)

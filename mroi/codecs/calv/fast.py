@@ -46,8 +46,9 @@ from mroi.codecs.calv.planes import (
 
 __all__ = ["decode", "encode"]
 
-_TAPS = 19  # 10 in the plane, then the 3 x 3 around the same place in the slice before
-_FIRST = 10  # of them in a first slice
+_TAPS = 20  # 10 in the plane, the 3 x 3 around the same place in the slice before, two before
+_FIRST = 10  # of them in the first slice of a run
+_SECOND = 19  # in the others, but for those of a series from the third on
 _ONE = 4096  # 1.0 as a coefficient, and the total of a table
 _TOKENS = 128
 _DIRECT = 32  # tokens that are a number
@@ -73,8 +74,8 @@ class _Model(NamedTuple):
 
     Attributes
     ----------
-    coefficients : (2, 19) int32
-        In 1/4096, of the first slice and of the others.
+    coefficients : (3, 20) int32
+        In 1/4096, of the first slice of a run, the second, and the others.
     shift, split : int
         From activity to bins; the bin up to which parts count.
     cuts : list of arrays
@@ -93,21 +94,26 @@ class _Model(NamedTuple):
     counts: NDArray[np.int64]
 
 
-def encode(volume: NDArray[np.int32], top: int) -> bytes:
-    """Return the section of a slab of numbers from 0 to `top`."""
+def encode(volume: NDArray[np.int32], top: int, run: int | None = None) -> bytes:
+    """Return the section of a slab of numbers from 0 to `top`.
+
+    The slices of a series come in runs of `run`, the same slice of one volume after the other.
+    """
+    kinds = _kinds(volume.shape[0] if run is None else run, series=run is not None)
+    run = volume.shape[0] if run is None else run
     shape = _folded_shape(volume.shape)
-    slices, rows, columns = shape
+    _slices, rows, columns = shape
     last = _last_row(volume.shape)
     alone = _is_list(volume.shape)
     if alone:  # pieces are slices that have none before
         volume = np.pad(volume.reshape(-1), (0, columns - last), "edge").reshape(rows, 1, columns)
-    coefficients = _fit(volume, alone)
+    coefficients = _fit(volume, alone, run, kinds)
     # One piece of memory: the system gives what is large in large pages, which takes less time.
     room = np.empty((3, volume.size + 2 * _LANES), np.int32)
     numbers, activity = room[:2, : volume.size]
     words = room[2].view(np.uint16)
     sorts = np.empty(volume.size, np.uint8)
-    _predict(volume, alone, coefficients, top, numbers, activity, sorts)
+    _predict(volume, alone, run, kinds, coefficients, top, numbers, activity, sorts)
     shift = _shift(activity)
     levels = int(_LEVELS[-1]) + 1
     histograms = np.zeros((2, levels, _SORTS, _TOKENS), np.int64)
@@ -123,13 +129,16 @@ def encode(volume: NDArray[np.int32], top: int) -> bytes:
     bounds = np.zeros((min(_LANES, rows), 2), np.int64)
     _write(numbers, fine, context_of, tables, shape, last, words, bounds)
     counts = bounds[:, 1] - bounds[:, 0]
-    side = _write_side(_Model(coefficients, shift, split, cuts, tables, counts), slices)
+    side = _write_side(_Model(coefficients, shift, split, cuts, tables, counts), kinds)
     streams = [words[start:stop].astype("<u2").tobytes() for start, stop in bounds]
     return b"".join((len(side).to_bytes(4, "little"), side, *streams))
 
 
-def decode(section: memoryview, out: NDArray[np.uint16], slices: int, top: int) -> bool:
+def decode(
+    section: memoryview, out: NDArray[np.uint16], slices: int, top: int, run: int | None = None
+) -> bool:
     """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
+    kinds = _kinds(slices if run is None else run, series=run is not None)
     start = 4 + int.from_bytes(section[:4], "little")
     if start < 10 or start > len(section) or start % 2 or len(section) % 2:
         return False
@@ -137,7 +146,7 @@ def decode(section: memoryview, out: NDArray[np.uint16], slices: int, top: int) 
     last = _last_row(shape)
     alone = _is_list(shape)
     planes = np.empty(_folded_shape(shape), np.uint16) if alone else out
-    model = _read_side(np.frombuffer(section[4:start], "<u2"), slices, planes.shape[1])
+    model = _read_side(np.frombuffer(section[4:start], "<u2"), kinds, planes.shape[1])
     if model is None:
         return False
     found = np.frombuffer(section[start:], "<u2")
@@ -159,7 +168,7 @@ def decode(section: memoryview, out: NDArray[np.uint16], slices: int, top: int) 
     first_slots = np.append(contexts[:, :_PARTS], contexts[:, _PARTS]).astype(np.int32) << 12
     sound = _read(
         words, streams, entries, first_slots, model.shift, model.coefficients, top, alone, last,
-        planes,
+        slices if run is None else run, kinds, planes,
     )  # fmt: skip
     if alone:
         out.reshape(-1)[:] = planes.reshape(-1)[: out.size]
@@ -184,20 +193,24 @@ def _last_row(shape: tuple[int, ...]) -> int:
     return (shape[2] - 1) % _FOLD + 1 if _is_list(shape) else shape[2]
 
 
+def _kinds(run: int, *, series: bool) -> int:
+    """Return how many predictors there are: slices two before are used in series alone."""
+    return min(run, 3 if series else 2)
+
+
 # --- prediction ---
 
 
-def _fit(volume: NDArray[np.int32], alone: bool) -> NDArray[np.int32]:  # noqa: FBT001
-    """Return the coefficients in 1/4096 of the first slice and of the others, (2, 19).
+def _fit(volume: NDArray[np.int32], alone: bool, run: int, kinds: int) -> NDArray[np.int32]:  # noqa: FBT001
+    """Return the coefficients of each kind of slice in 1/4096, (3, 20).
 
     If slices are `alone`, all are like the first.
     """
-    normal = np.zeros((2, _TAPS, _TAPS))
-    _accumulate(volume, alone, normal)
-    result = np.zeros((2, _TAPS), np.int32)
-    for kind, taps in enumerate((_FIRST, _TAPS)):
-        if kind < volume.shape[0] and not (kind and alone):
-            result[kind, :taps] = _solve(normal[kind], taps)
+    normal = np.zeros((3, _TAPS, _TAPS))
+    _accumulate(volume, alone, run, kinds, normal)
+    result = np.zeros((3, _TAPS), np.int32)
+    for kind, taps in enumerate((_FIRST, _SECOND, _TAPS)[: 1 if alone else kinds]):
+        result[kind, :taps] = _solve(normal[kind], taps)
     return result
 
 
@@ -214,23 +227,26 @@ def _solve(normal: NDArray[np.float64], taps: int) -> NDArray[np.int64]:
 
 
 @kernel
-def _accumulate(volume, alone, normal):
+def _accumulate(volume, alone, run, kinds, normal):
     """Add up the normal equations, each voxel weighted the less the more detail is around."""
     slices, rows, columns = volume.shape
     width = stride(columns)
     size = plane_size(rows, columns)
-    planes = np.zeros(min(slices, 2) * size, np.int32)
+    ring = 3 if kinds == 3 else 2
+    planes = np.zeros(min(slices, ring) * size, np.int32)
     samples = np.zeros((_TAPS, BATCH))
     weighted = np.zeros((_TAPS, BATCH))
     one, two, wide = np.uint64(1), np.uint64(2), np.uint64(width)
     for s in range(slices):
-        start = (s & 1) * size
-        up = np.uint64((1 - 2 * (s & 1)) * size)
+        start = s % ring * size
+        up = np.uint64(((s + ring - 1) % ring - s % ring) * size)
+        up2 = np.uint64(((s + ring - 2) % ring - s % ring) * size)
         load(volume, s, planes, start)
-        first = s == 0 or alone
-        kind = 0 if first else 1
-        taps = _FIRST if first else _TAPS
-        step = max(1, min(_SAMPLING, volume.size // _FEW) // (4 if s == 0 else 1))
+        first = s % run == 0 or alone
+        kind = 0 if first else min(s % run, kinds - 1)
+        taps = _FIRST if first else _SECOND if kind == 1 else _TAPS
+        dense = s == 0 or (first and not alone)
+        step = max(1, min(_SAMPLING, volume.size // _FEW) // (4 if dense else 1))
         k = 0
         for y in range(rows):
             for x in range((5 * y + 3 * s) % step, columns, step):
@@ -265,6 +281,8 @@ def _accumulate(volume, alone, normal):
                     samples[15, k] = une
                     samples[16, k] = planes[q + wide - one] - n
                     samples[17, k] = planes[q + wide + one] - n
+                    if kind == 2:
+                        samples[18, k] = planes[p + up2] - n
                 samples[taps - 1, k] = planes[p] - n
                 weight = 1.0 / (detail * math.sqrt(detail) + 30.0)
                 for i in range(taps):
@@ -277,8 +295,8 @@ def _accumulate(volume, alone, normal):
 
 
 @kernel
-def _sum_taps(c, planes, p, up, width, first, sums):
-    """Sum what the rows and the slice before give to the prediction of each voxel of a row.
+def _sum_taps(c, planes, p, up, up2, width, kind, sums):
+    """Sum what the rows and the slices before give to the prediction of each voxel of a row.
 
     Places are those of `sum_errors`.
     """
@@ -293,7 +311,7 @@ def _sum_taps(c, planes, p, up, width, first, sums):
             + c3 * planes[n + x + one] + c7 * planes[n + x + two]
             + c8 * planes[m + x - one] + c5 * planes[m + x] + c9 * planes[m + x + one]
         )  # fmt: skip
-    if first:
+    if kind == 0:
         return
     u = p + up
     a = u - width
@@ -306,10 +324,13 @@ def _sum_taps(c, planes, p, up, width, first, sums):
             + a3 * planes[u + x - one] + a4 * planes[u + x] + a5 * planes[u + x + one]
             + a6 * planes[b + x - one] + a7 * planes[b + x] + a8 * planes[b + x + one]
         )  # fmt: skip
+    if kind == 2:
+        for x in range(count):
+            sums[x] += c[19] * planes[p + up2 + x]
 
 
 @kernel
-def _predict(volume, alone, coefficients, top, numbers, activity, sorts):
+def _predict(volume, alone, run, kinds, coefficients, top, numbers, activity, sorts):
     """Predict each voxel: the number of its error, the activity around it, the sort of its place.
 
     The results have one axis.
@@ -317,25 +338,28 @@ def _predict(volume, alone, coefficients, top, numbers, activity, sorts):
     slices, rows, columns = volume.shape
     width = np.uint64(stride(columns))
     size = plane_size(rows, columns)
-    planes = np.zeros(min(slices, 2) * size, np.int32)
-    noise = np.zeros(min(slices, 2) * size, np.int32)
+    ring = 3 if kinds == 3 else 2
+    planes = np.zeros(min(slices, ring) * size, np.int32)
+    noise = np.zeros(min(slices, ring) * size, np.int32)
     sums = np.zeros(columns, np.int32)
     activities = np.zeros(columns, np.int32)
     ceiling = np.int32(top << 12)
     one, two, count = np.uint64(1), np.uint64(2), np.uint64(columns)
     k = np.uint64(0)
     for s in range(slices):
-        start = (s & 1) * size
-        up = np.uint64((1 - 2 * (s & 1)) * size)
+        start = s % ring * size
+        up = np.uint64(((s + ring - 1) % ring - s % ring) * size)
+        up2 = np.uint64(((s + ring - 2) % ring - s % ring) * size)
         load(volume, s, planes, start)
-        first = s == 0 or alone
-        c = coefficients[0 if first else 1]
+        first = s % run == 0 or alone
+        kind = 0 if first else min(s % run, kinds - 1)
+        c = coefficients[kind]
         west, far = c[0], c[4]
         for y in range(rows):
             row = row_start(start, y, columns)
             p = np.uint64(row)
             open_row(noise, row, columns)
-            _sum_taps(c, planes, p, up, width, first, sums)
+            _sum_taps(c, planes, p, up, up2, width, kind, sums)
             sum_errors(noise, p, up, width, first, activities)
             for x in range(count):
                 exact = np.int32(sums[x] + west * planes[p + x - one] + far * planes[p + x - two])
@@ -590,13 +614,13 @@ _NUMBER = 21  # contexts of an adaptive number
 _GROUPS = 20  # of contexts
 
 
-def _write_side(model: _Model, slices: int) -> bytes:
+def _write_side(model: _Model, kinds: int) -> bytes:
     layout = np.concatenate([[len(inner), *inner] for inner in model.cuts]).astype(np.int64)
     state, words = coder.open_writer(2 * model.tables.size + 1024)
     contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
     head = np.array([model.shift, model.split], np.int64)
     _code_side(
-        False, state, words, contexts, model.coefficients, min(slices, 2), head, layout, coder.RATES  # noqa: FBT003
+        False, state, words, contexts, model.coefficients, kinds, head, layout, coder.RATES  # noqa: FBT003
     )  # fmt: skip
     _code_tables(
         False, state, words, contexts, model.tables, model.counts, coder.RATES  # noqa: FBT003
@@ -606,16 +630,16 @@ def _write_side(model: _Model, slices: int) -> bytes:
     return written.astype("<u2").tobytes()
 
 
-def _read_side(section: NDArray[np.uint16], slices: int, rows: int) -> _Model | None:
+def _read_side(section: NDArray[np.uint16], kinds: int, rows: int) -> _Model | None:
     """Return the model of a section, or None if it is not sound."""
     words = section.astype(np.uint16)
     state = coder.open_reader(words)
     contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
-    coefficients = np.zeros((2, _TAPS), np.int32)
+    coefficients = np.zeros((3, _TAPS), np.int32)
     head = np.zeros(2, np.int64)
     layout = np.zeros(_MAX_CONTEXTS + 8, np.int64)
     sound = _code_side(
-        True, state, words, contexts, coefficients, min(slices, 2), head, layout, coder.RATES  # noqa: FBT003
+        True, state, words, contexts, coefficients, kinds, head, layout, coder.RATES  # noqa: FBT003
     )  # fmt: skip
     if not sound:
         return None
@@ -640,7 +664,7 @@ def _read_side(section: NDArray[np.uint16], slices: int, rows: int) -> _Model | 
 def _code_side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
     """Code coefficients, shift, split bin and cuts; return whether they are sound."""
     for kind in range(kinds):
-        taps = _FIRST if kind == 0 else _TAPS
+        taps = _FIRST if kind == 0 else _SECOND if kind == 1 else _TAPS
         total = np.int64(0)
         magnitude = np.int64(0)
         for i in range(taps):
@@ -840,7 +864,9 @@ def _build(tables, entries):
 
 
 @kernel
-def _read(words, streams, entries, first_slots, shift, coefficients, top, alone, last, out):
+def _read(
+    words, streams, entries, first_slots, shift, coefficients, top, alone, last, run, kinds, out
+):
     """Decode slices into `out`; return whether they are sound. Rows may be `alone`: nothing above.
 
     Lane j decodes the rows j, j + 16, ... of a slice one after the other: in step t it is at
@@ -871,8 +897,9 @@ def _read(words, streams, entries, first_slots, shift, coefficients, top, alone,
     held = steps if slices > 1 else min(steps, 2 * period + _SKEW * _LANES)
     ahead = lag + _AHEAD * _STEP
     size = ahead + (held + _SKEW + 3) * _STEP
-    planes = np.zeros(min(slices, 2) * size, np.uint16)
-    noise = np.zeros(min(slices, 2) * size, np.uint16)
+    ring = 3 if kinds == 3 else 2
+    planes = np.zeros(min(slices, ring) * size, np.uint16)
+    noise = np.zeros(min(slices, ring) * size, np.uint16)
     end = lanes.load(ends, 0)
     flat_streams = streams.reshape(-1)
     place = lanes.load(flat_streams, 0)
@@ -883,9 +910,11 @@ def _read(words, streams, entries, first_slots, shift, coefficients, top, alone,
     highest = lanes.spread(top)
     ceiling = lanes.spread(top << 12)
     for s in range(slices):
-        zero = (s & 1) * size + ahead + 1  # where lane 0 of step 0 is
-        up = (1 - 2 * (s & 1)) * size
-        c = coefficients[min(s, 1)]
+        zero = s % ring * size + ahead + 1  # where lane 0 of step 0 is
+        up = ((s + ring - 1) % ring - s % ring) * size
+        up2 = ((s + ring - 2) % ring - s % ring) * size
+        kind = min(s % run, kinds - 1)
+        c = coefficients[kind]
         column = lanes.load(begins, 0)
         position = lanes.load(offsets, 0)
         w1 = w2 = e1 = e2 = nothing
@@ -911,7 +940,7 @@ def _read(words, streams, entries, first_slots, shift, coefficients, top, alone,
                 )  # fmt: skip
                 activity = f3 + f2 * 2 + f1 + g
                 before = n3
-                if s > 0:
+                if kind > 0:
                     u = p + up
                     un = u - _SKEW * _STEP - 1
                     us = u + _SKEW * _STEP + 1
@@ -924,6 +953,8 @@ def _read(words, streams, entries, first_slots, shift, coefficients, top, alone,
                         + lanes.load(planes, us - _STEP) * c[17] + lanes.load(planes, us) * c[14]
                         + lanes.load(planes, us + _STEP) * c[18]
                     )  # fmt: skip
+                    if kind == 2:
+                        exact = exact + lanes.load(planes, p + up2) * c[19]
                     activity = activity + (
                         lanes.load(noise, un) + lanes.load(noise, u - _STEP)
                         + lanes.load(noise, u) * 2 + lanes.load(noise, u + _STEP)

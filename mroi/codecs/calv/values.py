@@ -63,11 +63,12 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     top = int(present[-1])
     gaps = np.diff(present) - 1
     few = present.size <= _FEW and top >= 2 * present.size
-    left_out = gaps >= (1 if few else max(64, top // 16))
-    if top - gaps[left_out].sum() > _TOP:
-        left_out = gaps > 0
-    ends = np.flatnonzero(left_out)
-    if ends.size * 64 > chunk.size + 4096 or top - gaps[ends].sum() > _TOP:
+    # All gaps between few values, else wide ones, else all of them so that numbers fit.
+    for least in (1, max(64, top // 16)) if few else (max(64, top // 16), 1):
+        ends = np.flatnonzero(gaps >= least)
+        if ends.size * 64 <= chunk.size + 4096 and top - gaps[ends].sum() <= _TOP:
+            break
+    else:
         return None
     numbers = present[ends] - np.concatenate([[0], np.cumsum(gaps[ends])])[:-1]
     lengths = np.diff(numbers + 1, prepend=0)
