@@ -136,7 +136,8 @@ class FoundRoi:
     def pixels(self) -> NDArray[np.float32]:
         """Return the intensities of an image, as (rows, columns)."""
         stored = self.stored[:, :, 0].T
-        return stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
+        with np.errstate(over="ignore", invalid="ignore"):
+            return stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
 
 
 def find_roi(source: VoxelSource, progress: Progress | None = None) -> FoundRoi:

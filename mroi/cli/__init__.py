@@ -6,7 +6,9 @@ Each command is a module with a function ``run``; whatever is heavy is imported 
 
 from __future__ import annotations
 
+import io
 import signal
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -15,13 +17,17 @@ from typing_extensions import override
 
 from mroi.cli import codecs, info, pack, preview, recover, roi, slice, unpack, verify  # noqa: A004
 from mroi.cli.exits import ExitCode, code_of
+from mroi.cli.report import message_of, wants_traceback
 from mroi.errors import MroiError
 
 __all__ = ["app", "main"]
 
 
 class Shell(TyperGroup):
-    """Turns an error that concerns no single file into a message and an exit code."""
+    """Turns an error that concerns no single file into a message and an exit code.
+
+    Also one that nobody expected: a file shall not be able to show a traceback.
+    """
 
     @override
     def invoke(self, ctx: Any) -> Any:
@@ -29,8 +35,12 @@ class Shell(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise
-        except (MroiError, OSError) as exc:
-            typer.echo(f"mroi: {exc}", err=True)
+        except Exception as exc:
+            is_typers = type(exc).__module__.partition(".")[0] in ("click", "typer")
+            is_fault = not isinstance(exc, MroiError | OSError | MemoryError)
+            if is_typers or (is_fault and wants_traceback()):
+                raise
+            typer.echo(f"mroi: {message_of(exc, '')}", err=True)
             raise typer.Exit(code_of(exc, "")) from exc
 
 
@@ -86,6 +96,8 @@ def main() -> None:
         # What starts with a signal ignored, as nohup has it, goes on ignoring it.
         if number is not None and signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as standard error has it: for names
     app()
 
 

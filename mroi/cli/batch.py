@@ -18,7 +18,7 @@ import typer
 
 from mroi.cli.exits import ExitCode
 from mroi.cli.options import Exists
-from mroi.cli.report import Report, Step
+from mroi.cli.report import Report, Step, wants_traceback
 from mroi.errors import MroiError, UsageError
 
 __all__ = [
@@ -333,22 +333,7 @@ def run(
             show(name, done, total)
 
         def attempt(task: Task) -> Exception | None:
-            try:
-                if task.problem:
-                    raise UsageError(task.problem)
-                if task.action is Action.SKIP:
-                    report.skipped(task.source, task.target)
-                elif dry_run:
-                    _rehearse(task)
-                    report.planned(task.source, task.target)
-                else:
-                    _make_folder(task)
-                    work(task, step)
-            except BrokenPipeError:  # whoever read our output has left: end quietly
-                raise
-            except (MroiError, OSError, _StoppedError) as exc:  # anything else is a bug
-                return exc
-            return None
+            return _error_of(lambda: _do(task, work, step, report, dry_run=dry_run))
 
         results = _results(tasks, attempt, at_once, stop)
         for task, error in results:
@@ -358,6 +343,41 @@ def run(
                 results.close()
                 break
     return _one_code(codes)
+
+
+def _do(
+    task: Task,
+    work: Callable[[Task, Step], None],
+    step: Step,
+    report: Report,
+    *,
+    dry_run: bool,
+) -> None:
+    if task.problem:
+        raise UsageError(task.problem)
+    if task.action is Action.SKIP:
+        report.skipped(task.source, task.target)
+    elif dry_run:
+        _rehearse(task)
+        report.planned(task.source, task.target)
+    else:
+        _make_folder(task)
+        work(task, step)
+
+
+def _error_of(call: Callable[[], None]) -> Exception | None:
+    """Return the error that a call ends with; a fault of mroi is one, too."""
+    try:
+        call()
+    except BrokenPipeError:  # whoever read our output has left: end quietly
+        raise
+    except (MroiError, OSError, MemoryError, _StoppedError) as exc:
+        return exc
+    except Exception as exc:
+        if wants_traceback():
+            raise
+        return exc
+    return None
 
 
 class _StoppedError(Exception):

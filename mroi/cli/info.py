@@ -194,9 +194,9 @@ def _oblique(geom: Geom) -> float:
     """Return the largest angle, in degrees, between a voxel axis and the nearest patient axis."""
     import numpy as np
 
-    matrix = geom.affine[:3, :3]
-    norms = np.sqrt((matrix**2).sum(axis=0))
-    cosines = np.abs(matrix).max(axis=0)[norms > 0] / norms[norms > 0]
+    largest = np.abs(geom.affine[:3, :3]).max(axis=0)
+    unit = geom.affine[:3, :3][:, largest > 0] / largest[largest > 0]
+    cosines = 1 / np.sqrt((unit**2).sum(axis=0))
     return math.degrees(math.acos(min(float(cosines.min(initial=1.0)), 1.0)))
 
 
@@ -341,7 +341,10 @@ def _orientation(record: dict[str, Any]) -> str:
 
 
 def _row(row: list[float]) -> str:
-    return "  ".join(f"{value:10.4f}" for value in row)
+    return "  ".join(
+        f"{value:10.4f}" if value == 0 or 1e-3 < abs(value) < 1e5 else f"{value:10.3e}"
+        for value in row
+    )
 
 
 def _scaling(record: dict[str, Any]) -> str:

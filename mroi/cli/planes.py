@@ -16,7 +16,7 @@ import typer
 from numpy.typing import NDArray
 
 from mroi.cli.sheet import Panel
-from mroi.errors import SourceError, UsageError
+from mroi.errors import LimitError, SourceError, UsageError
 from mroi.format.geom import Background, Geom, SourceKind
 from mroi.geometry import Box, spacing_of
 from mroi.volume.model import Volume
@@ -25,6 +25,8 @@ __all__ = [
     "Seen",
     "View",
     "Window",
+    "check_size",
+    "drawn_spacing",
     "find_window",
     "has_place",
     "lacks",
@@ -32,11 +34,16 @@ __all__ = [
     "parse_window",
     "pick_plane",
     "read_values",
+    "step_for",
     "to_pixels",
 ]
 
 _WORLD = (("L", "R"), ("P", "A"), ("I", "S"))
 _PLANES = ("sagittal", "coronal", "axial")
+_MAX_PIXELS = 1 << 26  # of a picture with one for each voxel
+_MAX_DRAWN = 1 << 25  # voxels that are read for a sheet, and held
+_MAX_READ = 1 << 30  # voxels of a plane of which some are read
+_THINNEST = 1e-6  # distance of voxels along one axis, of that along another
 _ABSENT = (26, 33, 41)  # voxels that were left out when the file was made
 _LOST = (255, 0, 160)  # voxels of missing chunks
 
@@ -49,7 +56,43 @@ class Window:
     high: float
 
 
-def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[Any]:
+def step_for(volume: Volume, places: Sequence[tuple[int, int]]) -> int:
+    """Return which voxels of planes are read for a picture: each, or every second, third, ...
+
+    Parameters
+    ----------
+    places : sequence of (axis, index)
+        The planes, all of which are held in memory.
+
+    Raises
+    ------
+    LimitError
+        If one is so large that finding those voxels would take minutes.
+    """
+    sizes = [_plane_size(volume, axis) for axis, _index in places]
+    if max(sizes) > _MAX_READ:
+        raise LimitError(
+            f"a plane of {max(sizes):,} voxels: pictures are drawn of {_MAX_READ:,} at most",
+            "LIM-1",
+        )
+    return math.ceil(math.sqrt(sum(sizes) / _MAX_DRAWN))
+
+
+def check_size(volume: Volume, axis: int) -> None:
+    """Refuse a plane across `axis` for a picture with a pixel for each voxel."""
+    if (size := _plane_size(volume, axis)) > _MAX_PIXELS:
+        raise LimitError(
+            f"a picture of {size:,} pixels, at most {_MAX_PIXELS:,}: `mroi preview` draws it "
+            "smaller, `--format npy` gives the numbers",
+            "LIM-1",
+        )
+
+
+def _plane_size(volume: Volume, axis: int) -> int:
+    return math.prod(volume.geom.shape[:3]) // volume.geom.shape[axis]
+
+
+def read_values(volume: Volume, axis: int, index: int, number: int, step: int = 1) -> NDArray[Any]:
     """Return the values of one plane for drawing, the two in-plane axes in ascending order.
 
     Parameters
@@ -58,6 +101,8 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
         Spatial axis the plane is taken across, and where.
     number : int
         Which 3-D volume, for data with more axes (axis 3 fastest).
+    step : int
+        Take every so many-th voxel along both axes.
 
     Returns
     -------
@@ -71,8 +116,9 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     SourceError
         If values of this type cannot be drawn.
     """
-    plane = volume[pick_plane(volume, axis, index, number)]
-    shape = [n for a, n in enumerate(volume.geom.shape[:3]) if a != axis]
+    with np.errstate(all="ignore"):  # what slope and intercept make infinite is drawn so
+        plane = volume[pick_plane(volume, axis, index, number, step)]
+    shape = [-(-n // step) for a, n in enumerate(volume.geom.shape[:3]) if a != axis]
     plane = plane.reshape(shape)
     if plane.dtype.names:
         return np.stack([plane[name] for name in plane.dtype.names[:3]], axis=2)
@@ -81,7 +127,9 @@ def read_values(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     return np.abs(plane) if plane.dtype.kind == "c" else plane.astype(np.float64)
 
 
-def pick_plane(volume: Volume, axis: int, index: int, number: int) -> tuple[slice | int, ...]:
+def pick_plane(
+    volume: Volume, axis: int, index: int, number: int, step: int = 1
+) -> tuple[slice | int, ...]:
     """Return what to index `volume` with for one plane of its 3-D volume `number`.
 
     Raises
@@ -93,12 +141,12 @@ def pick_plane(volume: Volume, axis: int, index: int, number: int) -> tuple[slic
     if number >= volumes:
         raise UsageError(f"volume {number} of {volumes}: they are counted from 0")
     outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
-    picks: list[slice | int] = [slice(None), slice(None), slice(None), *(int(i) for i in outer)]
+    picks: list[slice | int] = [slice(None, None, step)] * 3 + [int(i) for i in outer]
     picks[axis] = index
     return tuple(picks[: volume.ndim])
 
 
-def read_coarse(volume: Volume, axis: int, index: int, number: int) -> NDArray[Any]:
+def read_coarse(volume: Volume, axis: int, index: int, number: int, step: int = 1) -> NDArray[Any]:
     """Return one plane as the overview of the file has it, each voxel repeated: see `read_values`.
 
     Raises
@@ -114,13 +162,13 @@ def read_coarse(volume: Volume, axis: int, index: int, number: int) -> NDArray[A
     array = overview.array[..., number] if overview.array.ndim > 3 else overview.array
     plane: NDArray[Any] = array.take(index // overview.factor[axis], axis=axis)
     for place, other in enumerate(a for a in range(3) if a != axis):
-        plane = plane.repeat(overview.factor[other], axis=place)
-        plane = plane.take(range(volume.geom.shape[other]), axis=place)
+        wanted = np.arange(0, volume.geom.shape[other], step) // overview.factor[other]
+        plane = plane.take(wanted, axis=place)
     return plane
 
 
 def lacks(
-    volume: Volume, missing: Sequence[int], axis: int, index: int, number: int
+    volume: Volume, missing: Sequence[int], axis: int, index: int, number: int, step: int = 1
 ) -> NDArray[np.bool_]:
     """Return which voxels of one plane are not in the file.
 
@@ -128,7 +176,7 @@ def lacks(
     ----------
     missing : sequence of int
         Ordinals of the missing chunks of the file.
-    axis, index, number : int
+    axis, index, number, step : int
         As for `read_values`.
 
     Returns
@@ -141,17 +189,26 @@ def lacks(
     start[axis], stop[axis] = index, index + 1
     plane = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
     group = grid.group_of(number)
-    boxes = [chunk.box for chunk in grid.find_chunks(plane, group) if chunk.ordinal in gone]
-    for ordinal in grid.find_background(plane, group):
-        if ordinal in gone:
-            boxes += grid.outside_boxes(grid.background_box(ordinal))
+    boxes: list[Box] = []
+    if gone:
+        boxes += [chunk.box for chunk in grid.find_chunks(plane, group) if chunk.ordinal in gone]
+        for ordinal in grid.find_background(plane, group):
+            if ordinal in gone:
+                boxes += grid.outside_boxes(grid.background_box(ordinal))
     if volume.geom.background is Background.OMIT:
         boxes += grid.outside_boxes(plane)
-    mask = np.zeros(plane.shape, dtype=np.bool_)
+    mask = np.zeros([-(-n // step) for n in plane.shape], dtype=np.bool_)
     for box in boxes:
         if (inside := box.find_overlap(plane)) is not None:
-            mask[inside.shifted([-at for at in start]).slices] = True
+            mask[_stepped(inside.shifted([-at for at in start]), step)] = True
     return mask.squeeze(axis)
+
+
+def _stepped(box: Box, step: int) -> tuple[slice, ...]:
+    """Return where the voxels of a box are among every `step`-th one."""
+    return tuple(
+        slice(-(-lo // step), -(-hi // step)) for lo, hi in zip(box.start, box.stop, strict=True)
+    )
 
 
 def mark(pixels: NDArray[np.uint8], lost: NDArray[np.bool_]) -> NDArray[np.uint8]:
@@ -183,7 +240,10 @@ def find_window(planes: Sequence[NDArray[Any]], percent: float = 0.5) -> Window:
     shown = values[values != 0] if np.any(values) else values
     if not shown.size:
         return Window(0.0, 1.0)
-    low, high = np.percentile(shown, [percent, 100 - percent]).tolist()
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = np.percentile(shown, [percent, 100 - percent]).tolist()
+    if not (math.isfinite(low) and math.isfinite(high)):  # their difference is beyond floats
+        low, high = float(shown.min()), float(shown.max())
     return Window(min(low, 0.0) if low >= 0 and shown.size < values.size else low, high)
 
 
@@ -209,6 +269,17 @@ def to_pixels(values: NDArray[Any], window: Window) -> NDArray[np.uint8]:
     level = (shown - middle) / half if half else np.zeros_like(shown)  # -1 to 1
     pixels: NDArray[np.uint8] = np.round(127.5 * (level + 1)).astype(np.uint8)
     return pixels
+
+
+def drawn_spacing(geom: Geom) -> list[float]:
+    """Return the distances of voxels along x, y, z for a picture: finite, positive, comparable."""
+    distances = [
+        next((d for d in pair if d > 0 and math.isfinite(d)), 1.0)
+        for pair in zip(spacing_of(geom.affine), geom.spacing, strict=False)
+    ]
+    largest = max(distances)
+    unit = 1.0 if 1e-9 < largest < 1e9 else largest  # a scale that no picture shows
+    return [max(d, largest * _THINNEST) / unit for d in distances]
 
 
 class Seen(Protocol):
@@ -245,10 +316,7 @@ class View:
             next(axis for axis, code in enumerate(codes) if code in pair) for pair in _WORLD
         ]
         self._same_way = [codes[self._voxel_axis[w]] == _WORLD[w][1] for w in range(3)]
-        distances = spacing_of(volume.geom.affine)
-        self._spacing = [
-            d or s or 1.0 for d, s in zip(distances, volume.geom.spacing, strict=False)
-        ]
+        self._spacing = drawn_spacing(volume.geom)
 
     def voxel_axis(self, plane: str) -> int:
         """Return the voxel axis across which a plane like ``axial`` is taken."""
@@ -265,34 +333,46 @@ class View:
         flat = [place for place in places if shape[place[0]] == 1]
         return flat[:1] or places
 
-    def panel(self, pixels: NDArray[np.uint8], axis: int, index: int) -> Panel:
-        """Return a plane taken across voxel axis `axis`, as it is drawn on a sheet."""
+    def panel(self, pixels: NDArray[np.uint8], axis: int, index: int, step: int = 1) -> Panel:
+        """Return a plane taken across voxel axis `axis`, as it is drawn on a sheet.
+
+        Parameters
+        ----------
+        pixels : (n, m) ndarray of uint8
+            The two in-plane axes in ascending order, every `step`-th voxel.
+        """
         world = self._voxel_axis.index(axis)
         across, up = (w for w in range(3) if w != world)
         column_axis, row_axis = self._voxel_axis[across], self._voxel_axis[up]
         flips_rows, flips_columns = self._flips(across, up)
-        box = (*self._span(across, flip=flips_columns), *self._span(up, flip=flips_rows))
+        (left, right), (top, bottom) = (
+            self._span(across, pixels.shape[column_axis > row_axis], flip=flips_columns),
+            self._span(up, pixels.shape[row_axis > column_axis], flip=flips_rows),
+        )
         shape = self._geom.shape
         size = (
             shape[column_axis] * self._spacing[column_axis],
             shape[row_axis] * self._spacing[row_axis],
         )
-        left, right = _WORLD[across]
-        bottom, top = _WORLD[up]
-        centre = [
-            (a + b - 1) / 2 for a, b in zip(self._geom.roi.start, self._geom.roi.stop, strict=True)
-        ]
-        centre[axis] = index
-        position = float((self._geom.affine @ [*centre, 1])[world])
-        where = f"{'ijk'[axis]} = {index}"
-        caption = f"{where}   {_PLANES[world]} {position:+.1f} mm"
         return Panel(
-            self.turned(self._marked(pixels, axis), axis),
+            self.turned(self._marked(pixels, axis, step), axis),
             size,
-            (box[0], box[2], box[1], box[3]),
-            left + right + top + bottom if self._known else "    ",
-            caption if self._known else where,
+            (left, top, right, bottom),
+            "".join((*_WORLD[across], *_WORLD[up][::-1])) if self._known else "    ",
+            f"{'ijk'[axis]} = {index}{self._place(world, axis, index)}",
         )
+
+    def _place(self, world: int, axis: int, index: int) -> str:
+        """Say where in the patient a plane is; nothing if that is not known."""
+        roi = self._geom.roi
+        centre = [(a + b - 1) / 2 for a, b in zip(roi.start, roi.stop, strict=True)]
+        centre[axis] = index
+        with np.errstate(over="ignore", invalid="ignore"):
+            position = float((self._geom.affine @ [*centre, 1])[world])
+        if not self._known or not math.isfinite(position):
+            return ""
+        number = f"{position:+.1f}" if abs(position) < 1e5 else f"{position:+.3e}"
+        return f"   {_PLANES[world]} {number} mm"
 
     def turned(self, plane: NDArray[Any], axis: int) -> NDArray[Any]:
         """Turn an array with the two in-plane axes in ascending order to (rows, columns)."""
@@ -309,17 +389,21 @@ class View:
             return False, False
         return self._same_way[up], not self._same_way[across]
 
-    def _span(self, world: int, *, flip: bool) -> tuple[int, int]:
+    def _span(self, world: int, pixels: int, *, flip: bool) -> tuple[float, float]:
+        """Return the edges of the ROI along a patient axis that is drawn with so many pixels."""
         axis = self._voxel_axis[world]
-        start, stop = self._geom.roi.start[axis], self._geom.roi.stop[axis]
         extent = self._geom.shape[axis]
-        return (extent - stop, extent - start) if flip else (start, stop)
+        start, stop = (
+            edge / extent * pixels
+            for edge in (self._geom.roi.start[axis], self._geom.roi.stop[axis])
+        )
+        return (pixels - stop, pixels - start) if flip else (start, stop)
 
-    def _marked(self, pixels: NDArray[np.uint8], axis: int) -> NDArray[np.uint8]:
+    def _marked(self, pixels: NDArray[np.uint8], axis: int, step: int) -> NDArray[np.uint8]:
         """Give voxels that are not in the file a colour of their own."""
         if self._geom.background is not Background.OMIT:
             return pixels
-        inside = self._geom.roi.slices
+        inside = _stepped(self._geom.roi, step)
         kept = tuple(inside[a] for a in range(3) if a != axis)
         colours = _coloured(pixels)
         marked = np.empty_like(colours)

@@ -121,17 +121,18 @@ def draw(
     else:
         start, stop = geom.roi.start[axis.number], geom.roi.stop[axis.number]
         shown = min(count, stop - start)
-        step = (stop - start) / shown
-        places = [(axis.number, start + int((n + 0.5) * step)) for n in range(shown)]
+        apart = (stop - start) / shown
+        places = [(axis.number, start + int((n + 0.5) * apart)) for n in range(shown)]
     read = planes.read_coarse if coarse else planes.read_values
-    values = [read(volume, a, index, number) for a, index in places]
+    step = planes.step_for(volume, places)
+    values = [read(volume, a, index, number, step) for a, index in places]
     missing = volume.reader.find_missing()
-    lost = [planes.lacks(volume, missing, a, index, number) for a, index in places]
+    lost = [planes.lacks(volume, missing, a, index, number, step) for a, index in places]
     window = window or planes.find_window(
         [plane[~gone] for plane, gone in zip(values, lost, strict=True)]
     )
     panels = [
-        view.panel(planes.mark(planes.to_pixels(plane, window), gone), a, index)
+        view.panel(planes.mark(planes.to_pixels(plane, window), gone), a, index, step)
         for plane, gone, (a, index) in zip(values, lost, places, strict=True)
     ]
     if axis is not None:  # many of a kind: one set of letters is enough

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
+import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +24,7 @@ from mroi.errors import MroiError
 if TYPE_CHECKING:
     from mroi.volume.source import VoxelSource
 
-__all__ = ["Report", "Step", "columns", "size_text"]
+__all__ = ["Report", "Step", "columns", "message_of", "size_text", "wants_traceback"]
 
 Step = Callable[[str, int, int], None]
 """Called as ``step(name, done, total)`` while a file is worked on."""
@@ -97,12 +99,7 @@ class Report:
     def failed(self, source: str, error: Exception) -> ExitCode:
         """Say that a file failed and return the exit code for it."""
         code = code_of(error, source)
-        message = str(error).removeprefix(f"{source}: ")
-        if isinstance(error, OSError) and error.strerror:
-            name = f"{error.filename}: " if error.filename and error.filename != source else ""
-            message = name + error.strerror
-        if isinstance(error, FileExistsError):
-            message += "; see --exists"
+        message = message_of(error, source)
         if self.json:
             record = {"status": "failed", "source": source, "code": int(code), "message": message}
             if isinstance(error, MroiError):
@@ -142,7 +139,8 @@ class Report:
             print(text, file=sys.stderr, flush=True)
 
     def _write_json(self, record: dict[str, object]) -> None:
-        line = json.dumps({"command": self._command, **record}, allow_nan=False, default=str)
+        whole = _finite({"command": self._command, **record})
+        line = json.dumps(whole, allow_nan=False, default=str)
         with self._lock:
             print(line, flush=True)
 
@@ -172,6 +170,47 @@ class Report:
                     shown.update(bar, description=name, completed=done, total=total)
 
             yield advance, step
+
+
+def message_of(error: Exception, source: str) -> str:
+    """Return what is said of an error that occurred while working on `source`."""
+    match error:
+        case FileExistsError():
+            return f"{_os_message(error, source)}; see --exists"
+        case OSError() if error.strerror:
+            return _os_message(error, source)
+        case MemoryError():
+            return f"not enough memory: {error}".removesuffix(": ")
+        case MroiError() | OSError():
+            return str(error).removeprefix(f"{source}: ")
+        case _:
+            return (
+                f"a fault of mroi, please report it: {type(error).__name__}: {error} "
+                "(MROI_TRACEBACK=1 shows where)"
+            )
+
+
+def _os_message(error: OSError, source: str) -> str:
+    name = f"{error.filename}: " if error.filename and error.filename != source else ""
+    return name + (error.strerror or str(error))
+
+
+def wants_traceback() -> bool:
+    """Whether faults of mroi are shown as Python shows them."""
+    return bool(os.environ.get("MROI_TRACEBACK"))
+
+
+def _finite(value: object) -> object:
+    """Return a value for JSON, which has no NaN and no infinity: they become texts."""
+    match value:
+        case float() if not math.isfinite(value):
+            return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+        case dict():
+            return {key: _finite(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_finite(item) for item in value]
+        case _:
+            return value
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

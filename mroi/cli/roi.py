@@ -194,7 +194,7 @@ def _draw(found: FoundRoi, name: str, window: Window | None) -> Image:
     if found.is_image:
         pixels = found.pixels()
         rows, columns = pixels.shape
-        across, down = (step or 1.0 for step in found.geometry.spacing[:2])
+        across, down, _ = planes.drawn_spacing(found.to_geom())
         (x0, y0, _), (x1, y1, _) = found.box.start, found.box.stop
         panels = [
             Panel(

@@ -31,6 +31,7 @@ _MARGIN = 24  # around the sheet
 _HEADER = 92
 _CAPTION = 30  # below a panel
 _SMALLEST = 24  # no side of a panel is drawn smaller, however thin the plane is
+_SMALLEST_BOX = 5  # nor one of a box
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Panel:
     pixels : ndarray of uint8
         Shape (rows, columns) or (rows, columns, 3); row 0 is at the top.
     size : tuple of 2 float
-        Width and height in mm.
-    box : tuple of 4 int or None
+        Width and height: finite, positive, in one unit for all panels.
+    box : tuple of 4 float or None
         Left, top, right, bottom of the ROI: edges between pixels of `pixels`.
     letters : str
         Directions that lie to the left, right, top and bottom; blank where unknown.
@@ -53,7 +54,7 @@ class Panel:
 
     pixels: NDArray[Any]
     size: tuple[float, float]
-    box: tuple[int, int, int, int] | None
+    box: tuple[float, float, float, float] | None
     letters: str
     caption: str
 
@@ -128,13 +129,9 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
     draw.rectangle((x - 1, y - 1, x + w, y + h), outline=_FRAME)
     if panel.box is not None:
         left, top, right, bottom = panel.box
-        edges = (
-            x + round(left / columns * w),
-            y + round(top / rows * h),
-            x + round(right / columns * w) - 1,
-            y + round(bottom / rows * h) - 1,
-        )
-        draw.rectangle(edges, outline=_ROI, width=2)
+        x0, x1 = _edges(left / columns, right / columns, w)
+        y0, y1 = _edges(top / rows, bottom / rows, h)
+        draw.rectangle((x + x0, y + y0, x + x1, y + y1), outline=_ROI, width=2)
     middle = (x + w / 2, y + h / 2)
     spots = [
         (x + 12, middle[1]),
@@ -144,6 +141,12 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
     ]
     for letter, spot in zip(panel.letters, spots, strict=True):
         draw.text(spot, letter, _LETTER, _font(16), "mm", stroke_width=2, stroke_fill=_GROUND)
+
+
+def _edges(start: float, stop: float, size: int) -> tuple[int, int]:
+    """Return the first and last pixel of a part of a side; a small part is drawn larger."""
+    first = min(round(start * size), size - _SMALLEST_BOX)
+    return first, max(round(stop * size) - 1, first + _SMALLEST_BOX - 1)
 
 
 def _header(draw: ImageDraw, title: str, lines: Sequence[str], width: int) -> None:

@@ -77,10 +77,10 @@ def run(
     without --volume).
     PNG is a picture of it, one pixel for each voxel, turned as in `mroi preview`.
     """
-    from mroi.cli.planes import parse_window
+    from mroi.cli import planes
 
     report = Report("slice", json=json, quiet=quiet)
-    chosen = parse_window(window)
+    chosen = planes.parse_window(window)
     kind = kind or (Format.NPY if (output or "").lower().endswith(".npy") else Format.PNG)
     suffix = f".slice.{kind}"
     tasks = batch.plan([source], [".mroi"], output, lambda entry: entry.stem + suffix, exists)
@@ -89,6 +89,8 @@ def run(
         with open_volume(task.source, missing=missing) as opened:
             number = opened.slice_axis if axis is None else axis.number
             at = _index(opened, number, index)
+            if kind is Format.PNG:
+                planes.check_size(opened, number)
             with open_output(task) as file:
                 if kind is Format.PNG:
                     _write_png(file, opened, (number, at, volume or 0), window=chosen)
@@ -131,9 +133,12 @@ def _index(volume: Volume, axis: int, index: int | None) -> int:
 def _count_filled(volume: Volume, place: tuple[int, int], numbers: range) -> int:
     """Return how many voxels of a slice, in these 3-D volumes, the file does not have."""
     from mroi.cli import planes
+    from mroi.format.geom import Background
 
     axis, index = place
     missing = volume.reader.find_missing()
+    if not missing and volume.geom.background is not Background.OMIT:
+        return 0
     return sum(int(planes.lacks(volume, missing, axis, index, n).sum()) for n in numbers)
 
 
@@ -146,10 +151,11 @@ def _write_npy(
 
     axis, index, number = place
     values = volume.unscaled if stored else volume
-    if number is None:
-        image = values.slice(index, axis)
-    else:
-        image = values[planes.pick_plane(volume, axis, index, number)]
+    with np.errstate(all="ignore"):
+        if number is None:
+            image = values.slice(index, axis)
+        else:
+            image = values[planes.pick_plane(volume, axis, index, number)]
     if image.dtype.kind == "V" and not image.dtype.names:
         raise UsageError(f"NPY cannot hold {volume.geom.datatype.name}")
     np.lib.format.write_array(file, image, allow_pickle=False)

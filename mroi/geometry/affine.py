@@ -28,14 +28,33 @@ def crop_affine(affine: NDArray[np.float64], start: Sequence[int]) -> NDArray[np
         A new array; `affine` is not modified.
     """
     cropped = affine.copy()
-    cropped[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # positions beyond floats are infinite
+        cropped[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
     return cropped
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Return the distance in mm between neighbours along i, j, k: the norms of the columns."""
-    x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).tolist()
+    """Return the distance in mm between neighbours along i, j, k: the norms of the columns.
+
+    Infinite where it is beyond floats.
+    """
+    norms, scale = _column_norms(affine[:3, :3])
+    with np.errstate(over="ignore", under="ignore"):
+        x, y, z = (norms * scale).tolist()
     return x, y, z
+
+
+def _column_norms(
+    matrix: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the norms of the columns as a product of two, of which the first is near 1.
+
+    Squares of numbers beyond 1e154, or below 1e-154, are not those of floats.
+    """
+    largest = np.abs(matrix).max(axis=0)
+    usual = (largest == 0) | ((largest > 1e-150) & (largest < 1e150))
+    scale = np.where(usual, 1.0, largest)
+    return np.sqrt(((matrix / scale) ** 2).sum(axis=0)), scale
 
 
 def axis_codes(affine: NDArray[np.float64]) -> str:
@@ -50,8 +69,8 @@ def axis_codes(affine: NDArray[np.float64]) -> str:
     'LAS'
     """
     matrix = affine[:3, :3]
-    norms = np.sqrt((matrix**2).sum(axis=0))
-    unit = np.divide(matrix, norms, out=np.zeros_like(matrix), where=norms > 0)
+    norms, scale = _column_norms(matrix)
+    unit = np.divide(matrix / scale, norms, out=np.zeros_like(matrix), where=norms > 0)
     codes = ["?", "?", "?"]
     free = np.abs(unit)  # (world, voxel)
     for _ in range(3):

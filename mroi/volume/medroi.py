@@ -179,7 +179,8 @@ def find_image_roi(image: NDArray[Any], slope: float = 1.0, inter: float = 0.0) 
         positive intensities are infinite.
     """
     _check(image, 2, "an image", slope, inter)
-    pixels = image.astype(np.float32) * np.float32(slope) + np.float32(inter)
+    with np.errstate(over="ignore", invalid="ignore"):  # intensities beyond float32
+        pixels = image.astype(np.float32) * np.float32(slope) + np.float32(inter)
     positive = pixels[pixels > 0]
     if not positive.size:
         return None
