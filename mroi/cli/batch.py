@@ -36,6 +36,7 @@ __all__ = [
 STANDARD = "-"
 """Standard input or output, as users write it."""
 
+_HEARTBEAT = 0.5  # seconds
 _IS_INPUT = "{} is an input too, by this or another name: write elsewhere"
 
 
@@ -399,7 +400,8 @@ def _results(
     try:
         running = {pool.submit(attempt, task): task for task in tasks}
         while running:
-            done = wait(running, return_when=FIRST_COMPLETED).done
+            # A signal that comes just before the wait does not end it: look now and then.
+            done = wait(running, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED).done
             for future in [future for future in running if future in done]:
                 yield running.pop(future), future.result()
     finally:

@@ -12,8 +12,10 @@ import os
 import shutil
 import stat
 import sys
+import weakref
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -66,51 +68,76 @@ class Part:
         inputs: Iterable[object] = (),
         is_folder: bool = False,
     ) -> None:
-        self._shown = shown
-        self._lock: int | None = None
         inputs = list(inputs)
         for number in count():
             # 40 characters have at most 160 bytes, of the 255 that a name may have.
             self.path = target.with_name(f".{target.name[:40]}.{number}.part")
             _remove_abandoned(self.path, inputs)
-            if self._make(is_folder=is_folder):
+            # Before it is made: an interruption may come before anybody has it.
+            self._claim = _Claim(self.path, inputs, os.getpid())
+            self._finalizer = weakref.finalize(self, _Claim.give_up, self._claim)
+            if self._make(shown, is_folder=is_folder):
                 break
+            self.release()
         for other in range(number + 1, _SWEPT):
             _remove_abandoned(target.with_name(f".{target.name[:40]}.{other}.part"), inputs)
 
-    def _make(self, *, is_folder: bool) -> bool:
+    def _make(self, shown: str, *, is_folder: bool) -> bool:
         """Make and lock it; False if the name is taken, or was taken away at once."""
+        claim = self._claim
         try:
             if is_folder:
                 self.path.mkdir(mode=0o700)
-                self._lock = os.open(self.path, os.O_RDONLY) if _HAS_LOCKS else None
+                claim.lock = os.open(self.path, os.O_RDONLY) if _HAS_LOCKS else None
             else:
-                self.file = io.BufferedRandom(_OutputFile(self.path, self._shown))
-                self._lock = os.dup(self.file.fileno()) if _HAS_LOCKS else None
+                self.file = io.BufferedRandom(_OutputFile(self.path, shown))
+                claim.lock = os.dup(self.file.fileno()) if _HAS_LOCKS else None
         except FileExistsError:
             return False
         except FileNotFoundError:
             if is_folder and self.path.parent.is_dir():
                 return False
             raise
-        if self._lock is None or (_lock(self._lock) is not False and _is(self.path, self._lock)):
+        if claim.lock is None or (_lock(claim.lock) is not False and _is(self.path, claim.lock)):
             return True
         # Another writer took it for abandoned, between making and locking it.
-        self.release()
         if not is_folder:
             self.file.close()
         return False
 
     def release(self) -> None:
-        """Unlock it, once it has its final name or was removed."""
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        """Unlock it, once it has its final name."""
+        self._finalizer.detach()
+        self._claim.unlock()
 
     def remove(self) -> None:
         """Remove it; does nothing if it is gone."""
         _remove(self.path)
         self.release()
+
+
+@dataclass(slots=True)
+class _Claim:
+    """What a process has of a part; given up when it ends, or nobody has the part any more."""
+
+    path: Path
+    inputs: Sequence[object]
+    pid: int
+    lock: int | None = None
+
+    def unlock(self) -> None:
+        if self.lock is not None:
+            os.close(self.lock)
+            self.lock = None
+
+    def give_up(self) -> None:
+        if self.pid != os.getpid():
+            return  # a forked process has no share in it
+        if self.lock is None:  # it may not have been made, or be that of another process
+            _remove_abandoned(self.path, self.inputs)
+        else:
+            _remove(self.path)
+            self.unlock()
 
 
 class _OutputFile(io.FileIO):

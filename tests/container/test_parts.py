@@ -128,3 +128,34 @@ def test_writers_of_one_name_do_not_meet(tmp_path, locks, monkeypatch):
     assert len(data) == 9
     assert data == 3 * data[:3]
     assert names(tmp_path) == ["x"]
+
+
+DROP = """
+import sys
+from pathlib import Path
+from mroi.container import AtomicFile
+from mroi.container.parts import Part
+
+if sys.argv[2] == "drop":
+    AtomicFile(sys.argv[1])
+else:
+    kept = AtomicFile(sys.argv[1]), Part(Path(sys.argv[1] + "y"), shown="", is_folder=True)
+    kept[0].file.write(b"some bytes")
+    if sys.argv[2] == "fork":
+        import os
+        if not os.fork():
+            sys.exit()  # of the child: what is its parent's stays
+        os.wait()
+        assert kept[0]._part.path.exists() and kept[1].path.exists()
+    sys.exit("gone")
+"""
+
+
+@pytest.mark.parametrize("how", ["drop", "exit", "fork"])
+def test_what_a_program_does_not_finish_goes_with_it(tmp_path, how):
+    if how == "fork" and not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    program = [sys.executable, "-W", "ignore", "-c", DROP, tmp_path / "x", how]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines() == ([] if how == "drop" else ["gone"])
+    assert names(tmp_path) == []
