@@ -18,6 +18,11 @@ from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Heif"]
 
+# Types of units (ITU-T H.265, table 7-1).
+_VPS, _SPS, _PPS = 32, 33, 34
+_INTRA = range(16, 22)
+_MESSAGES = (39, 40)
+
 
 @dataclass(frozen=True, slots=True)
 class Heif(Codec):
@@ -131,7 +136,9 @@ def _check(view: memoryview, spec: ChunkSpec) -> None:
     rows, columns = _check_size(properties, spec)
     if bytes(properties[b"pixi"][4:]) != bytes([spec.samples] + [_depth(spec) or 0] * spec.samples):
         raise DecodeError("heif: samples are not those of the chunk", "CHK-8")
-    _check_parameters(properties[b"hvcC"], rows, columns)
+    if bytes(properties[b"colr"][:4]) != b"nclx":
+        raise DecodeError("heif: ICC profiles are not allowed", "CHK-8")
+    _check_parameters(properties[b"hvcC"], rows, columns, spec)
     _check_data(top[b"mdat"])
     location = _location(meta[b"iloc"])
     if location != (len(view) - len(top[b"mdat"]), len(top[b"mdat"])):
@@ -184,26 +191,33 @@ def _location(iloc: memoryview) -> tuple[int, int]:
     return base + offset, size
 
 
-def _check_parameters(hvcc: memoryview, rows: int, columns: int) -> None:
-    """Check that each sequence parameter set has the size of the image, rounded up to 64."""
-    at = 23
-    for _ in range(hvcc[22] if len(hvcc) > 22 else 0):
-        _kind, count = struct.unpack_from(">BH", hvcc, at)
-        at += 3
-        for _ in range(count):
-            (size,) = struct.unpack_from(">H", hvcc, at)
-            unit = hvcc[at + 2 : at + 2 + size]
-            at += 2 + size
-            if len(unit) != size or size < 2:
-                raise DecodeError("heif: parameter sets are cut short", "CHK-8")
-            if unit[0] >> 1 & 63 == 33:
-                width, height = _coded_size(bytes(unit[2:]))
-                if not (columns <= width < columns + 64 and rows <= height < rows + 64):
-                    raise DecodeError(f"heif: codes {height} x {width} samples", "CHK-8")
+def _check_parameters(hvcc: memoryview, rows: int, columns: int, spec: ChunkSpec) -> None:
+    """Check that there is one set of each kind, and that the sequence is that of the image."""
+    if len(hvcc) < 23:
+        raise DecodeError("heif: parameter sets are cut short", "CHK-8")
+    at, kinds = 23, []
+    for _ in range(hvcc[22]):
+        _kind, count, size = struct.unpack_from(">BHH", hvcc, at)
+        unit = hvcc[at + 5 : at + 5 + size]
+        at += 5 + size
+        if count != 1 or len(unit) != size or size < 2:
+            raise DecodeError("heif: not one parameter set of each kind", "CHK-8")
+        kinds.append(_kind_of(unit))
+        if kinds[-1] == _SPS:
+            _check_sequence(bytes(unit[2:]), rows, columns, spec)
+    if sorted(kinds) != [_VPS, _SPS, _PPS] or at != len(hvcc):
+        raise DecodeError(f"heif: parameter sets are of the types {kinds}", "CHK-8")
 
 
-def _coded_size(unit: bytes) -> tuple[int, int]:
-    """Return columns and rows of a sequence parameter set (ITU-T H.265, 7.3.2.2)."""
+def _kind_of(unit: memoryview) -> int:
+    """Return the type of a unit, which must be of the only layer there is."""
+    if unit[0] & 0x81 or unit[1] != 1:
+        raise DecodeError("heif: more than one layer", "CHK-8")
+    return unit[0] >> 1
+
+
+def _check_sequence(unit: bytes, rows: int, columns: int, spec: ChunkSpec) -> None:
+    """Check a sequence parameter set (ITU-T H.265, 7.3.2.2) as far as memory depends on it."""
     bits = _bits(unit.replace(b"\0\0\3", b"\0\0"))
 
     def u(count: int) -> int:
@@ -223,9 +237,18 @@ def _coded_size(unit: bytes) -> tuple[int, int]:
         raise DecodeError("heif: temporal layers are not allowed", "CHK-8")
     u(1 + 88 + 8)  # nesting, general profile, level
     ue()  # SPS
-    if ue() == 3:  # chroma format 4:4:4
-        u(1)
-    return ue(), ue()
+    chroma = ue()
+    if chroma == 3:
+        u(1)  # planes coded as pictures of their own
+    width, height = ue(), ue()
+    if u(1):
+        for _ in range(4):
+            ue()  # conformance window
+    depths = ue() + 8, ue() + 8
+    if not (columns <= width < columns + 64 and rows <= height < rows + 64):
+        raise DecodeError(f"heif: codes {height} x {width} samples", "CHK-8")
+    if chroma != (0 if spec.samples == 1 else 3) or set(depths) != {_depth(spec)}:
+        raise DecodeError(f"heif: codes samples of {depths} bits, chroma {chroma}", "CHK-8")
 
 
 def _bits(data: bytes) -> Iterator[int]:
@@ -233,13 +256,23 @@ def _bits(data: bytes) -> Iterator[int]:
 
 
 def _check_data(mdat: memoryview) -> None:
-    """Check that the data are slices, and bring no parameter sets of their own."""
+    """Check that the data are the slices of one picture, and messages."""
     at = 0
+    picture: int | None = None
     while at < len(mdat):
         (size,) = struct.unpack_from(">I", mdat, at)
         unit = mdat[at + 4 : at + 4 + size]
-        if len(unit) != size or size < 2:
+        if len(unit) != size or size < 3:
             raise DecodeError("heif: the image data are cut short", "CHK-8")
-        if unit[0] >> 1 & 63 not in {*range(16, 22), 39, 40}:  # intra pictures, messages
-            raise DecodeError("heif: parameter sets among the image data", "CHK-8")
         at += 4 + size
+        kind = _kind_of(unit)
+        if kind in _MESSAGES:
+            continue
+        if kind not in _INTRA:
+            raise DecodeError("heif: more than slices among the image data", "CHK-8")
+        is_first = unit[2] >> 7
+        if is_first != (picture is None) or kind != (picture or kind):
+            raise DecodeError("heif: not the slices of one picture", "CHK-8")
+        picture = kind
+    if picture is None:
+        raise DecodeError("heif: no picture in the image data", "CHK-8")

@@ -266,10 +266,16 @@ HEIF: dict[str, Callable[[bytes], bytes]] = {
     "depth": lambda p: put(p, p.index(b"pixi") + 9, ">B", 8),
     "samples": lambda p: put(p, p.index(b"pixi") + 8, ">B", 3),
     "another item type": lambda p: p.replace(b"hvc1", b"grid"),
-    "two extents": lambda p: put(p, p.index(b"iloc") + 22, ">H", 2),
-    "data elsewhere": lambda p: put(p, p.index(b"iloc") + 24, ">I", 8),
+    "two extents": lambda p: put(p, p.index(b"iloc") + 20, ">H", 2),
+    "data elsewhere": lambda p: put(p, p.index(b"iloc") + 22, ">I", 8),
     "another box": lambda p: p + b"\0\0\0\x08free",
     "a box too large": lambda p: put(p, p.index(b"mdat") - 4, ">I", 2**31),
+    "another layer": lambda p: put(p, p.index(b"mdat") + 9, ">B", 9),
+    "a slice that is not the first": lambda p: put(
+        p, (k := p.index(b"mdat") + 10), ">B", p[k] & 127
+    ),
+    "ICC profile": lambda p: p.replace(b"nclx", b"prof"),
+    "a parameter set of another kind": lambda p: put(p, p.index(b"\x44\x01"), ">B", 35 << 1),
     "parameters in the data": lambda p: put(p, p.index(b"mdat") + 8, ">B", 33 << 1),
     "nothing": lambda _: b"",
 }
@@ -290,6 +296,25 @@ def test_heif_that_codes_more_than_it_says_is_refused() -> None:
     large = heif_of((640, 768))
     lies = put(large, large.index(b"ispe") + 8, ">II", 128, 128)
     refused(parse("heif"), lies, ChunkSpec((1, 128, 128), np.dtype("<u2"), 12))
+
+
+def heif_with(more: bytes) -> bytes:
+    """Return a file whose image data are followed by more, and whose boxes say so."""
+    payload = payload_of(parse("heif"))
+    mdat = payload.index(b"mdat") - 4
+    size = int.from_bytes(payload[mdat : mdat + 4], "big") + len(more)
+    extent = payload.index(b"iloc") + 26
+    return put(put(payload, extent, ">I", size - 8), mdat, ">I", size) + more
+
+
+@pytest.mark.usefixtures("no_decoder")
+def test_heif_with_a_second_picture_is_refused() -> None:
+    payload = payload_of(parse("heif"))
+    picture = payload[payload.index(b"mdat") + 4 :]
+    refused(parse("heif"), heif_with(picture))
+    message = b"\0\0\0\7\x50\1\x84\1\0\x80\x80"
+    with pytest.raises(ReachedError):
+        parse("heif").decode(heif_with(message), SPEC)
 
 
 ZFP: dict[str, Callable[[bytes], bytes]] = {
