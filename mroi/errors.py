@@ -7,7 +7,7 @@ MroiError
     LimitError             legal, but larger than the caller agreed to read
   CodecError               a codec cannot be found, built or applied
     CodecUnavailableError  the file is fine, the codec is not installed
-    DecodeError            a payload is not what its codec defines
+    DecodeError            a payload, or a parameter in the file, is not what its codec defines
   MissingVoxelsError       the file says that these voxels are not in it
   SourceError              an input (NIfTI, DICOM, mask, box) cannot be taken as it is
   UsageError               the caller broke the order or the meaning of calls
@@ -78,7 +78,7 @@ class CodecUnavailableError(CodecError):
 
 
 class DecodeError(CodecError):
-    """A payload is not what its codec defines."""
+    """What a file holds for a codec, its parameters or a payload, is not what the codec defines."""
 
 
 class MissingVoxelsError(MroiError):

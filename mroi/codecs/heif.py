@@ -129,7 +129,7 @@ def _check(view: memoryview, spec: ChunkSpec) -> None:
     """
     top = _boxes(view, {b"ftyp", b"meta", b"mdat"})
     meta = _boxes(top[b"meta"][4:], {b"hdlr", b"iloc", b"iinf", b"pitm", b"iprp"})
-    if bytes(meta[b"iinf"][4:6]) != b"\0\1" or bytes(meta[b"iinf"][22:26]) != b"hvc1":
+    if bytes(meta[b"iinf"][:6]) != b"\0\0\0\0\0\1" or bytes(meta[b"iinf"][22:26]) != b"hvc1":
         raise DecodeError("heif: not one HEVC image", "CHK-8")
     iprp = _boxes(meta[b"iprp"], {b"ipco", b"ipma"})
     properties = _boxes(iprp[b"ipco"], {b"hvcC", b"colr", b"ispe", b"pixi"}, optional=b"clap")

@@ -16,6 +16,7 @@ from mroi.errors import (
     ChecksumError,
     CodecError,
     CodecUnavailableError,
+    DecodeError,
     MissingVoxelsError,
 )
 from mroi.format.checksum import array_bytes, crc32
@@ -179,15 +180,21 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
     CodecUnavailableError
         If the codec, or this version of its bitstream, is not installed.
     CodecError
-        If the parameters do not fit the codec.
+        If two plug-ins claim its name.
+    DecodeError
+        If what the slot says does not fit the codec (CDC-4, CDC-5, CDC-6).
     """
     try:
         pipeline = Pipeline.from_json(entry.name, entry.parameters)
     except CodecUnavailableError as exc:
         raise CodecUnavailableError(f"{exc.message} (written by {entry.impl!r})", "OPN-2") from exc
+    except CodecError as exc:
+        if exc.rule != "CDC-6":
+            raise
+        raise DecodeError(exc.message, exc.rule) from exc  # the file is wrong, not its reader
     codec = pipeline.codec
     if codec.id != entry.id:
-        raise CodecError(
+        raise DecodeError(
             f"codec {entry.name!r} has the number {codec.id}, the file says {entry.id}", "CDC-4"
         )
     if codec.version < entry.bitstream_version:
@@ -197,7 +204,7 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
             "OPN-2",
         )
     if entry.fidelity < pipeline.fidelity:
-        raise CodecError(
+        raise DecodeError(
             f"slot of {entry.name!r} says fidelity {entry.fidelity}, its parameters give "
             f"{int(pipeline.fidelity)}",
             "CDC-5",
@@ -215,7 +222,9 @@ class ChunkDecoder:
     Native codecs do it in a process of their own if they are `isolated`.
     """
 
-    def __init__(self, geom: Geom, entries: Sequence[CodecEntry], *, isolated: bool) -> None:
+    def __init__(
+        self, geom: Geom, entries: Sequence[CodecEntry], *, isolated: bool = False
+    ) -> None:
         self._geom = geom
         self._entries = entries
         self._isolated = isolated
