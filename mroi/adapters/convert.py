@@ -221,7 +221,8 @@ def pack(
         A largest error, a PSNR or a ratio that a lossy codec, then named without settings, shall
         reach; its setting is found by trial.
     overview : int or tuple of 3 int, optional
-        Write the volume at a resolution reduced by this factor, too: see `Volume.overview`.
+        Write the volume at a resolution reduced by this factor, too: see `Volume.overview`. 0 for
+        none, which is the default but for the purpose ``"planes"``.
     jobs : int, optional
         Threads; the processors by default.
     overwrite : bool

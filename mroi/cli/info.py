@@ -378,7 +378,7 @@ def _codec_text(entry: dict[str, Any]) -> str:
     parts = {**entry["params"], **entry["encoder"]}
     settings = ",".join(f"{key}={dumps(value)}" for key, value in parts.items())
     steps = "".join(f"{step['name']} + " for step in entry["filters"])
-    role = "" if entry["role"] == "roi" else " for the background"
+    role = "" if entry["role"] == "roi" else f" for the {entry['role']}"
     name = f"{entry['name']}:{settings}" if settings else entry["name"]
     return f"{steps}{name}, {entry['fidelity']}{role} ({entry['impl']})"
 

@@ -142,8 +142,9 @@ def run(
     overview: Annotated[
         int | None,
         typer.Option(
-            metavar="2|4|8|16",
-            help="Add an overview, reduced by this factor on each axis: viewers show it at once.",
+            metavar="0|2|4|8|16",
+            help="Add an overview, reduced by this factor on each axis: viewers show it at once. "
+            "Default: 4 with --for planes, else none.",
         ),
     ] = None,
     series: Series = None,

@@ -131,6 +131,7 @@ def plan_pack(
     overview : int or tuple of 3 int, optional
         Write the first 3-D volume at a resolution reduced by this factor (2, 4, 8 or 16, along all
         axes or along x, y, z), too: viewers show it at once. The source is read once more for it.
+        0 for none; by default 4 for the purpose ``"planes"``, which is that of viewers, else none.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def plan_pack(
     """
     behind = codec_named(background_codec)
     check_choices(purpose, chunk, slice_axis, background, behind)
-    factor = None if overview is None else check_factor(overview)
+    factor = _overview_factor(overview, purpose, source)
     g = source.geometry
     whole = Box.whole(g.shape)
     box = _given_box(source, roi)
@@ -190,6 +191,15 @@ def plan_pack(
     if factor is None:
         return plan
     return replace(plan, overview=make_overview(source, plan.geom, pipeline, factor))
+
+
+def _overview_factor(
+    overview: int | Factor | None, purpose: Purpose, source: VoxelSource
+) -> Factor | None:
+    """Return the factors of the overview to be written, or None for none."""
+    if overview is None and purpose == "planes" and source.rescale is None:
+        overview = 4
+    return None if overview is None or overview == 0 else check_factor(overview)
 
 
 def check_choices(

@@ -111,7 +111,14 @@ def test_a_file_without_one_has_none():
     assert mroi.open(packed(np.zeros((4, 4, 4), np.uint8))).overview is None
 
 
-@pytest.mark.parametrize("factor", [0, 3, 32, (2, 2), (2, 4, 5)])
+def test_files_for_viewers_have_one_by_default():
+    array = np.random.default_rng(5).integers(0, 900, (9, 9, 9)).astype(np.int16)
+    assert mroi.open(packed(array, purpose="planes")).overview.factor == (4, 4, 4)
+    assert mroi.open(packed(array, purpose="planes", overview=0)).overview is None
+    assert mroi.open(packed(array, purpose="archive")).overview is None
+
+
+@pytest.mark.parametrize("factor", [3, 32, (2, 2), (2, 4, 5)])
 def test_an_odd_factor_is_refused(factor):
     with pytest.raises(mroi.UsageError, match="factor"):
         packed(np.zeros((4, 4, 4), np.uint8), overview=factor)
