@@ -131,6 +131,26 @@ def _bare(image: bytes) -> bytes:
     raise CodecError("jpegxl: libjxl wrote a container without a single codestream")
 
 
+def jpegxl_size(image: bytes) -> tuple[int, int] | None:
+    """Return the columns and rows of a JPEG XL file or codestream, None if it is none."""
+    at = 0
+    while image[at : at + 2] != b"\xff\x0a":
+        if at + 8 > len(image):
+            return None
+        size, kind = struct.unpack_from(">I4s", image, at)
+        if kind in (b"jxlc", b"jxlp"):  # a part of one starts with its number
+            at += 8 + 4 * (kind == b"jxlp")
+        elif size < 8:
+            return None
+        else:
+            at += size
+    try:
+        rows, columns = _size(_Bits(memoryview(image)[at + 2 :]))
+    except DecodeError:
+        return None
+    return columns, rows
+
+
 class _Bits:
     """Reads the fields of headers, lowest bit first."""
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from mroi.adapters.dicom import Head, build_heads, build_instance, parse_heads, read_series
 from mroi.adapters.dicom.part10 import join_tiles, read_header, split_tiles, strip_pixels
+from mroi.adapters.dicom.stored import form_of
 from mroi.errors import FormatError, SourceError
 
 SHIPPED = Path(pydicom.__file__).parent / "data" / "test_files"
@@ -109,8 +110,8 @@ def test_head_keeps_every_other_byte(tmp_path):
     ds.add_new(0xFFFCFFFC, "OB", b"tail")
     data = phantoms.to_bytes(ds)
     file = io.BytesIO(data)
-    _, element = read_header(file, "x")
-    head = strip_pixels(file, element, 32)
+    dataset, element = read_header(file, "x")
+    head = strip_pixels(file, element, form_of(dataset, element.vr, "<"), 16)
     assert len(head) == len(data) - 32
     assert data[: element.start] == head[: element.start]
     assert data[element.start + 32 :] == head[element.start :]

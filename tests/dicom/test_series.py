@@ -12,6 +12,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.pixels import pixel_array
 
 from mroi.adapters.dicom import (
     build_heads,
@@ -318,17 +319,24 @@ def test_every_readable_file_that_pydicom_ships_has_its_pixels():
         (head,) = series.heads()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            expected = pydicom.dcmread(path).pixel_array
+            ds = pydicom.dcmread(path, force=True)
+            is_native = not ds.file_meta.TransferSyntaxUID.is_compressed
+            is_ycc = is_native and str(ds.PhotometricInterpretation).startswith("YBR")
+            expected = pixel_array(ds, raw=True) if is_ycc else ds.pixel_array
         found = np.stack([planes[number] for number in head.slices])
+        if series.is_split:
+            found = np.moveaxis(found.reshape(-1, 3, *found.shape[1:]), 1, 3)
         assert np.array_equal(found.reshape(expected.shape), expected), path.name
         find_identifiers(head.part10)
+        if series.is_split:
+            continue  # the planes, not the pixels, are what makes an instance
         cleaned = clean_head(head.part10, b"salt")
         again = phantoms.reread(build_instance(cleaned, list(found)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            assert np.array_equal(again.pixel_array, expected), path.name
+            assert np.array_equal(pixel_array(again, raw=is_ycc), expected), path.name
         count += 1
-    assert count > 30
+    assert count > 45
 
 
 def test_codestream_larger_than_its_header_is_refused(tmp_path):
@@ -411,14 +419,15 @@ def broken(ds, **changes):
         ({"BitsAllocated": 12}, "12 bits"),
         ({"BitsStored": 17}, "17 of 16 bits"),
         ({"PixelData": None}, "no pixels"),
-        ({"ImagePositionPatient": None}, "position"),
+        ({"ImagePositionPatient": [1, 2]}, "position"),
         ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "unit, normal"),
         ({"ImageOrientationPatient": [1, 0, 0, 0, 2, 0]}, "unit, normal"),
         ({"PixelSpacing": [0, 1]}, "PixelSpacing"),
         ({"RescaleSlope": 0}, "RescaleSlope"),
         ({"SamplesPerPixel": 2}, "2 samples"),
         ({"NumberOfFrames": 0, "Columns": 0}, "pixels"),
-        ({"PhotometricInterpretation": "YBR_FULL_422"}, "subsampled"),
+        ({"PhotometricInterpretation": "YBR_PARTIAL_420"}, "subsampled"),
+        ({"SamplesPerPixel": 4}, "4 samples"),
     ],
 )  # fmt: skip
 def test_headers_that_cannot_be_used(tmp_path, changes, message):

@@ -201,5 +201,5 @@ def test_frames_without_a_position():
     with pytest.raises(SourceError, match="without a position"):
         arrange(several, (COLUMNS, ROWS))
     placed = frames_at(line([0]), np.random.default_rng(0))
-    with pytest.raises(SourceError, match="no position in f1"):
+    with pytest.raises(SourceError, match="no position and orientation in f1"):
         arrange([placed[0], several[1]], (COLUMNS, ROWS))

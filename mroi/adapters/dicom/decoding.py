@@ -13,6 +13,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.dicom.part10 import parse_stream
+from mroi.codecs.jpegxl import jpegxl_size
 from mroi.errors import SourceError
 
 __all__ = ["DECODER_DEPENDENCIES", "decode_frame", "is_available", "iter_frames"]
@@ -22,6 +24,7 @@ _JPEG = {"1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51"}
 _JPEG_LOSSLESS = {"1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70"}
 _JPEG_LS = {"1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81"}
 _JPEG_2000 = {f"1.2.840.10008.1.2.4.{n}" for n in (90, 91, 201, 202, 203)}
+_JPEG_XL = {f"1.2.840.10008.1.2.4.{n}" for n in (110, 111, 112)}
 _RLE = "1.2.840.10008.1.2.5"
 
 DECODER_DEPENDENCIES = dict.fromkeys(
@@ -39,6 +42,8 @@ def is_available(uid: str) -> bool:
         return bool(imagecodecs.JPEG2K.available)
     if uid in _JPEG_LS:
         return bool(imagecodecs.JPEGLS.available)
+    if uid in _JPEG_XL:
+        return bool(imagecodecs.JPEGXL.available)
     return uid in DECODER_DEPENDENCIES and bool(imagecodecs.JPEG.available)
 
 
@@ -71,21 +76,59 @@ def iter_frames(
     SourceError
         If there is no decoder, or the frames cannot be decoded.
     """
-    from pydicom.pixels.utils import iter_pixels
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.pixels.utils import as_pixel_options
 
     if syntax != _RLE:
-        if syntax not in DECODER_DEPENDENCIES:
+        if syntax not in DECODER_DEPENDENCIES and syntax not in _JPEG_XL:
             raise SourceError(f"{name}: transfer syntax {syntax} is not supported")
         if not is_available(syntax):
             raise SourceError(f"{name}: transfer syntax {syntax} needs imagecodecs (mroi[dicom])")
+    # The header is read here, not by pydicom's iter_pixels: that takes it for explicit VR, which
+    # it has to be in these syntaxes, but is not always.
+    dataset, element = parse_stream(stream)
+    assert element is not None
+    options = as_pixel_options(dataset, pixel_keyword=element.keyword)
+    stream.seek(element.start)
+    if syntax in _JPEG_XL:
+        yield from _jpeg_xl_frames(stream, numbers, options)
+        return
+    if syntax != _RLE:
         _register(syntax)
-    plugin = "pydicom" if syntax == _RLE else LABEL
-    yield from iter_pixels(
-        stream,
-        indices=list(numbers),
-        decoding_plugin=plugin,
-        correct_unused_bits=syntax != _RLE,  # which alone keeps what is above Bits Stored
+    decoder = get_decoder(syntax)
+    yield from (
+        frame
+        for frame, _ in decoder.iter_array(
+            stream,
+            indices=list(numbers),
+            decoding_plugin="pydicom" if syntax == _RLE else LABEL,
+            correct_unused_bits=syntax != _RLE,  # which alone keeps what is above Bits Stored
+            **options,
+        )
     )
+
+
+def _jpeg_xl_frames(
+    stream: BinaryIO, numbers: Sequence[int], options: dict[str, Any]
+) -> Iterator[NDArray[Any]]:
+    """Yield frames in JPEG XL, which pydicom has no decoder for."""
+    import imagecodecs
+    from pydicom.encaps import get_frame
+
+    start = stream.tell()
+    size = int(options["columns"]), int(options["rows"])
+    for number in numbers:
+        stream.seek(start)
+        src = get_frame(
+            stream,
+            number,
+            number_of_frames=options["number_of_frames"],
+            extended_offsets=options.get("extended_offsets"),
+        )
+        found = jpegxl_size(src)
+        if found != size:  # a codestream may promise more than memory can hold
+            raise SourceError(f"codestream of {found} pixels, the header says {size}")
+        yield imagecodecs.jpegxl_decode(src, numthreads=1)
 
 
 def decode_frame(src: bytes, runner: Any) -> bytearray:
@@ -125,7 +168,13 @@ def decode_frame(src: bytes, runner: Any) -> bytearray:
 
 
 def _has_adobe_marker(src: bytes) -> bool:
-    return any(marker == 0xEE and src[at + 4 : at + 9] == b"Adobe" for marker, at in _markers(src))
+    """Whether there is Adobe's marker, whole: libjpeg does not look at one that is cut short."""
+    return any(
+        marker == 0xEE
+        and src[at + 4 : at + 9] == b"Adobe"
+        and int.from_bytes(src[at + 2 : at + 4], "big") >= 14
+        for marker, at in _markers(src)
+    )
 
 
 def _markers(src: bytes) -> Iterator[tuple[int, int]]:

@@ -10,11 +10,13 @@ import mmap
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from mroi.adapters.dicom.part10 import deflated_from
 from mroi.adapters.gz import GZIP, GzipReader, open_inflated
 from mroi.errors import SourceError
 
@@ -89,20 +91,39 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     Raises
     ------
     SourceError
-        If the file is a damaged gzip file.
+        If the file is a damaged gzip file, or a damaged one of the deflated transfer syntax.
     OSError
         If it cannot be read.
     """
-    with open_inflated(path) as file:
-        if not isinstance(file, GzipReader):
-            yield file
-            return
-        with tempfile.TemporaryFile(prefix="mroi-") as inflated:
-            shutil.copyfileobj(file, inflated, _BLOCK)
+    with ExitStack() as stack:
+        file = stack.enter_context(open_inflated(path))
+        if isinstance(file, GzipReader):
+            unpacked = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="mroi-")))
+            shutil.copyfileobj(file, unpacked, _BLOCK)
             if file.trailing.strip(b"\0"):
                 raise SourceError(f"{path.name}: {len(file.trailing)} bytes after the gzip stream")
-            inflated.seek(0)
-            yield cast("BinaryIO", inflated)
+            unpacked.seek(0)
+            file = unpacked
+        if start := deflated_from(file):
+            whole = cast("BinaryIO", stack.enter_context(tempfile.TemporaryFile(prefix="mroi-")))
+            whole.write(file.read(start))
+            _inflate(file, whole, path.name)
+            whole.seek(0)
+            file = whole
+        yield file
+
+
+def _inflate(source: BinaryIO, target: BinaryIO, name: str) -> None:
+    """Inflate what is left of a file of the deflated transfer syntax."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        while not inflater.eof:
+            data = inflater.unconsumed_tail or source.read(_BLOCK)
+            target.write(inflater.decompress(data, _BLOCK))
+            if not data:
+                raise SourceError(f"{name}: its deflated data set is cut short")
+    except zlib.error as exc:
+        raise SourceError(f"{name}: its deflated data set is damaged: {exc}") from exc
 
 
 @contextmanager

@@ -13,13 +13,13 @@ from mroi.adapters.dicom.csa import parse_csa
 from mroi.adapters.dicom.modality import has_table, line_of_table
 from mroi.adapters.dicom.part10 import PixelElement, byte_order
 from mroi.adapters.dicom.stack import VOLUME_KEYS, Frame, Plane, Value
+from mroi.adapters.dicom.stored import Form, form_of
 from mroi.errors import SourceError
 
 __all__ = ["Pixels", "describe", "frames_of", "is_turned_by_dcm2niix"]
 
 MAX_FRAMES = 1_000_000
 MAX_FRAME_SIZE = 2**31
-_SUBSAMPLED = {"YBR_FULL_422", "YBR_PARTIAL_422", "YBR_PARTIAL_420"}
 _CSA_CREATOR = "SIEMENS CSA HEADER"
 
 
@@ -41,10 +41,8 @@ class Pixels:
         Significant bits.
     photometric : str
         DICOM Photometric Interpretation.
-    planar : bool
-        Colours are stored plane by plane.
-    order : str
-        Byte order of uncompressed pixels, ``<`` or ``>``.
+    form : Form
+        How samples are stored, if they are not compressed.
     """
 
     kind: str
@@ -55,20 +53,30 @@ class Pixels:
     dtype: str
     bits_stored: int
     photometric: str
-    planar: bool
-    order: str
+    form: Form
 
     @property
     def frame_size(self) -> int:
-        """Bytes of an uncompressed frame or tile."""
+        """Bytes of a decoded frame or tile."""
         return self.rows * self.columns * self.samples * np.dtype(self.dtype).itemsize
 
     @property
-    def size(self) -> int:
-        """Bytes of the uncompressed value, unused tiles of a mosaic included."""
+    def sample_count(self) -> int:
+        """Samples of the uncompressed value, unused tiles of a mosaic included."""
+        count = self.frame_count
         if self.kind == "mosaic":
-            return self.frame_size * (math.isqrt(self.frame_count - 1) + 1) ** 2
-        return self.frame_size * self.frame_count
+            count = (math.isqrt(count - 1) + 1) ** 2
+        return self.rows * self.columns * self.samples * count
+
+    @property
+    def size(self) -> int:
+        """Bytes of the uncompressed value without padding."""
+        return self.form.size(self.sample_count)
+
+    @property
+    def is_split(self) -> bool:
+        """Whether colours become an axis of the volume: there is no type for such samples."""
+        return self.samples > 1 and self.dtype != "u1"
 
 
 def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
@@ -90,11 +98,10 @@ def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
         columns=columns,
         samples=samples,
         frame_count=count,
-        dtype=f"{number}{bits // 8}",
+        dtype=f"{number}{max(bits // 8, 1)}",
         bits_stored=_integer(dataset, "BitsStored", name, bits),
         photometric=str(dataset.get("PhotometricInterpretation", "")),
-        planar=samples > 1 and bool(_integer(dataset, "PlanarConfiguration", name, 0)),
-        order=byte_order(dataset),
+        form=form_of(dataset, element.vr, byte_order(dataset)),
     )
     reason = _why_not(pixels, element, bits)
     if reason:
@@ -121,12 +128,12 @@ def _layout(dataset: Any, name: str) -> tuple[str, int, int, int]:
 
 def _why_not(pixels: Pixels, element: PixelElement, bits: int) -> str | None:
     """Return why pixels cannot be kept as they are, or None."""
-    allowed = {"PixelData": (8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
+    allowed = {"PixelData": (1, 8, 16, 32), "FloatPixelData": (32,), "DoubleFloatPixelData": (64,)}
     held = element.stop - element.start
     reason = None
     if bits not in allowed[element.keyword] or not 0 < pixels.bits_stored <= bits:
         reason = f"{pixels.bits_stored} of {bits} bits a sample are not supported"
-    elif pixels.samples != 1 and (pixels.samples, pixels.dtype) != (3, "u1"):
+    elif pixels.samples not in (1, 3) or (pixels.samples == 3 and bits == 1):
         reason = f"{pixels.samples} samples of {bits} bits a pixel are not supported"
     elif pixels.samples != 1 and pixels.kind == "mosaic":
         reason = "mosaics in colour are not supported"
@@ -135,10 +142,13 @@ def _why_not(pixels: Pixels, element: PixelElement, bits: int) -> str | None:
     elif element.encapsulated:
         if held < 8 * pixels.frame_count:
             reason = f"{held:,} bytes are too few for {pixels.frame_count} frames"
-    elif pixels.photometric in _SUBSAMPLED:
-        reason = f"subsampled colours ({pixels.photometric}) are not supported"
-    elif pixels.order == ">" and bits == 8 and element.vr == "OW":
-        reason = "8-bit samples in big-endian words are not supported"
+    elif pixels.photometric == "YBR_PARTIAL_420" or (
+        pixels.form.is_shared and (pixels.columns % 2 or bits != 8)
+    ):
+        reason = (
+            f"subsampled colours ({pixels.photometric}) of {bits} bits in rows of "
+            f"{pixels.columns} pixels are not supported"
+        )
     elif held < pixels.size:
         reason = f"{held:,} bytes of pixels, the header promises {pixels.size:,}"
     return reason
@@ -150,10 +160,12 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
         yield from _tiles(dataset, pixels, instance, name)
         return
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
-    if groups and len(groups) != pixels.frame_count:
+    if groups and len(groups) < pixels.frame_count:
         raise SourceError(
             f"{name}: {len(groups)} functional groups for {pixels.frame_count} frames"
         )
+    if len(groups) > pixels.frame_count:
+        groups = ()  # frames were taken out: which groups are left over is not known
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [None])[0]
     offsets = _numbers(dataset, "GridFrameOffsetVector", name)
     line, is_table = _table(dataset, pixels)
@@ -181,6 +193,7 @@ def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterato
             keys={**sources.keys(), "FrameNumber": float(number)},
             period=sources.period(),
             has_table=is_table,
+            place=sources.place() if groups or pixels.frame_count == 1 else None,
         )
 
 
@@ -258,15 +271,21 @@ class _Attributes:
     def plane(self) -> Plane | None:
         position = self._numbers("PlanePositionSequence", "ImagePositionPatient")
         cosines = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient")
-        if not position and not cosines:
-            return None
-        if len(position) != 3 or len(cosines) != 6:
+        if len(position) not in (0, 3) or len(cosines) not in (0, 6):
             raise SourceError(f"{self._name}: position {position} with orientation {cosines}")
+        if not (position and cosines):
+            return None
         row, column = np.array(cosines[:3]), np.array(cosines[3:])
         lengths = np.linalg.norm(row), np.linalg.norm(column)
         if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > 0.01:
             raise SourceError(f"{self._name}: orientation {cosines} is not of unit, normal axes")
         return Plane(row / lengths[0], column / lengths[1], np.array(position))
+
+    def place(self) -> Any:
+        """Return the position of a frame whose orientation is not known, or None."""
+        position = self._numbers("PlanePositionSequence", "ImagePositionPatient")
+        cosines = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient")
+        return np.array(position) if position and not cosines else None
 
     def spacing(self) -> tuple[float, float]:
         for keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing"):

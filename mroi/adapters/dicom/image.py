@@ -40,6 +40,8 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
     array = np.asarray(volume).astype(np.float32) if per_slice else np.asarray(volume.unscaled)
     if has_heads and volume.provenance.get("values") == "stored":
         array, per_slice = _through_tables(volume, array), True
+    if has_heads and volume.geom.datatype.samples == 3:
+        array = _to_rgb(volume, array)
     array, affine = to_dcm2niix_orientation(array, volume.affine, turned=turned)
     geom = volume.geom
     source = ArraySource(
@@ -61,6 +63,20 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
     )
     for plane in source.planes(2):
         yield plane.tobytes()
+
+
+def _to_rgb(volume: Volume, array: NDArray[Any]) -> NDArray[Any]:
+    """Return colours as RGB, if they are Y, Cb and Cr as stored."""
+    from pydicom.pixels.processing import convert_color_space
+
+    with refusing("head"):
+        dataset, element = parse_head(read_heads(volume)[0].part10)
+        is_native = element is not None and not element.encapsulated
+        if not (is_native and str(dataset.PhotometricInterpretation).startswith("YBR_FULL")):
+            return array
+        flat = np.ascontiguousarray(array).view(np.uint8).reshape(-1, 1, 3)
+        rgb = np.ascontiguousarray(convert_color_space(flat, "YBR_FULL", "RGB"))
+        return rgb.view(array.dtype).reshape(array.shape)
 
 
 def _through_tables(volume: Volume, array: NDArray[Any]) -> NDArray[np.float32]:

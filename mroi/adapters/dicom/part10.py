@@ -16,6 +16,7 @@ import io
 import math
 import struct
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.adapters.dicom.stored import Form, form_of
 from mroi.errors import FormatError, SourceError
 from mroi.format.metadata import build_records, parse_records
 
@@ -34,9 +36,13 @@ __all__ = [
     "build_heads",
     "build_instance",
     "byte_order",
+    "deflated",
+    "deflated_from",
+    "inflated",
     "join_tiles",
     "parse_head",
     "parse_heads",
+    "parse_stream",
     "read_header",
     "refusing",
     "split_tiles",
@@ -50,6 +56,9 @@ _PIXEL_TAGS = {
     0x7FE00008: "FloatPixelData",
     0x7FE00009: "DoubleFloatPixelData",
 }
+_LONG_VRS = {b"OB", b"OW", b"OF", b"SQ", b"UT", b"UN"}
+META_SIZE = 1 << 16
+"""Bytes of meta information that are looked at."""
 _ITEM = 0xFFFEE000
 _DELIMITER = 0xFFFEE0DD
 _UNDEFINED = 0xFFFFFFFF
@@ -135,8 +144,6 @@ def read_header(stream: BinaryIO, name: str) -> tuple[Any, PixelElement | None]:
     """
     with refusing(name):
         dataset, element, end = _parse(stream)
-        if str(dataset.file_meta.get("TransferSyntaxUID", "")) == DEFLATED:
-            raise SourceError(f"{name}: deflated DICOM is not supported; inflate it first")
         stream.seek(0, io.SEEK_END)  # of a map, it returns nothing
         size = stream.tell()
         if element is None:
@@ -168,15 +175,74 @@ def _parse(stream: BinaryIO) -> tuple[Any, PixelElement | None, int | None]:
             found.append((int(tag), vr, length))
         return bool(found)
 
-    # Whoever calls knows that it is DICOM, also if it has no preamble.
-    dataset = read_partial(stream, stop_when=is_pixels, force=True)
+    start = deflated_from(stream)
+    if start:
+        dataset = _read_inflated(stream, start, is_pixels)
+    else:  # whoever calls knows that it is DICOM, also if it has no preamble
+        dataset = read_partial(stream, stop_when=is_pixels, force=True)
     if not found:
         return dataset, None, end
     tag, vr, length = found[0]
-    start = stream.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
+    value = stream.tell() + (12 if vr in EXPLICIT_VR_LENGTH_32 else 8)
     encapsulated = length == _UNDEFINED
-    stop = start if encapsulated else start + length
-    return dataset, PixelElement(_PIXEL_TAGS[tag], vr, start, stop, encapsulated), end
+    stop = value if encapsulated else value + length
+    return dataset, PixelElement(_PIXEL_TAGS[tag], vr, value, stop, encapsulated), end
+
+
+def deflated_from(stream: BinaryIO) -> int:
+    """Return where the data set of a file starts whose syntax is the deflated one, else 0.
+
+    The stream ends at its start. Everything here deals with such files in their inflated form: the
+    meta information as it is, and behind it the data set.
+    """
+    start = stream.read(META_SIZE)
+    stream.seek(0)
+    at = 132 if start[128:132] == b"DICM" else 0
+    is_deflated = False
+    while len(start) - at >= 12 and start[at : at + 2] == b"\2\0":
+        is_long = start[at + 4 : at + 6] in _LONG_VRS
+        size = struct.unpack_from("<I" if is_long else "<H", start, at + 8 if is_long else at + 6)[
+            0
+        ]
+        value = at + (12 if is_long else 8)
+        if start[at + 2 : at + 4] == b"\x10\0":
+            is_deflated = start[value : value + size].rstrip(b"\0 ") == DEFLATED.encode()
+        at = value + size
+    return at if is_deflated else 0
+
+
+def _read_inflated(stream: BinaryIO, start: int, stop_when: Any) -> Any:
+    """Read a deflated file in its inflated form up to the pixels."""
+    import pydicom
+    from pydicom.dataset import FileDataset
+    from pydicom.filereader import read_dataset
+
+    meta = pydicom.dcmread(io.BytesIO(stream.read(start)), force=True)
+    stream.seek(start)
+    found = read_dataset(stream, False, True, stop_when=stop_when)  # noqa: FBT003 (explicit, little)
+    dataset = FileDataset(stream, found, meta.preamble, meta.file_meta, False, True)  # noqa: FBT003
+    dataset.set_original_encoding(False, True, found._character_set)  # noqa: FBT003, SLF001
+    return dataset
+
+
+def inflated(data: bytes, start: int) -> bytes:
+    """Return a deflated file, whose data set starts at `start`, in its inflated form."""
+    return data[:start] + zlib.decompress(data[start:], -zlib.MAX_WBITS)
+
+
+def deflated(data: bytes) -> bytes:
+    """Return a file that is in its inflated form as it has to be on disk; any other as it is."""
+    start = deflated_from(io.BytesIO(data))
+    if not start:
+        return data
+    return data[:start] + _deflate(data[start:])
+
+
+def _deflate(data: bytes) -> bytes:
+    """Return data as nearly every program deflates them: by zlib, with its default level."""
+    deflater = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+    stored = deflater.compress(data) + deflater.flush()
+    return stored + b"\0" * (len(stored) % 2)
 
 
 def _end_of_fragments(stream: BinaryIO, start: int) -> int:
@@ -197,22 +263,30 @@ def _end_of_fragments(stream: BinaryIO, start: int) -> int:
         offset += length
 
 
-def strip_pixels(file: BinaryIO, element: PixelElement, size: int) -> bytes:
+def strip_pixels(file: BinaryIO, element: PixelElement, form: Form, samples: int) -> bytes:
     """Return a file without its pixels.
 
     Parameters
     ----------
     file : binary file
-        Seekable; only what is returned is read.
+        Seekable; only what is returned is read, and the value where its bytes are swapped.
     element : PixelElement
         As `read_header` found it.
-    size : int
-        Bytes of the uncompressed frames; what follows them in the value, such as a byte of
+    form : Form
+        How samples are stored.
+    samples : int
+        Samples of the uncompressed frames; what follows them in the value, such as a byte of
         padding, is kept. Encapsulated pixels are cut with all their items.
     """
     file.seek(0)
     before = file.read(element.start)
-    file.seek(element.stop if element.encapsulated else element.start + size)
+    if element.encapsulated:
+        file.seek(element.stop)
+        return before + file.read()
+    if form.is_swapped or form.bits == 1:
+        tail = form.tail(file.read(element.stop - element.start), samples)
+        return before + tail + file.read()
+    file.seek(element.start + form.size(samples))
     return before + file.read()
 
 
@@ -242,11 +316,13 @@ def build_instance(part10: bytes, frames: Sequence[NDArray[Any]], name: str = "h
         pixels = _assembled(dataset, frames, name)
         if element is None or element.encapsulated:
             return _rewritten(part10, element, pixels)
-        if pixels.ndim == 4 and int(dataset.get("PlanarConfiguration", 0) or 0):
-            pixels = pixels.transpose(0, 3, 1, 2)
-        order = byte_order(dataset)
-        value = pixels.astype(pixels.dtype.newbyteorder(order), copy=False).tobytes()
-        return part10[: element.start] + value + part10[element.start :]
+        form = form_of(dataset, element.vr, byte_order(dataset))
+        samples = pixels.size
+        length = element.stop - element.start  # of the value with its padding
+        left = max(length - (samples // 8 if form.bits == 1 else form.size(samples)), 0)
+        tail = part10[element.start : element.start + left]
+        value = form.value(pixels, tail)
+        return part10[: element.start] + value + part10[element.start + len(tail) :]
 
 
 def byte_order(dataset: Any) -> Literal["<", ">"]:
@@ -262,9 +338,13 @@ def _assembled(dataset: Any, frames: Sequence[NDArray[Any]], name: str) -> NDArr
     pixels = np.stack([*frames])
     if pixels.dtype.fields:  # colours as structures of R, G and B
         pixels = pixels.view(np.uint8).reshape(*pixels.shape, -1)
-    if count == 1 and len(frames) > 1:
+    samples = int(dataset.get("SamplesPerPixel", 1) or 1)
+    if samples > 1 and pixels.ndim == 3 and len(frames) == count * samples:
+        # each sample came as a plane of its own
+        pixels = np.moveaxis(pixels.reshape(count, samples, *pixels.shape[1:]), 1, 3)
+    elif count == 1 and len(frames) > 1:
         pixels = join_tiles(pixels, rows, columns)[np.newaxis]
-    bits = int(dataset.BitsAllocated)
+    bits = max(int(dataset.BitsAllocated), 8)
     if pixels.shape[:3] != (count, rows, columns) or pixels.dtype.itemsize * 8 != bits:
         raise SourceError(
             f"{name} wants {count} frames of {rows} x {columns} pixels of {bits} bits, "
@@ -301,9 +381,16 @@ def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]
     if element is not None:
         end = struct.pack("<HHI", _DELIMITER >> 16, _DELIMITER & 0xFFFF, 0)
         part10 = part10[: element.start] + end + part10[element.start :]
+    if start := deflated_from(io.BytesIO(part10)):
+        part10 = part10[:start] + _deflate(part10[start:])
     dataset = pydicom.dcmread(io.BytesIO(part10), force=True)
+    for _ in dataset.iterall():  # elements get their VR, which those read as implicit lack
+        pass
+    bits = int(dataset.BitsAllocated)
     order = byte_order(dataset)
-    value = pixels.astype(pixels.dtype.newbyteorder(order), copy=False).tobytes()
+    is_shared = element is None and form_of(dataset, None, order).is_shared  # else it is RGB now
+    form = Form(bits, order, is_planar=False, is_shared=is_shared, is_swapped=False)
+    value = form.value(pixels, b"\0" * (bits == 1))
     keyword = {"f4": "FloatPixelData", "f8": "DoubleFloatPixelData"}.get(
         pixels.dtype.str[1:], "PixelData"
     )
@@ -316,7 +403,16 @@ def _rewritten(part10: bytes, element: PixelElement | None, pixels: NDArray[Any]
 
 def parse_head(part10: bytes) -> tuple[Any, PixelElement | None]:
     """Read a head: the elements before the pixels, and where those were."""
-    return _parse(io.BytesIO(part10))[:2]
+    return parse_stream(io.BytesIO(part10))
+
+
+def parse_stream(stream: BinaryIO) -> tuple[Any, PixelElement | None]:
+    """Read a file up to its pixels as `read_header` does, but check nothing.
+
+    The end of encapsulated pixels is not looked for.
+    """
+    stream.seek(0)
+    return _parse(stream)[:2]
 
 
 def build_head(dataset: Any, *, decoded: bool) -> bytes:
@@ -339,7 +435,7 @@ def build_head(dataset: Any, *, decoded: bool) -> bytes:
         dataset.PlanarConfiguration = 0
         if decoded:
             dataset.PhotometricInterpretation = "RGB"
-    if decoded:
+    if decoded or dataset.file_meta.get("TransferSyntaxUID") == DEFLATED:
         implicit, little = False, True
         dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     buffer = io.BytesIO()

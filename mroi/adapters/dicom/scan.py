@@ -15,11 +15,18 @@ from typing import Any
 
 from typing_extensions import override
 
-from mroi.adapters.dicom.files import is_dicom, mapped
+from mroi.adapters.dicom.files import is_dicom, mapped, opened
 from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
-from mroi.adapters.dicom.part10 import PixelElement, read_header, refusing
+from mroi.adapters.dicom.part10 import (
+    PixelElement,
+    deflated,
+    deflated_from,
+    read_header,
+    refusing,
+)
 from mroi.adapters.dicom.privacy import pixel_notes
 from mroi.adapters.dicom.stack import Frame
+from mroi.adapters.gz import open_inflated
 from mroi.errors import SourceError, UsageError
 
 __all__ = ["Header", "Instance", "LeftOut", "by_series", "choose", "scan"]
@@ -92,6 +99,7 @@ class Header:
     is_turned: bool
     frames: tuple[Frame, ...]
     pixel_notes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def scan(
@@ -203,7 +211,19 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 is_turned=is_turned_by_dcm2niix(dataset),
                 frames=tuple(frames_of(dataset, pixels, 0, name)),
                 pixel_notes=pixel_notes(dataset),
+                warnings=_warnings(path, pixels, element),
             )
+
+
+def _warnings(path: Path, pixels: Pixels, element: PixelElement) -> tuple[str, ...]:
+    """Return what a file is taken for that it is not quite."""
+    warnings = []
+    if pixels.photometric.startswith("YBR") and pixels.samples == 3 and not element.encapsulated:
+        warnings.append(f"colours are Y, Cb and Cr as stored ({pixels.photometric}), not RGB")
+    with opened(path) as file, open_inflated(path) as stored:
+        if deflated_from(file) and deflated(file.read()) != stored.read():
+            warnings.append("a data set will come back deflated anew: the same, in other bytes")
+    return tuple(warnings)
 
 
 def _syntax(dataset: Any) -> str:

@@ -7,6 +7,7 @@ instance has several.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -21,7 +22,6 @@ from numpy.typing import NDArray
 from mroi.adapters.dicom.bits import split_bits
 from mroi.adapters.dicom.decoding import iter_frames
 from mroi.adapters.dicom.files import opened
-from mroi.adapters.dicom.headers import Pixels
 from mroi.adapters.dicom.part10 import Head, refusing, split_tiles, strip_pixels
 from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, scan
 from mroi.adapters.dicom.stack import Value, arrange
@@ -44,7 +44,8 @@ class DicomSeries:
     modality : str
         DICOM Modality, ``Unknown`` if absent.
     shape : tuple of int
-        Columns, rows, slices, and volumes where there are several.
+        Columns, rows, slices, and volumes where there are several; volumes and samples where
+        colours have more than 8 bits.
     dtype : numpy dtype
         Of a sample, little-endian.
     samples : int
@@ -106,8 +107,13 @@ class DicomSeries:
         return spacing_of(self.affine)
 
     @property
+    def is_split(self) -> bool:
+        """Whether colours are the last axis, because there is no type for such samples."""
+        return self.samples > 1 and self.dtype.itemsize > 1
+
+    @property
     def plane_count(self) -> int:
-        """Number of planes: slices times volumes."""
+        """Number of planes: slices times volumes, times samples if these are an axis."""
         return len(self.rescale)
 
     @property
@@ -140,12 +146,15 @@ class DicomSeries:
         ]
         places.sort(key=lambda place: self.instances[place[0]].slices[place[1]])
         index = 0
-        for number, group in groupby(places, key=lambda place: place[0]):
-            instance = self.instances[number]
-            frames = [frame for _, frame in group]
-            for plane in _read_frames(instance, frames):
-                yield (index, *split_bits(self._checked(plane, instance), self.bits_stored))
-                index += 1
+        for sample in range(self.samples) if self.is_split else [None]:
+            for number, group in groupby(places, key=lambda place: place[0]):
+                instance = self.instances[number]
+                frames = [frame for _, frame in group]
+                for plane in _read_frames(instance, frames):
+                    whole = self._checked(plane, instance)
+                    raw = whole if sample is None else np.ascontiguousarray(whole[..., sample])
+                    yield (index, *split_bits(raw, self.bits_stored))
+                    index += 1
 
     def _checked(self, plane: NDArray[Any], instance: Instance) -> NDArray[Any]:
         shape = (instance.pixels.rows, instance.pixels.columns)
@@ -158,10 +167,17 @@ class DicomSeries:
 
     def heads(self) -> Iterator[Head]:
         """Yield each instance without its pixels, in the order of their first plane."""
+        apart = self.plane_count // self.samples if self.is_split else 0
         for instance in self.instances:
+            pixels = instance.pixels
             with opened(instance.path) as file:
-                part10 = strip_pixels(file, instance.element, instance.pixels.size)
-            yield Head(instance.slices, part10)
+                part10 = strip_pixels(file, instance.element, pixels.form, pixels.sample_count)
+            planes = tuple(
+                number + apart * sample
+                for number in instance.slices
+                for sample in range(self.samples if self.is_split else 1)
+            )
+            yield Head(planes, part10)
 
 
 def read_series(
@@ -214,19 +230,25 @@ def read_series(
         for i, header in enumerate(chosen)
     ]
     dtype = np.dtype("<" + pixels.dtype)
-    shape = (pixels.columns, pixels.rows, stack.slice_count)
+    shape: tuple[int, ...] = (pixels.columns, pixels.rows, stack.slice_count)
+    rescale = np.array([frame.rescale for frame in stack.frames])
+    if pixels.is_split:
+        shape = (*shape, stack.volume_count, pixels.samples)
+        rescale = np.tile(rescale, (pixels.samples, 1))
+    elif stack.volume_count > 1:
+        shape = (*shape, stack.volume_count)
     return DicomSeries(
         kind=pixels.kind,
         uid=chosen[0].uid,
         modality=chosen[0].modality,
-        shape=shape if stack.volume_count == 1 else (*shape, stack.volume_count),
+        shape=shape,
         dtype=dtype,
         samples=pixels.samples,
         bits_stored=8 * dtype.itemsize if all_bits else pixels.bits_stored,
         affine=stack.affine,
         has_position=stack.positions is not None,
         positions=stack.positions,
-        rescale=np.array([frame.rescale for frame in stack.frames]),
+        rescale=rescale,
         volume_key=stack.volume_key,
         volume_values=stack.volume_values,
         period=stack.period,
@@ -234,7 +256,11 @@ def read_series(
             chosen[0].is_turned and stack.volume_count == 1 and stack.slice_count > 1
         ),
         instances=tuple(sorted(instances, key=lambda instance: instance.slices[0])),
-        warnings=(*(f"left out: {found}" for found in left_out), *stack.warnings),
+        warnings=(
+            *(f"left out: {found}" for found in left_out),
+            *dict.fromkeys(text for header in chosen for text in header.warnings),
+            *stack.warnings,
+        ),
         left_out=left_out,
         has_table=any(frame.has_table for frame in stack.frames),
         pixel_notes=tuple(dict.fromkeys(note for h in chosen for note in h.pixel_notes)),
@@ -289,9 +315,10 @@ def _read_frames(instance: Instance, numbers: list[int]) -> Iterator[NDArray[Any
                             frame = next(decoded)
                         yield frame
             else:
+                shape: tuple[int, ...] = (pixels.rows, pixels.columns)
+                shape = shape if pixels.samples == 1 else (*shape, pixels.samples)
                 for number in numbers:
-                    start = number * pixels.frame_size
-                    yield _frame(_native(file, instance, start, pixels.frame_size), pixels)
+                    yield _native(file, instance, number * math.prod(shape), shape)
     except OSError as exc:
         raise SourceError(f"{name}: {exc.strerror or exc}") from exc
 
@@ -304,23 +331,13 @@ def _tiles(file: Any, instance: Instance) -> NDArray[Any]:
         with refusing(name), closing(iter_frames(file, instance.syntax, [0], name)) as decoded:
             mosaic = next(decoded)
     else:
-        side = round((pixels.size // pixels.frame_size) ** 0.5)
-        values = _native(file, instance, 0, pixels.size)
-        mosaic = values.reshape(side * pixels.rows, side * pixels.columns)
+        side = math.isqrt(pixels.frame_count - 1) + 1
+        mosaic = _native(file, instance, 0, (side * pixels.rows, side * pixels.columns))
     return split_tiles(mosaic, pixels.frame_count)
 
 
-def _native(file: Any, instance: Instance, start: int, size: int) -> NDArray[Any]:
-    file.seek(instance.element.start + start)
-    data = file.read(size)
-    if len(data) != size:
-        raise SourceError(f"{instance.path.name} is shorter than it was")
-    return np.frombuffer(data, instance.pixels.order + instance.pixels.dtype)
-
-
-def _frame(values: NDArray[Any], pixels: Pixels) -> NDArray[Any]:
-    if pixels.samples == 1:
-        return values.reshape(pixels.rows, pixels.columns)
-    if pixels.planar:
-        return values.reshape(pixels.samples, pixels.rows, pixels.columns).transpose(1, 2, 0)
-    return values.reshape(pixels.rows, pixels.columns, pixels.samples)
+def _native(file: Any, instance: Instance, first: int, shape: tuple[int, ...]) -> NDArray[Any]:
+    """Read samples that are not compressed, from the sample `first` on."""
+    pixels = instance.pixels
+    with refusing(instance.path.name):
+        return pixels.form.read(file, instance.element.start, first, shape, pixels.dtype)

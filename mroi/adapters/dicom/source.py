@@ -67,7 +67,7 @@ class DicomSource:
     """
 
     def __init__(self, series: DicomSeries, metadata: MetadataPolicy = KEEP) -> None:
-        datatype = datatype_of(series.dtype, series.samples)
+        datatype = datatype_of(series.dtype, 1 if series.is_split else series.samples)
         if datatype is None:
             raise SourceError(f"{series.samples} samples of {series.dtype} cannot be packed")
         self.series = series
@@ -92,7 +92,7 @@ class DicomSource:
             shape=series.shape,
             datatype=datatype,
             affine=series.affine,
-            spacing=(*series.spacing, *[series.period] * volumes),
+            spacing=(*series.spacing, *[series.period, 0.0][:volumes]),
             bits_stored=series.bits_stored,
             slope=slope,
             inter=inter,

@@ -122,6 +122,8 @@ class Frame:
         What the header says of the time between volumes, s; 0 if nothing.
     has_table : bool
         Stored values mean what a table says, which no slope and intercept do.
+    place : (3,) ndarray of float64, or None
+        Position of a frame whose orientation is not known, mm, LPS+.
     """
 
     instance: int
@@ -135,6 +137,7 @@ class Frame:
     against: bool = False
     period: float = 0.0
     has_table: bool = False
+    place: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +206,14 @@ def arrange(
 
 def _arrange(frames: Sequence[Frame], shape: tuple[int, int], *, allow_irregular: bool) -> Stack:
     if all(frame.plane is None for frame in frames):
+        points = [frame.place for frame in frames if frame.place is not None]
+        if len(points) == len(frames) > 1:
+            return _without_orientation(frames, points, shape, allow_irregular=allow_irregular)
         return _without_positions(frames, shape)
     planes: list[Plane] = [frame.plane for frame in frames if frame.plane is not None]
     if len(planes) != len(frames):
         lost = [frame.name for frame in frames if frame.plane is None]
-        raise SourceError(f"no position in {_some(lost)}")
+        raise SourceError(f"no position and orientation in {_some(lost)}")
     _same(frames, lambda f: f.spacing, "pixel spacings")
     _same_directions(frames, planes)
 
@@ -304,26 +310,60 @@ def _ras(x: Vector, y: Vector, z: Vector, origin: Vector) -> NDArray[np.float64]
     return affine + 0.0  # no minus zeros
 
 
+def _centred(
+    shape: tuple[int, int], spacing: tuple[float, float], step: float
+) -> NDArray[np.float64]:
+    """Return the affine of an image that is centred on the origin, as dcm2niix does."""
+    across, down = spacing
+    origin = -np.array([(shape[0] - 1) * across / 2, (shape[1] - 1) * down / 2, 0.0])
+    axes = np.diag([across, down, step])
+    return _ras(axes[0], axes[1], axes[2], origin)
+
+
 def _without_positions(frames: Sequence[Frame], shape: tuple[int, int]) -> Stack:
-    """Stack the frames of one instance as they come, centred on the origin as dcm2niix does."""
+    """Stack the frames of one instance as they come."""
     if len({frame.instance for frame in frames}) > 1:
         raise SourceError(
             f"images without a position cannot be stacked: {_some([f.name for f in frames])}"
         )
-    across, down = frames[0].spacing
-    step = frames[0].thickness or 1.0
-    origin = -np.array([(shape[0] - 1) * across / 2, (shape[1] - 1) * down / 2, 0.0])
-    axes = np.diag([across, down, step])
     return Stack(
         frames=tuple(frames),
         slice_count=len(frames),
         volume_count=1,
-        affine=_ras(axes[0], axes[1], axes[2], origin),
+        affine=_centred(shape, frames[0].spacing, frames[0].thickness or 1.0),
         positions=None,
         volume_key="",
         volume_values=(),
         period=0.0,
         warnings=("the header has no position: the image is centred on the origin",),
+    )
+
+
+def _without_orientation(
+    frames: Sequence[Frame], places: list[Vector], shape: tuple[int, int], *, allow_irregular: bool
+) -> Stack:
+    """Stack frames along the line of their positions; which way they look is not known."""
+    spread = np.array(places) - places[0]
+    line = spread[np.argmax(np.linalg.norm(spread, axis=1))]
+    if not line.any():
+        line = np.array([0.0, 0.0, 1.0])
+    normal = line / np.linalg.norm(line)
+    normal *= 1 if normal[np.argmax(np.abs(normal))] > 0 else -1
+    row = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
+    row /= np.linalg.norm(row)
+    column = np.cross(normal, row)
+    turned = [
+        replace(frame, plane=Plane(row, column, place))
+        for frame, place in zip(frames, places, strict=True)
+    ]
+    stack = _arrange(turned, shape, allow_irregular=allow_irregular)
+    step = float(np.linalg.norm(stack.affine[:3, 2]))
+    text = "the header has positions without orientations: the image is centred on the origin"
+    return replace(
+        stack,
+        affine=_centred(shape, frames[0].spacing, step),
+        positions=None,
+        warnings=(*stack.warnings, text),
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mroi.adapters.dicom.part10 import Head, build_instance
+from mroi.adapters.dicom.part10 import Head, build_instance, deflated
 from mroi.container.parts import Part
 from mroi.errors import SourceError
 
@@ -52,7 +52,7 @@ def write_series(
     try:
         for i, frames in _instances(heads, planes):
             data = build_instance(heads[i].part10, frames, names[i])
-            _write(part.path / names[i], data, str(target))
+            _write(part.path / names[i], deflated(data), str(target))
         part.path.chmod(0o777 & ~_umask())
         part.path.rename(target)
     except BaseException:
