@@ -84,13 +84,20 @@ class Pipeline:
         Raises
         ------
         CodecError
-            If no filter helps; the message says what the codec takes.
+            If no filter helps; the message says what the codec takes, and whether it would with a
+            loss.
         """
         for filters in _candidates(codec, spec, values):
             pipeline = cls(codec, filters)
             if pipeline.refuses(spec) is None:
                 return pipeline
-        raise CodecError(codec.refuses(spec) or "")
+        reason = codec.refuses(spec) or f"{codec.name} does not take {spec.dtype}"
+        if spec.dtype.kind in "iuf" and codec.fidelity is Fidelity.LOSSLESS:
+            before = (Planar(),) if spec.samples > 1 else ()
+            window = cls(codec, (*before, Window(1.0, 0.0, 8)))
+            if codec.params() and window.refuses(spec) is None:
+                reason += "; with a loss it takes these, too (--psnr 40, or a setting of its own)"
+        raise CodecError(reason)
 
     @property
     def fidelity(self) -> Fidelity:
@@ -260,10 +267,21 @@ def _candidates(
         yield first
         if spec.dtype.kind == "i" and spec.bits <= 53:
             yield (*first, Bias(1 << (spec.bits - 1)))
-    if values and values.whole:
-        yield from ((*before, *casts) for casts in _casts(values))
+    known = values or _all_values(spec.dtype)
+    if known and known.whole:
+        yield from ((*before, *casts) for casts in _casts(known))
+    if values and values.whole and values.high - values.low < 2**16:
+        yield (*before, _exact_window(values))
     if values and codec.fidelity is not Fidelity.LOSSLESS:
         yield from ((*before, window) for window in _windows(values))
+
+
+def _all_values(dtype: np.dtype[Any]) -> Values | None:
+    """Return what a type of integers says of its values."""
+    if dtype.kind not in "iu":
+        return None
+    info = np.iinfo(dtype)
+    return Values(float(info.min), float(info.max), whole=True)
 
 
 def _casts(values: Values) -> Iterator[tuple[Filter, ...]]:
@@ -276,10 +294,15 @@ def _casts(values: Values) -> Iterator[tuple[Filter, ...]]:
                 yield (Cast(name), Bias(-int(info.min)))
 
 
+def _exact_window(values: Values) -> Window:
+    """Return the window in steps of one onto integers that 16 bits can number: it loses nothing."""
+    return Window(1.0, float(values.low), max(1, int(values.high - values.low).bit_length()))
+
+
 def _windows(values: Values) -> Iterator[Window]:
     """Yield windows onto all values: in steps of one where they are few enough, or the finest."""
     if values.whole and values.high - values.low < 2**16:
-        yield Window(1.0, float(values.low), max(1, int(values.high - values.low).bit_length()))
+        yield _exact_window(values)
     for bits in (16, 12, 8):
         yield Window.covering(values.low, values.high, bits)
 

@@ -28,6 +28,7 @@ __all__ = [
     "auto_mode",
     "box_pays",
     "fit_codec",
+    "fit_unseen",
     "is_auto",
     "try_codecs",
     "untried_codec",
@@ -106,18 +107,43 @@ def fit_codec(
     if isinstance(codec, Pipeline):
         return codec
     built = parse(codec) if isinstance(codec, str) else codec
-    spec = _plane_spec(g)
     try:
-        return Pipeline.fitting(built, spec, values)
+        return _fit(built, g.datatype, g.shape, g.bits_stored, values)
     except CodecError as exc:
         if values is None and g.datatype.samples == 1 and g.datatype.sample.kind in "iuf":
             return None
         raise SourceError(f"{exc.message} (the volume has {g.datatype.name})") from exc
 
 
-def _plane_spec(g: SourceGeometry) -> ChunkSpec:
-    samples = (g.datatype.samples,) if g.datatype.samples > 1 else ()
-    return ChunkSpec((1, *g.shape[1::-1], *samples), g.datatype.sample, g.bits_stored)
+def fit_unseen(codec: str | Codec | Pipeline, datatype: Datatype, shape: Sequence[int]) -> Pipeline:
+    """Return the pipeline through which a codec takes voxels of which only the type is known.
+
+    Raises
+    ------
+    CodecError
+        If there is no such codec, or it has no such setting.
+    SourceError
+        If the codec does not take all values of the type; the message says what it takes.
+    """
+    if isinstance(codec, Pipeline):
+        return codec
+    built = parse(codec) if isinstance(codec, str) else codec
+    try:
+        return _fit(built, datatype, shape, datatype.bits, None)
+    except CodecError as exc:
+        raise SourceError(
+            f"{exc.message} (the volume has {datatype.name}, and its values are not known "
+            "beforehand: mroi.pack looks at them; or give a Pipeline with a filter, as "
+            "mroi.codecs.Cast or mroi.codecs.Window)"
+        ) from exc
+
+
+def _fit(
+    codec: Codec, datatype: Datatype, shape: Sequence[int], bits: int, values: Values | None
+) -> Pipeline:
+    samples = (datatype.samples,) if datatype.samples > 1 else ()
+    plane = ChunkSpec((1, *shape[1::-1], *samples), datatype.sample, bits)
+    return Pipeline.fitting(codec, plane, values)
 
 
 def try_codecs(mode: str, g: SourceGeometry, survey: Survey, slice_axis: int) -> Trial:

@@ -14,7 +14,7 @@ from mroi.errors import SourceError, UsageError
 from mroi.format.datatypes import Datatype
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
-from mroi.volume.choose import untried_codec
+from mroi.volume.choose import fit_unseen, untried_codec
 from mroi.volume.chunks import codec_named
 from mroi.volume.layout import ChunkChoice, Extents, Purpose, chunk_shape
 from mroi.volume.pack import BackgroundChoice, check_choices
@@ -72,7 +72,8 @@ def create_volume(
         `mroi.volume.layout.Purpose`.
     codec : str, Codec or Pipeline, optional
         By default ``"zstd"`` for slices and planes. For other purposes ``"calv"`` where it takes
-        the type, for an archive at its level ``small``.
+        the type, for an archive at its level ``small``. A name gets the exact filters that its
+        codec needs for this type.
     slice_axis, chunk
         See `mroi.volume.pack.plan_pack`. Small slices are not put together here, so that each is
         written when it comes; where chunks span volumes, all slices of these are held.
@@ -101,8 +102,9 @@ def create_volume(
     matrix = check_affine(affine)
     behind = codec_named(background_codec)
     check_choices(purpose, chunk, slice_axis, background, behind)
-    pipeline = codec_named(untried_codec(purpose, datatype) if codec is None else codec)
     full = sides + (1,) * (3 - len(sides))
+    chosen = untried_codec(purpose, datatype) if codec is None else codec
+    pipeline = fit_unseen(chosen, datatype, full)
     box = roi if roi is not None else Box.whole(full)
     if not Box.whole(full).contains(box):
         raise SourceError(f"box {box} lies outside the volume of shape {sides}")

@@ -161,6 +161,10 @@ def test_levels_pass_filters_that_move_no_voxels() -> None:
         ("jpegls", "<i4", 1, Values(-9, 9, whole=True), (Cast("int8"), Bias(128))),
         ("jpeg2000", "<f4", 1, Values(-2000, 9, whole=True), (Cast("int16"),)),
         ("jpeg2000:psnr=60", "<f4", 1, Values(0, 65535, whole=False), (Window(1.0, 0.0, 16),)),
+        ("heif", "<i2", 1, Values(-1024, 3071, whole=True), (Window(1.0, -1024.0, 12),)),
+        ("heif", "i1", 1, None, (Bias(128),)),
+        ("zfp", "<i2", 1, None, (Cast("int32"),)),
+        ("jpegls", "<i4", 1, Values(70000, 70999, whole=True), (Window(1.0, 70000.0, 10),)),
         ("heif:quality=50", "<i2", 1, Values(0, 4095, whole=True), (Window(1.0, 0.0, 12),)),
     ],
 )
@@ -178,8 +182,12 @@ def test_what_no_exact_filter_lets_in_is_refused() -> None:
         ("<i4", Values(0, 2**20, whole=True)),
     ):
         spec = ChunkSpec((1, 8, 8), np.dtype(dtype), 32)
-        with pytest.raises(CodecError, match="jpegls takes unsigned integers"):
+        with pytest.raises(CodecError, match=r"jpegls takes unsigned integers.*--psnr 40"):
             Pipeline.fitting(parse("jpegls"), spec, values)
+    opaque = ChunkSpec((1, 8, 8), np.dtype("V16"), 128)
+    with pytest.raises(CodecError) as caught:
+        Pipeline.fitting(parse("jpegls"), opaque)
+    assert "psnr" not in caught.value.message
 
 
 @dataclass(frozen=True, slots=True)
