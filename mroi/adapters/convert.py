@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ __all__ = [
     "open_input",
     "pack",
     "packed_name",
+    "picked",
     "unpack",
     "unpacked_name",
     "verify",
@@ -77,6 +78,7 @@ def open_input(
     *,
     affine: ArrayLike | None = None,
     series: str | None = None,
+    wanted: Mapping[str, int] | None = None,
     allow_irregular: bool = False,
     allow_missing: bool = False,
     all_bits: bool = False,
@@ -95,6 +97,8 @@ def open_input(
         Of an array: voxel index to position in mm, RAS+; instead of that of a nibabel image.
     series : str, optional
         Series Instance UID to take from a folder that has several.
+    wanted : mapping, optional
+        DICOM volumes to take: ``"acquisition"``, ``"echo"`` or ``"phase"`` to its number.
     allow_irregular : bool
         Accept DICOM slices at irregular distances; their positions are kept.
     allow_missing : bool
@@ -125,6 +129,7 @@ def open_input(
             found = read_series(
                 path,
                 series=series,
+                wanted=wanted,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
                 all_bits=all_bits,
@@ -452,10 +457,19 @@ def verify(
             report = replace(report, problems=(problem,))
         if against is None or not report.ok:
             return report, None
-        compared = compare(volume, open_input(_at_hand(against, stack)), progress)
+        image = open_input(_at_hand(against, stack), wanted=picked(volume))
+        compared = compare(volume, image, progress)
         if "metadata" in volume.provenance:  # cleaned or stripped: it cannot be equal
             compared = replace(compared, same_metadata=True)
         return report, compared
+
+
+def picked(volume: Volume) -> dict[str, int]:
+    """Return which volumes of its DICOM series a file holds, empty if all; see `open_input`."""
+    found = volume.provenance.get("picked")
+    if not isinstance(found, dict):
+        return {}
+    return {str(name): number for name, number in found.items() if isinstance(number, int)}
 
 
 def packed_name(source: str | os.PathLike[str]) -> Path:

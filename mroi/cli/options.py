@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Annotated
 
@@ -23,6 +24,7 @@ __all__ = [
     "Json",
     "Metadata",
     "Output",
+    "Pick",
     "Purpose",
     "Quiet",
     "Retain",
@@ -31,6 +33,7 @@ __all__ = [
     "Verbose",
     "VolumeOption",
     "WindowOption",
+    "parse_picks",
 ]
 
 
@@ -66,6 +69,17 @@ class Metadata(StrEnum):
     KEEP = "keep"
     CLEAN = "clean"
     STRIP = "strip"
+
+
+def parse_picks(options: Sequence[str] | None) -> dict[str, int]:
+    """Return what ``--pick`` options ask for."""
+    found = {}
+    for option in options or ():
+        name, _, number = option.partition("=")
+        if not number.isdigit():
+            raise typer.BadParameter(f"--pick {option}: expected a name and a number, like echo=2")
+        found[name] = int(number)
+    return found
 
 
 class Retain(StrEnum):
@@ -118,6 +132,13 @@ Series = Annotated[
 ]
 Irregular = Annotated[
     bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")
+]
+Pick = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=N",
+        help="DICOM: which volumes of a series: acquisition=N, echo=N or phase=N.",
+    ),
 ]
 AllBits = Annotated[
     bool,

@@ -25,11 +25,13 @@ from mroi.cli.options import (
     Json,
     Metadata,
     Output,
+    Pick,
     Purpose,
     Quiet,
     RetainOption,
     Series,
     Verbose,
+    parse_picks,
 )
 from mroi.cli.report import Report, Step, size_text
 from mroi.cli.streams import on_disk, sink
@@ -148,6 +150,7 @@ def run(
         ),
     ] = None,
     series: Series = None,
+    pick: Pick = None,
     metadata: Annotated[
         Metadata,
         typer.Option(
@@ -184,6 +187,7 @@ def run(
     _check(codec, roi, margin)
     chunks = _chunk(chunk)
     target = _target(codec, max_error, psnr, ratio)
+    wanted = parse_picks(pick)
     policy = _policy(metadata, retain or (), report)
     tasks = batch.plan(
         inputs,
@@ -207,6 +211,7 @@ def run(
             source = convert.open_input(
                 path,
                 series=series,
+                wanted=wanted,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
                 all_bits=all_bits,

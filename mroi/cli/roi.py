@@ -19,9 +19,11 @@ from mroi.cli.options import (
     FailFast,
     Irregular,
     Json,
+    Pick,
     Quiet,
     Series,
     WindowOption,
+    parse_picks,
 )
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk
@@ -63,6 +65,7 @@ def run(
     ] = False,
     window: WindowOption = None,
     series: Series = None,
+    pick: Pick = None,
     allow_irregular: Irregular = False,
     allow_missing: AllowMissing = False,
     all_bits: AllBits = False,
@@ -86,7 +89,7 @@ def run(
     from mroi.cli.planes import parse_window
 
     report = Report("roi", json=json, quiet=quiet)
-    shown = parse_window(window)
+    shown, wanted = parse_window(window), parse_picks(pick)
     if any(map(batch.is_stream, inputs)):
         raise typer.BadParameter("a subject is called like its file: give a file, not a pipe")
     subjects: dict[str, str] = {}
@@ -103,6 +106,7 @@ def run(
             source = convert.open_input(
                 path,
                 series=series,
+                wanted=wanted,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
                 all_bits=all_bits,

@@ -13,6 +13,7 @@ from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk, open_volume
 
 if TYPE_CHECKING:
+    from mroi.volume.model import Volume
     from mroi.volume.source import VoxelSource
     from mroi.volume.verify import Comparison, VerifyReport
 
@@ -58,7 +59,7 @@ def run(
             image = (
                 None
                 if against is None
-                else _open_source(against, stack, series=series, all_bits=all_bits)
+                else _open_source(against, stack, volume, series=series, all_bits=all_bits)
             )
             if image is not None:
                 report.warn_of(str(against), image)
@@ -88,7 +89,7 @@ def run(
 
 
 def _open_source(
-    against: str, stack: ExitStack, *, series: str | None, all_bits: bool
+    against: str, stack: ExitStack, volume: Volume, *, series: str | None, all_bits: bool
 ) -> VoxelSource:
     """Open what to compare with; slices at uneven distances are compared like all others."""
     from mroi.adapters import convert
@@ -97,7 +98,12 @@ def _open_source(
     try:
         path = stack.enter_context(on_disk(against))
         return convert.open_input(
-            path, series=series, allow_irregular=True, allow_missing=True, all_bits=all_bits
+            path,
+            series=series,
+            wanted=convert.picked(volume),
+            allow_irregular=True,
+            allow_missing=True,
+            all_bits=all_bits,
         )
     except OSError as exc:
         raise SourceError(f"{exc.filename or against}: {exc.strerror or exc}") from exc

@@ -166,3 +166,26 @@ def test_siemens_files_that_are_gzipped(mroi: Mroi, tmp_path: Path) -> None:
     assert (done.code, Path("a.mroi").exists()) == (0, True)
     mroi("unpack", "a.mroi", "-o", "out")
     assert next(Path("out").iterdir()).read_bytes() == CT.read_bytes()
+
+
+def test_a_volume_is_picked_by_number(mroi: Mroi, tmp_path: Path) -> None:
+    from tests.dicom.dicom_phantoms import noise, series, uid, write
+
+    images = []
+    for t in range(2):
+        for k, image in enumerate(series(noise((4, 6, 7), "i2", seed=t))):
+            image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = uid(t * 4 + k)
+            image.AcquisitionNumber = t + 1
+            images.append(image)
+    sources = write(tmp_path / "ct", images[:-1])  # the second lacks its last slice
+    done = mroi("pack", "ct")
+    assert done.code == ExitCode.NO_INPUT
+    assert "--pick acquisition=1 (4 slices) or acquisition=2 (3 slices)" in done.err
+    assert mroi("pack", "ct", "--pick", "acquisition=1").code == 0
+    assert mroi("verify", "ct.mroi", "--against", "ct").code == 0
+    mroi("unpack", "ct.mroi", "-o", "out")
+    assert [p.read_bytes() for p in sorted(Path("out").iterdir())] == [
+        p.read_bytes() for p in sources[:4]
+    ]
+    for wrong in ("acquisition", "acquisition=x", "acquisition=9", "slice=1"):
+        assert mroi("pack", "ct", "--pick", wrong, "-o", "b.mroi").code == ExitCode.USAGE

@@ -203,3 +203,22 @@ def test_frames_without_a_position():
     placed = frames_at(line([0]), np.random.default_rng(0))
     with pytest.raises(SourceError, match="no position and orientation in f1"):
         arrange([placed[0], several[1]], (COLUMNS, ROWS))
+
+
+def test_positions_without_orientations_give_an_order():
+    rng = np.random.default_rng(3)
+    positions = [np.array([1.0, 2, 3]) + np.array([0.0, 0.6, 0.8]) * 2.5 * k for k in range(5)]
+    order = rng.permutation(5).tolist()
+    frames = [
+        Frame(n, 0, f"f{n}", None, (0.5, 2.0), 2.5, (1.0, 0.0), place=positions[k])
+        for n, k in enumerate(order)
+    ]
+    stack = arrange(frames, (COLUMNS, ROWS))
+    assert [order[frame.instance] for frame in stack.frames] == [0, 1, 2, 3, 4]
+    assert (stack.positions, stack.slice_count) == (None, 5)  # which way it looks is not known
+    np.testing.assert_allclose(np.linalg.norm(stack.affine[:3, :3], axis=0), [0.5, 2, 2.5])
+    centre = stack.affine @ [(COLUMNS - 1) / 2, (ROWS - 1) / 2, 0, 1]
+    np.testing.assert_allclose(centre[:3], 0, atol=1e-12)
+    assert "without orientations" in stack.warnings[-1]
+    with pytest.raises(SourceError, match="missing slices"):
+        arrange([frame for frame in frames if order[frame.instance] != 2], (COLUMNS, ROWS))

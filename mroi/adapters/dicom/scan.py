@@ -8,7 +8,7 @@ unless the caller accepts to do without.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,11 +25,11 @@ from mroi.adapters.dicom.part10 import (
     refusing,
 )
 from mroi.adapters.dicom.privacy import pixel_notes
-from mroi.adapters.dicom.stack import Frame
+from mroi.adapters.dicom.stack import PICKS, Frame, numbers_of
 from mroi.adapters.gz import open_inflated
 from mroi.errors import SourceError, UsageError
 
-__all__ = ["Header", "Instance", "LeftOut", "by_series", "choose", "scan"]
+__all__ = ["Header", "Instance", "LeftOut", "by_series", "choose", "pick", "scan"]
 
 SERIES_SHOWN = 20
 NAMES_SHOWN = 4
@@ -308,6 +308,44 @@ def choose(
             f"{f' and {more} more' if more > 0 else ''}; --allow-missing does without"
         )
     return uids[chosen], mine
+
+
+def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
+    """Return the files of some volumes of a series.
+
+    Parameters
+    ----------
+    headers : sequence of Header
+        Of the series.
+    wanted : mapping
+        Keys of `PICKS` to numbers.
+
+    Raises
+    ------
+    UsageError
+        If there are no such volumes, or files hold others, too.
+    """
+    frames = [frame for header in headers for frame in header.frames]
+    matches = [True] * len(frames)
+    for name, number in wanted.items():
+        if name not in PICKS:
+            raise UsageError(f"cannot pick by {name!r}: there are {', '.join(PICKS)}")
+        numbers = numbers_of(frames, name)
+        if number not in numbers:
+            there = sorted({n for n in numbers if n is not None})
+            raise UsageError(f"no {name} {number}; there are {there or 'no numbers of it'}")
+        matches = [match and n == number for match, n in zip(matches, numbers, strict=True)]
+    left = iter(matches)
+    chosen = []
+    for header in headers:
+        mine = [next(left) for _ in header.frames]
+        if any(mine) and not all(mine):
+            raise UsageError(f"{header.name} holds other volumes, too: they cannot be picked apart")
+        if all(mine):
+            chosen.append(header)
+    if not chosen:
+        raise UsageError(f"nothing is {', '.join(f'{k}={v}' for k, v in wanted.items())}")
+    return chosen
 
 
 def _listed(uids: dict[str, list[Header]]) -> str:

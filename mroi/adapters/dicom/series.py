@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from mroi.adapters.dicom.bits import split_bits
 from mroi.adapters.dicom.decoding import iter_frames
 from mroi.adapters.dicom.files import opened
 from mroi.adapters.dicom.part10 import Head, refusing, split_tiles, strip_pixels
-from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, scan
+from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, pick, scan
 from mroi.adapters.dicom.stack import Value, arrange
 from mroi.errors import SourceError
 from mroi.geometry.affine import spacing_of
@@ -74,6 +74,8 @@ class DicomSeries:
         What is unusual but was accepted.
     left_out : tuple of LeftOut
         Files of the folder that are not in the series.
+    picked : mapping
+        What of the series was taken, by number; empty if all.
     has_table : bool
         Stored values mean what a Modality LUT says, which no slope and intercept do.
     pixel_notes : tuple of str
@@ -98,6 +100,7 @@ class DicomSeries:
     instances: tuple[Instance, ...]
     warnings: tuple[str, ...]
     left_out: tuple[LeftOut, ...] = ()
+    picked: Mapping[str, int] = field(default_factory=dict)
     has_table: bool = False
     pixel_notes: tuple[str, ...] = ()
 
@@ -184,6 +187,7 @@ def read_series(
     source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
     series: str | None = None,
+    wanted: Mapping[str, int] | None = None,
     allow_irregular: bool = False,
     allow_missing: bool = False,
     all_bits: bool = False,
@@ -197,6 +201,8 @@ def read_series(
         that are no DICOM images are left out, with a warning. Any file may be gzipped.
     series : str, optional
         Series Instance UID to take where there are several.
+    wanted : mapping, optional
+        Volumes to take of it: ``acquisition``, ``echo`` or ``phase`` to its number.
     allow_irregular : bool
         Accept slices at irregular distances.
     allow_missing : bool
@@ -211,9 +217,11 @@ def read_series(
         If there is no image, one cannot be read, or what there is does not make one stack; it
         says which files.
     UsageError
-        If there is no such series.
+        If there is no such series, or are no such volumes.
     """
     chosen, left_out = choose(*scan(source), series, allow_missing=allow_missing)
+    if wanted:
+        chosen = pick(chosen, wanted)
     _refuse_mixture(chosen)
 
     frames = [replace(frame, instance=i) for i, h in enumerate(chosen) for frame in h.frames]
@@ -262,6 +270,7 @@ def read_series(
             *stack.warnings,
         ),
         left_out=left_out,
+        picked=dict(wanted or {}),
         has_table=any(frame.has_table for frame in stack.frames),
         pixel_notes=tuple(dict.fromkeys(note for h in chosen for note in h.pixel_notes)),
     )

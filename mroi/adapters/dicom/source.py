@@ -60,8 +60,8 @@ class DicomSource:
     Attributes
     ----------
     provenance : dict
-        What a packed file says of its source: which files of the folder are not in it, whether
-        values are stored ones, and what became of the metadata.
+        What a packed file says of its source: which files of the folder are not in it, which
+        volumes were picked, whether values are stored ones, and what became of the metadata.
     damaged : tuple of LeftOut
         Those of them that seem to be images.
     """
@@ -84,6 +84,8 @@ class DicomSource:
         self.damaged = tuple(file for file in series.left_out if file.is_damaged)
         self.provenance = _left_out(series.left_out, with_names=metadata.keeps)
         self.provenance |= metadata.to_json(PROFILE)
+        if series.picked:
+            self.provenance["picked"] = dict(series.picked)
         if series.has_table:
             self.provenance["values"] = "stored"
         volumes = len(series.shape) - 3

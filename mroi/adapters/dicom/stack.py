@@ -11,6 +11,7 @@ tiles, whichever way they run.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations, product
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from mroi.errors import SourceError
 
-__all__ = ["Frame", "Plane", "Stack", "arrange", "to_dcm2niix_orientation"]
+__all__ = ["PICKS", "Frame", "Plane", "Stack", "arrange", "numbers_of", "to_dcm2niix_orientation"]
 
 Value = float | str | tuple[int, ...]
 Vector = NDArray[np.float64]
@@ -72,6 +73,14 @@ NOT_TIME_KEYS = {
     "FlipAngle",
 }
 """Those whose volumes differ in something else than time."""
+
+
+PICKS: Mapping[str, tuple[str, ...]] = {
+    "acquisition": ("AcquisitionNumber",),
+    "echo": ("EchoNumbers",),
+    "phase": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
+}
+"""What volumes can be picked by, by number, and the attributes that have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +183,54 @@ class Stack:
     volume_values: tuple[Value, ...]
     period: float
     warnings: tuple[str, ...]
+
+
+def numbers_of(frames: Sequence[Frame], name: str) -> list[int | None]:
+    """Return the number of each frame by which it can be picked.
+
+    It is that of the attributes of `PICKS`. Phases that have none are numbered from 1 by the values
+    of the first of `VOLUME_KEYS` that has as many as there are frames at one position.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        All of a series.
+    name : str
+        A key of `PICKS`.
+
+    Returns
+    -------
+    list of int or None
+        None for all frames if nothing gives a number.
+    """
+    for key in PICKS[name]:
+        found = [frame.keys.get(key) for frame in frames]
+        if all(isinstance(value, float) and value.is_integer() for value in found):
+            return [int(value) for value in found if isinstance(value, float)]
+    if name != "phase":
+        return [None] * len(frames)
+    positions = [
+        tuple(np.round(place.position, 2)) if (place := frame.plane) is not None else ()
+        for frame in frames
+    ]
+    most = max(Counter(positions).values())
+    for key in VOLUME_KEYS:
+        values = {frame.keys.get(key) for frame in frames}
+        if len(values) == most > 1 and None not in values:
+            order: list[Any] = sorted(values, key=lambda value: (str(type(value)), value))
+            return [1 + order.index(frame.keys[key]) for frame in frames]
+    return [None] * len(frames)
+
+
+def _choices(frames: Sequence[Frame]) -> str:
+    """Return what a series whose volumes differ in length can be picked apart by, for a message."""
+    found = []
+    for name in PICKS:
+        counts = Counter(number for number in numbers_of(frames, name) if number is not None)
+        if len(counts) > 1:
+            numbers = [f"{name}={n} ({counts[n]} slices)" for n in sorted(counts)[:NAMES_SHOWN]]
+            found.append(" or ".join(numbers))
+    return f"; --pick {', or '.join(found)} takes one" if found else ""
 
 
 def arrange(
@@ -404,6 +461,7 @@ def _volumes(places: list[list[Frame]]) -> tuple[str, list[list[Frame]]]:
         raise SourceError(
             f"missing slices: {len(short)} of {len(places)} positions have fewer than the "
             f"{count} frames of the others: {_some(names)}"
+            f"{_choices([frame for place in places for frame in place])}"
         )
     names = [frame.name for frame in full[0]]
     raise SourceError(f"duplicate slices at one position, in {len(full)} places: {_some(names)}")
