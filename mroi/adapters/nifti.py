@@ -53,6 +53,7 @@ __all__ = [
 _SIZES = {348: 1, 540: 2}
 _MAGICS = {b"n+1\0": False, b"ni1\0": True, b"n+2\0": False, b"ni2\0": True}
 _BLOCK = 1 << 22
+_START = 540  # bytes of the longest header
 _QUIET = logging.Logger("mroi", logging.CRITICAL + 1)  # noqa: LOG001 (takes what nobody reads)
 _SINGLE = (2.0**-126, 2.0**127)  # what single precision holds without loss of digits
 _MAX_AROUND = 1 << 26  # bytes before and after the voxels that are kept; the limit of readers
@@ -252,6 +253,7 @@ class NiftiSource:
         elif self._header_path != self.path:
             raise SourceError(f"{self._header_path}: a single file, but {self.path} is beside it")
         self.header = header
+        self._first = first
         geometry = header.geometry
         flags = geometry.flags | (SourceFlags.GZIPPED if self._is_gzipped else SourceFlags(0))
         self.geometry = replace(geometry, flags=flags)
@@ -286,23 +288,34 @@ class NiftiSource:
 
     def _read_start(self, path: Path) -> bytes:
         with open_inflated(path) as file:
-            return _read(file, 540)
+            return _read(file, _START)
 
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
         """Yield the slices across `axis`; see `VoxelSource`.
 
         Across z, memory is bounded by one block of a few MB and one slice; across x and y, by one
-        3-D volume.
+        3-D volume. The end of every pass says whether the file is still what it was: what was
+        planned by one pass holds for the next, and the digest is of what was read last.
+
+        Raises
+        ------
+        SourceError
+            If the file is damaged, or was changed since it was opened or read.
         """
         geometry = self.geometry
-        # Once is enough: a source that changes between two passes shows when it is restored.
-        around = _Around(self.header, self._policy if self._around is None else _STRIP)
+        around = _Around(self.header, self._policy)
         with open_inflated(self._image_path) as file:
             if self.header.is_pair:
                 with open_inflated(self._header_path) as header_file:
-                    around.add_header(_read_all(header_file, str(self._header_path)))
+                    header = _read_all(header_file, str(self._header_path))
+                    around.add_header(header)
                     around.add_trailing(header_file, ordinal=4)
-            around.add_before(self._take(file, self.header.vox_offset))
+                before = self._take(file, self.header.vox_offset)
+            else:
+                header = before = self._take(file, self.header.vox_offset)
+            around.add_before(before)
+            if header[:_START] != self._first[: len(header)]:
+                raise self._changed()
             depth = 1 if axis == 2 else geometry.shape[2]
             plane_size = math.prod(geometry.shape[:2]) * geometry.datatype.itemsize
             blocks = math.prod(geometry.shape[2:]) // depth
@@ -312,8 +325,12 @@ class NiftiSource:
                 yield from self._slices(data, axis, depth)
             around.add_after(_read_all(file, self.name))
             around.add_trailing(file, ordinal=3)
-        if self._around is None:
-            self._around = around
+        if self._around is not None and not around.is_like(self._around):
+            raise self._changed()
+        self._around = around
+
+    def _changed(self) -> SourceError:
+        return SourceError(f"{self.name}: the file was changed while it was read; try again")
 
     def _take(self, file: BinaryIO, size: int) -> bytes:
         """Read exactly `size` bytes of the image."""
@@ -342,9 +359,6 @@ class NiftiSource:
     def metadata(self) -> list[Metadata]:
         """Return what stood around the voxels, and the digest of what will be restored."""
         return [] if self._around is None else self._around.frames()
-
-
-_STRIP = MetadataPolicy("strip")
 
 
 class _Around:
@@ -385,6 +399,11 @@ class _Around:
     def _add(self, data: bytes, ordinal: int) -> None:
         self.sha256.update(data)
         self._frames.append(Metadata(b"nIFt", data, ordinal))
+
+    def is_like(self, other: _Around) -> bool:
+        """Whether another pass read the same bytes."""
+        same_digest = self.sha256.digest() == other.sha256.digest()
+        return same_digest and self._frames == other._frames
 
     def frames(self) -> list[Metadata]:
         """Return the frames for a packed file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 
 import dicom_phantoms as phantoms
 import numpy as np
@@ -135,3 +136,60 @@ def test_slices_are_those_of_the_series(tmp_path):
     for axis in (0, 1):
         with pytest.raises(SourceError, match="slice axis"):
             next(source.planes(axis))
+
+
+# -- a source that changes while it is packed ------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before", "pixels", "between", "heads"])
+@pytest.mark.parametrize("how", ["replaced", "written over", "removed"])
+def test_a_file_that_changes_while_it_is_packed(tmp_path, monkeypatch, moment, how):
+    """Else the attributes of one image would stand with the pixels of another."""
+    folder = tmp_path / "series"
+    folder.mkdir()
+    path = phantoms.write(folder, classic())[2]
+    target = tmp_path / "x.mroi"
+    source = DicomSource(read_series(folder))
+    other = pydicom.dcmread(path)
+    other.PatientName = "Somebody^Else"
+
+    def change():
+        time.sleep(0.02)  # what a file system may take for one moment
+        if how == "removed":
+            path.unlink()
+        else:
+            new = path if how == "written over" else tmp_path / "new"
+            other.save_as(new)
+            new.replace(path)
+
+    def planes(self, _axis):
+        for index, plane, _ in self.series.split_planes():
+            if moment == "pixels" and index == 3:
+                change()
+            yield plane
+        if moment == "between":
+            change()
+
+    if moment == "before":
+        change()
+    elif moment == "heads":
+        heads = type(source.series).heads
+        monkeypatch.setattr(
+            type(source.series), "heads", lambda self: [*heads(self), change()][:-1]
+        )
+    monkeypatch.setattr(DicomSource, "planes", planes)
+    with pytest.raises((SourceError, OSError)) as caught:
+        mroi.pack(source, target, codec="zstd", roi="full")
+    assert how == "removed" or "was changed while it was read" in str(caught.value)
+    assert not target.exists()
+
+
+def test_a_series_that_only_is_looked_at_does_not_change(tmp_path):
+    folder = tmp_path / "series"
+    folder.mkdir()
+    paths = phantoms.write(folder, classic())
+    source = DicomSource(read_series(folder))
+    for path in paths:
+        path.read_bytes()
+    mroi.pack(source, tmp_path / "x.mroi", codec="zstd")
+    assert mroi.verify(tmp_path / "x.mroi", against=folder)[1].equal

@@ -20,7 +20,7 @@ from mroi.adapters.dicom.part10 import deflated_from
 from mroi.adapters.gz import GZIP, GzipReader, open_inflated
 from mroi.errors import SourceError
 
-__all__ = ["is_dicom", "is_dicom_start", "mapped", "opened"]
+__all__ = ["is_dicom", "is_dicom_start", "mapped", "opened", "stamp_of"]
 
 START = 132
 """Bytes of a file that tell whether it is DICOM."""
@@ -82,6 +82,16 @@ def is_dicom(path: Path) -> bool:
             return is_dicom_start(inflated.read(START))
     except SourceError:  # a damaged gzip file
         return False
+
+
+Stamp = tuple[int, ...]
+"""What of a file changes when its bytes do, or another takes its place."""
+
+
+def stamp_of(path: Path) -> Stamp:
+    """Return the stamp of a file as it is now."""
+    found = path.stat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from mroi.adapters.dicom.files import is_dicom, mapped, opened
+from mroi.adapters.dicom.files import Stamp, is_dicom, mapped, opened, stamp_of
 from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import (
     PixelElement,
@@ -50,6 +50,8 @@ class Instance:
         Where its pixels are.
     pixels : Pixels
         How they are stored.
+    stamp : tuple of int
+        Of the file, before its header was read; see `stamp_of`.
     slices : tuple of int
         For each frame, the plane of the stack that it is.
     """
@@ -58,6 +60,7 @@ class Instance:
     syntax: str
     element: PixelElement
     pixels: Pixels
+    stamp: Stamp
     slices: tuple[int, ...] = ()
 
 
@@ -190,6 +193,7 @@ def _read(path: Path, name: str) -> Header | LeftOut:
 
 
 def _parse(path: Path, name: str) -> Header | LeftOut:
+    stamp = stamp_of(path)
     with mapped(path) as file:
         is_certain = file[128:132] == b"DICM" or name.lower().endswith(DICOM_ENDINGS)
         try:
@@ -203,7 +207,7 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 return _without_pixels(dataset, name, is_certain=is_certain)
             pixels = describe(dataset, element, name)
             return Header(
-                instance=Instance(path, _syntax(dataset), element, pixels),
+                instance=Instance(path, _syntax(dataset), element, pixels, stamp),
                 name=name,
                 uid=str(dataset.get("SeriesInstanceUID", "")),
                 sop_uid=str(dataset.get("SOPInstanceUID", "")),

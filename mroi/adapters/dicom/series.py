@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from mroi.adapters.dicom.bits import split_bits
 from mroi.adapters.dicom.decoding import iter_frames
-from mroi.adapters.dicom.files import opened
+from mroi.adapters.dicom.files import opened, stamp_of
 from mroi.adapters.dicom.part10 import Head, refusing, split_tiles, strip_pixels
 from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, pick, scan
 from mroi.adapters.dicom.stack import Value, arrange
@@ -167,6 +167,18 @@ class DicomSeries:
         if plane.dtype.kind != self.dtype.kind and (result != plane).any():
             raise SourceError(f"{instance.path.name}: {plane.dtype} does not fit {self.dtype}")
         return result
+
+    def check_unchanged(self) -> None:
+        """Raise `SourceError` if a file is not what it was when its header was read."""
+        for instance in self.instances:
+            try:
+                is_same = stamp_of(instance.path) == instance.stamp
+            except OSError:
+                is_same = False
+            if not is_same:
+                raise SourceError(
+                    f"{instance.path.name}: the file was changed while it was read; try again"
+                )
 
     def heads(self) -> Iterator[Head]:
         """Yield each instance without its pixels, in the order of their first plane."""

@@ -128,7 +128,13 @@ class DicomSource:
         return warnings
 
     def metadata(self) -> list[Metadata]:
-        """Return the frames that give the source back."""
+        """Return the frames that give the source back.
+
+        Raises
+        ------
+        SourceError
+            If a file was changed since its header was read: its pixels may be those of another.
+        """
         frames = []
         series = self.series
         policy = self._policy
@@ -145,6 +151,7 @@ class DicomSource:
             volumes = series.plane_count // len(series.positions)
             positions = np.tile(series.positions, (volumes, 1)).astype("<f8")
             frames.append(Metadata(b"sLPo", positions.tobytes()))
+        series.check_unchanged()
         return frames
 
     def _frames_above(self) -> Iterator[Metadata]:
