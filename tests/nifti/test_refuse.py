@@ -6,7 +6,6 @@ import errno
 import gzip
 import io
 import tracemalloc
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -155,18 +154,17 @@ def test_a_bomb_before_the_voxels_is_not_inflated(tmp_path, where):
 def test_a_full_disk_while_restoring_leaves_nothing(tmp_path, monkeypatch):
     nib.Nifti1Image(ARRAY, np.eye(4)).to_filename(tmp_path / "scan.nii")
     mroi.pack(tmp_path / "scan.nii", tmp_path / "scan.mroi", codec="zstd")
-    opened = Path.open
 
     class Full(io.FileIO):
+        def __init__(self, path, _shown) -> None:
+            super().__init__(path, "x+")
+
         def write(self, data) -> int:
             if self.tell() + len(data) > 500:
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    def small(path, mode="r", *args, **kwargs):
-        return Full(path, "x+") if "x" in mode else opened(path, mode, *args, **kwargs)
-
-    monkeypatch.setattr(Path, "open", small)
+    monkeypatch.setattr("mroi.container.parts._OutputFile", Full)
     for name in ("back.nii", "back.nii.gz"):
         with pytest.raises(OSError, match="No space left"):
             mroi.unpack(tmp_path / "scan.mroi", tmp_path / name)
