@@ -9,31 +9,12 @@ opening alone takes with and without one.
 
 from __future__ import annotations
 
-import io
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from timing import milliseconds, packed
+
 import mroi
-
-
-def packed(path: Path, codec: str, factor: int | None) -> bytes:
-    """Return the file of a volume."""
-    file = io.BytesIO()
-    mroi.pack(path, file, codec=codec, overview=factor)
-    return file.getvalue()
-
-
-def milliseconds(work: Callable[[], object], repeat: int = 5) -> float:
-    """Return the median time of some work."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 def main() -> int:
@@ -42,9 +23,9 @@ def main() -> int:
     for path in sorted(Path(sys.argv[1]).glob("*.nii.gz")):
         shares, times = [], []
         for codec in ("auto:fast", "auto:small"):
-            plain = packed(path, codec, None)
+            plain = packed(path, codec=codec)
             for factor in (4, 8):
-                data = packed(path, codec, factor)
+                data = packed(path, codec=codec, overview=factor)
                 shares.append(f"{len(data) / len(plain) - 1:7.2%}")
                 if codec == "auto:fast":
                     mroi.open(data).overview  # noqa: B018 (compiles)

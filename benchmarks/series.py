@@ -9,36 +9,16 @@ it, and the series of one voxel, as ratios to nibabel's time for the same from t
 
 from __future__ import annotations
 
-import io
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from timing import milliseconds, packed
 
 import mroi
 from mroi.adapters.convert import open_input
 from mroi.volume.pack import plan_pack
-
-
-def packed(path: Path, codec: str, chunk: tuple[int, int, int, int] | None) -> bytes:
-    """Return the file of a volume."""
-    file = io.BytesIO()
-    mroi.pack(path, file, codec=codec, chunk=chunk)
-    return file.getvalue()
-
-
-def milliseconds(work: Callable[[], object], repeat: int = 5) -> float:
-    """Return the median time of some work."""
-    times = []
-    for _ in range(repeat):
-        start = time.perf_counter()
-        work()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
 
 
 def reads(shape: tuple[int, ...]) -> list[tuple[object, ...]]:
@@ -58,8 +38,8 @@ def main() -> int:
         for codec in ("auto:fast", "auto:small"):
             plan = plan_pack(open_input(path), codec=codec)
             x, y, z, _t = plan.geom.chunk_shape
-            before = packed(path, codec, (x, y, z, 1))
-            after = packed(path, codec, None)
+            before = packed(path, codec=codec, chunk=(x, y, z, 1))
+            after = packed(path, codec=codec)
             volume = mroi.open(after)
             shape = "x".join(map(str, volume.geom.chunk_shape))
             assert np.array_equal(volume.unscaled, np.asanyarray(image.dataobj.get_unscaled()))
