@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mroi.cli.options import Json, Verbose
 from mroi.cli.report import Report, columns
 
 if TYPE_CHECKING:
-    from mroi.codecs import Codec, Entry
+    from mroi.codecs import ChunkSpec, Codec, Entry
 
 EXAMPLES = """\
   mroi codecs                     every codec, and whether it works here
@@ -41,18 +41,22 @@ def run(*, verbose: Verbose = False, json: Json = False) -> None:
                 entry.name,
                 str(record["fidelity"] or ""),
                 str(record["chunks"] or ""),
-                " ".join(record["takes"]),  # type: ignore[arg-type]
-                entry.problem or str(record["implementation"]),
+                " ".join(record["takes"]),
+                str(record["problem"] or record["implementation"]),
             )
         )
-        if verbose and entry.codec is not None:
-            rows += [("", f"  {setting}", "", "", "") for setting in _settings(entry.codec)]
+        if verbose and record["settings"]:
+            rows += [("", f"  {setting}", "", "", "") for setting in _settings(record["settings"])]
     if not json:
         report.answer({}, columns(rows))
 
 
-def _record(entry: Entry) -> dict[str, object]:
-    record: dict[str, object] = {
+def _record(entry: Entry) -> dict[str, Any]:
+    """Return what a codec says of itself; of one that fails at that, what it failed with."""
+    from mroi.codecs.guard import guarded
+    from mroi.errors import CodecError
+
+    record: dict[str, Any] = {
         "name": entry.name,
         "id": entry.id,
         "provider": entry.provider,
@@ -64,29 +68,43 @@ def _record(entry: Entry) -> dict[str, object]:
         "settings": {},
         "implementation": None,
     }
-    cls = entry.codec
-    if cls is not None:
-        codec = cls()
-        record["fidelity"] = codec.fidelity.name.lower()
-        record["chunks"] = "any" if cls.max_slices is None else f"{cls.max_slices} slice"
-        record["takes"] = _takes(codec)
-        record["settings"] = {field.name: field.default for field in dataclasses.fields(cls)}
-        if entry.problem is None:
-            record["implementation"] = cls.implementation()
+    if entry.codec is not None:
+        try:
+            with guarded(entry.name):
+                record |= _details(entry.codec, works=entry.problem is None)
+        except CodecError as exc:
+            record |= {"works": False, "problem": entry.problem or exc.message}
     return record
+
+
+def _details(cls: type[Codec], *, works: bool) -> dict[str, Any]:
+    codec = cls()
+    codec.refuses(_spec("u1"))  # what it raises is said, where `_takes` takes it for a refusal
+    return {
+        "fidelity": codec.fidelity.name.lower(),
+        "chunks": "any" if cls.max_slices is None else f"{cls.max_slices} slice",
+        "takes": _takes(codec),
+        "settings": {f.name: _as_json(f.default) for f in dataclasses.fields(cls)},
+        "implementation": str(cls.implementation()) if works else None,
+    }
+
+
+def _as_json(default: object) -> object:
+    import json
+
+    return json.loads(json.dumps(default, default=repr))
 
 
 def _takes(codec: Codec) -> list[str]:
     """Return the types of voxels that `mroi pack` takes with a codec, whatever their values."""
     import numpy as np
 
-    from mroi.codecs import ChunkSpec, Pipeline, Values
+    from mroi.codecs import Pipeline, Values
     from mroi.errors import CodecError
 
     def takes(kind: str, *samples: int) -> bool:
-        dtype = np.dtype(f"<{kind}")
-        spec = ChunkSpec((1, 64, 64, *samples), dtype, 8 * dtype.itemsize)
-        values = None
+        spec = _spec(kind, *samples)
+        dtype, values = spec.dtype, None
         if dtype.kind in "iu":
             info = np.iinfo(dtype)
             values = Values(float(info.min), float(info.max), whole=True)
@@ -108,7 +126,16 @@ def _takes(codec: Codec) -> list[str]:
     return ["everything"] if len(found) == len(_NAMES) + 3 else found
 
 
-def _settings(cls: type[Codec]) -> list[str]:
+def _spec(kind: str, *samples: int) -> ChunkSpec:
+    import numpy as np
+
+    from mroi.codecs import ChunkSpec
+
+    dtype = np.dtype(f"<{kind}")
+    return ChunkSpec((1, 64, 64, *samples), dtype, 8 * dtype.itemsize)
+
+
+def _settings(settings: dict[str, object]) -> list[str]:
     import json
 
-    return [f"{field.name}={json.dumps(field.default)}" for field in dataclasses.fields(cls)]
+    return [f"{name}={json.dumps(default)}" for name, default in settings.items()]

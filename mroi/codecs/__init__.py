@@ -13,7 +13,7 @@ from mroi.codecs.base import (
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window
 from mroi.codecs.pipeline import Pipeline, Values
-from mroi.codecs.registry import Entry, available, build, codec_class, parse
+from mroi.codecs.registry import Entry, available, build, codec_class, is_built_in, parse
 
 __all__ = [
     "Bias",
@@ -32,5 +32,6 @@ __all__ = [
     "available",
     "build",
     "codec_class",
+    "is_built_in",
     "parse",
 ]

@@ -24,8 +24,9 @@ from mroi.codecs.base import (
     SupportsPrefix,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window, filter_class
+from mroi.codecs.guard import guarded
 from mroi.codecs.registry import build
-from mroi.errors import CodecError, DecodeError, MroiError
+from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Pipeline", "Values"]
 
@@ -87,22 +88,26 @@ class Pipeline:
             If no filter helps; the message says what the codec takes, and whether it would with a
             loss.
         """
-        for filters in _candidates(codec, spec, values):
-            pipeline = cls(codec, filters)
-            if pipeline.refuses(spec) is None:
-                return pipeline
-        reason = codec.refuses(spec) or f"{codec.name} does not take {spec.dtype}"
-        if spec.dtype.kind in "iuf" and codec.fidelity is Fidelity.LOSSLESS:
-            before = (Planar(),) if spec.samples > 1 else ()
-            window = cls(codec, (*before, Window(1.0, 0.0, 8)))
-            if codec.params() and window.refuses(spec) is None:
-                reason += "; with a loss it takes these, too (--psnr 40, or a setting of its own)"
+        with guarded(codec.name):
+            for filters in _candidates(codec, spec, values):
+                pipeline = cls(codec, filters)
+                if pipeline.refuses(spec) is None:
+                    return pipeline
+            reason = codec.refuses(spec) or f"{codec.name} does not take {spec.dtype}"
+            if spec.dtype.kind in "iuf" and codec.fidelity is Fidelity.LOSSLESS:
+                before = (Planar(),) if spec.samples > 1 else ()
+                window = cls(codec, (*before, Window(1.0, 0.0, 8)))
+                if codec.params() and window.refuses(spec) is None:
+                    reason += (
+                        "; with a loss it takes these, too (--psnr 40, or a setting of its own)"
+                    )
         raise CodecError(reason)
 
     @property
     def fidelity(self) -> Fidelity:
         """What the whole promises: the weakest promise of its steps (CDC-5)."""
-        return max([self.codec.fidelity, *(step.fidelity for step in self.filters)])
+        with guarded(self.codec.name):
+            return max([self.codec.fidelity, *(step.fidelity for step in self.filters)])
 
     @property
     def supports_levels(self) -> bool:
@@ -120,7 +125,8 @@ class Pipeline:
             *_, coded = self._specs(spec)
         except CodecError as exc:
             return exc.message
-        return self.codec.refuses(coded)
+        with guarded(self.codec.name):
+            return self.codec.refuses(coded)
 
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes:
         """Return the payload of a C-contiguous chunk of ``spec.shape`` and ``spec.dtype``.
@@ -135,12 +141,12 @@ class Pipeline:
         *before, coded = self._specs(spec)
         for step, kind in zip(self.filters, before, strict=True):
             chunk = step.apply(chunk, kind)
-        try:
-            return self.codec.encode(np.ascontiguousarray(chunk), coded)
-        except MroiError:
-            raise
-        except Exception as exc:  # a codec is not trusted to raise ours
-            raise CodecError(f"{self.codec.name}: {exc!r}") from exc
+        name = self.codec.name
+        with guarded(name):
+            payload: object = self.codec.encode(np.ascontiguousarray(chunk), coded)
+        if not isinstance(payload, bytes | bytearray | memoryview):
+            raise CodecError(f"{name}: encode gave a {type(payload).__name__}, not bytes")
+        return bytes(payload)
 
     def decode(self, payload: Buffer, spec: ChunkSpec) -> NDArray[Any]:
         """Return the chunk, C-contiguous, of ``spec.shape`` and ``spec.dtype``.
@@ -178,12 +184,13 @@ class Pipeline:
 
     def to_json(self) -> dict[str, object]:
         """Return the record of this pipeline that the file holds beside the codec's name."""
-        return {
-            "encoder": self.codec.settings(),
-            "filters": [{"name": step.name, "params": step.params()} for step in self.filters],
-            "impl": self.codec.implementation(),
-            "params": self.codec.params(),
-        }
+        with guarded(self.codec.name):
+            return {
+                "encoder": self.codec.settings(),
+                "filters": [{"name": step.name, "params": step.params()} for step in self.filters],
+                "impl": self.codec.implementation(),
+                "params": self.codec.params(),
+            }
 
     @classmethod
     def from_json(cls, name: str, record: Mapping[str, object]) -> Self:
@@ -229,18 +236,16 @@ class Pipeline:
         """Return the chunk `part` of a payload that holds the chunk `whole`."""
         coded = self._specs(whole)[-1]
         *before, wanted = self._specs(part)
-        if reason := self.codec.refuses(coded):
+        with guarded(self.codec.name):
+            reason = self.codec.refuses(coded)
+        if reason:
             raise DecodeError(reason, "CHK-8")
         call = isolation.Call(self.codec, method, coded, argument)
-        try:
+        with guarded(self.codec.name, DecodeError, "CHK-8"):
             if self.isolated and self.codec.isolated:
                 chunk = isolation.decode(call, payload, wanted)
             else:
                 chunk = call.run(payload)
-        except (MroiError, KeyboardInterrupt):
-            raise
-        except BaseException as exc:  # on strange bytes a codec may raise anything, or panic
-            raise DecodeError(f"{self.codec.name}: {exc!r}", "CHK-8") from exc
         if not isinstance(chunk, np.ndarray):
             raise DecodeError(f"{self.codec.name} gave a {type(chunk).__name__}", "CHK-8")
         if chunk.shape != wanted.shape or chunk.dtype != wanted.dtype:

@@ -17,9 +17,10 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
 from mroi.codecs.base import Codec
+from mroi.codecs.guard import guarded
 from mroi.errors import CodecError, CodecUnavailableError
 
-__all__ = ["GROUP", "Entry", "available", "build", "codec_class", "parse"]
+__all__ = ["GROUP", "Entry", "available", "build", "codec_class", "is_built_in", "parse"]
 
 GROUP = "mroi.codecs"
 """Entry-point group of plug-ins: name of the codec = "module:Class"."""
@@ -105,7 +106,14 @@ def build(name: str, params: Mapping[str, object]) -> Codec:
     CodecError
         If the parameters are not those of this codec (rule CDC-6).
     """
-    return codec_class(name).from_params(params)
+    cls = codec_class(name)
+    with guarded(name, rule="CDC-6"):
+        return cls.from_params(params)
+
+
+def is_built_in(codec: Codec) -> bool:
+    """Whether a codec is one of this package, which its own tests hold to its promises."""
+    return type(codec).__module__.startswith("mroi.codecs.")
 
 
 def parse(text: str) -> Codec:
@@ -132,7 +140,8 @@ def parse(text: str) -> Codec:
             raise CodecError(f"{item.strip()!r} is not a setting of {name}; {_settings(cls)}")
         values[field] = _scalar(value)
     try:
-        return cls(**values)
+        with guarded(name):
+            return cls(**values)
     except CodecError as exc:
         raise CodecError(f"{exc.message}; {_settings(cls)}") from exc
 
@@ -171,16 +180,15 @@ def _load(name: str, claims: list[EntryPoint]) -> type[Codec]:
     if len(claims) > 1:
         who = " and ".join(f"{_provider(claim)} ({claim.value})" for claim in claims)
         raise CodecError(f"codec {name!r} is claimed by {who}: uninstall all but one", "CDC-3")
-    try:
+    with guarded(f"codec {name!r} of {_provider(point)}", CodecUnavailableError):
         cls = point.load()
-    except (ImportError, AttributeError) as exc:
-        raise CodecUnavailableError(f"codec {name!r} of {_provider(point)}: {exc}") from exc
     if not (isinstance(cls, type) and issubclass(cls, Codec)):
         raise CodecError(f"codec {name!r} of {_provider(point)} is not a Codec class", "CDC-3")
-    if cls.name != name or cls.id or "." not in name or not _NAME.fullmatch(name):
+    claimed = getattr(cls, "name", None)
+    if claimed != name or cls.id or "." not in name or not _NAME.fullmatch(name):
         raise CodecError(
             f"codec {name!r} of {_provider(point)}: a plug-in has a reverse-DNS name, "
-            f"the same in class and entry point, and id 0 (here {cls.name!r}, {cls.id})",
+            f"the same in class and entry point, and id 0 (here {claimed!r}, {cls.id})",
             "CDC-3",
         )
     return cls
@@ -197,7 +205,12 @@ def _entry(name: str, provider: str) -> Entry:
         cls = codec_class(name)
     except CodecError as exc:
         return Entry(name, 0, None, exc.message, provider)
-    return Entry(name, cls.id, cls, cls.probe(), provider)
+    try:
+        with guarded(name):
+            problem = cls.probe()
+    except CodecError as exc:
+        problem = exc.message
+    return Entry(name, cls.id, cls, problem, provider)
 
 
 def _advice(name: str) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs import ChunkSpec, Codec, Fidelity, Pipeline
+from mroi.codecs import ChunkSpec, Codec, Fidelity, Pipeline, is_built_in
+from mroi.codecs.guard import guarded
 from mroi.container import Chunk
 from mroi.errors import (
     ChecksumError,
@@ -129,7 +130,15 @@ def _spec(geom: Geom, extent: tuple[int, int, int, int]) -> ChunkSpec:
 def encode_chunk(
     pipeline: Pipeline, chunk: NDArray[Any], spec: ChunkSpec, itemsize: int
 ) -> EncodedChunk:
-    """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller."""
+    """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller.
+
+    What a codec of somebody else encoded is decoded again: what it says of itself is not trusted.
+
+    Raises
+    ------
+    CodecError
+        If the codec fails, or loses something and says that it does not.
+    """
     data = array_bytes(chunk)
     crc = crc32(data)
     if not spec.size:
@@ -139,9 +148,17 @@ def encode_chunk(
     payload = pipeline.encode(chunk, spec)
     if len(payload) >= spec.size:
         return EncodedChunk(ChunkState.STORED, data, crc, None)
-    if pipeline.fidelity is Fidelity.LOSSLESS:
+    lossless = pipeline.fidelity is Fidelity.LOSSLESS
+    if lossless and is_built_in(pipeline.codec):
         return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     decoded = pipeline.decode(payload, spec)
+    if lossless:
+        if array_bytes(decoded) != data:
+            raise CodecError(
+                f"{pipeline.codec.name} says that it loses nothing, but decodes a chunk to other "
+                "voxels than it encoded: nothing was written"
+            )
+        return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     crc = crc32(array_bytes(decoded))
     return EncodedChunk(ChunkState.ENCODED, payload, crc, Loss.between(chunk, decoded))
 
@@ -209,7 +226,9 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
             f"{int(pipeline.fidelity)}",
             "CDC-5",
         )
-    if reason := type(codec).probe():
+    with guarded(codec.name, CodecUnavailableError, "OPN-2"):
+        reason = type(codec).probe()
+    if reason:
         raise CodecUnavailableError(
             f"codec {entry.name!r} (written by {entry.impl!r}): {reason}", "OPN-2"
         )
