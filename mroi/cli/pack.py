@@ -172,8 +172,8 @@ def run(
 ) -> None:
     """Pack images into .mroi files.
 
-    NIfTI (.nii, .nii.gz, .hdr/.img, any version and type), DICOM files, and folders with a DICOM
-    series. Nothing is lost unless a lossy codec, or --background drop, is asked for. A file
+    NIfTI (.nii, .nii.gz, .hdr/.img, any version and type), ANALYZE 7.5, DICOM files (also
+    gzipped), and folders with a DICOM series. Nothing is lost unless a lossy codec, or --background drop, is asked for. A file
     appears under its name only when it is complete.
     """
     from mroi.adapters import convert

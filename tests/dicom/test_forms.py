@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import warnings
 import zlib
 
 import dicom_phantoms as phantoms
@@ -12,11 +13,13 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.pixels import pixel_array
 from pydicom.sequence import Sequence
 
 import mroi
+from mroi.adapters.convert import open_input
 from mroi.adapters.dicom import read_heads, read_series
 from mroi.adapters.dicom.part10 import deflated, deflated_from
 from mroi.errors import SourceError
@@ -362,3 +365,24 @@ def test_jpeg_xl_larger_than_its_header_is_refused(tmp_path):
     series = read_series(phantoms.write(tmp_path, [ds]))
     with pytest.raises(SourceError, match=r"\(8, 80\)"):
         list(series.planes())
+
+
+# -- cleaned -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["SC_rgb_rle_16bit_2frame.dcm", "SC_rgb_rle_32bit.dcm", "SC_rgb_small_odd_big_endian.dcm",
+     "SC_ybr_full_422_uncompressed.dcm", "image_dfl.dcm", "liver_1frame.dcm",
+     "liver_expb_1frame.dcm", "SC_rgb_jpeg.dcm", "MR_small_bigendian.dcm", "examples_overlay.dcm"],
+)  # fmt: skip
+def test_cleaned_files_have_the_same_pixels(tmp_path, name):
+    path = get_testdata_file(name, download=False)
+    if path is None:
+        pytest.skip("not shipped with this pydicom")
+    mroi.pack(open_input(path, metadata="clean"), tmp_path / "a.mroi")
+    (out,) = mroi.unpack(tmp_path / "a.mroi", tmp_path / "out").paths
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert np.array_equal(pydicom.dcmread(out).pixel_array, pydicom.dcmread(path).pixel_array)
+    assert pydicom.dcmread(out).get("PatientName", "") == ""

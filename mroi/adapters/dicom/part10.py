@@ -30,6 +30,7 @@ from mroi.errors import FormatError, SourceError
 from mroi.format.metadata import build_records, parse_records
 
 __all__ = [
+    "DEFLATED",
     "Head",
     "PixelElement",
     "build_head",

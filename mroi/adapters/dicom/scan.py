@@ -18,9 +18,9 @@ from typing_extensions import override
 from mroi.adapters.dicom.files import Stamp, is_dicom, mapped, opened, stamp_of
 from mroi.adapters.dicom.headers import Pixels, describe, frames_of, is_turned_by_dcm2niix
 from mroi.adapters.dicom.part10 import (
+    DEFLATED,
     PixelElement,
     deflated,
-    deflated_from,
     read_header,
     refusing,
 )
@@ -215,18 +215,19 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 is_turned=is_turned_by_dcm2niix(dataset),
                 frames=tuple(frames_of(dataset, pixels, 0, name)),
                 pixel_notes=pixel_notes(dataset),
-                warnings=_warnings(path, pixels, element),
+                warnings=_warnings(path, _syntax(dataset), pixels, element),
             )
 
 
-def _warnings(path: Path, pixels: Pixels, element: PixelElement) -> tuple[str, ...]:
+def _warnings(path: Path, syntax: str, pixels: Pixels, element: PixelElement) -> tuple[str, ...]:
     """Return what a file is taken for that it is not quite."""
     warnings = []
     if pixels.photometric.startswith("YBR") and pixels.samples == 3 and not element.encapsulated:
         warnings.append(f"colours are Y, Cb and Cr as stored ({pixels.photometric}), not RGB")
-    with opened(path) as file, open_inflated(path) as stored:
-        if deflated_from(file) and deflated(file.read()) != stored.read():
-            warnings.append("a data set will come back deflated anew: the same, in other bytes")
+    if syntax == DEFLATED:
+        with opened(path) as file, open_inflated(path) as stored:
+            if deflated(file.read()) != stored.read():
+                warnings.append("a data set will come back deflated anew: the same, in other bytes")
     return tuple(warnings)
 
 
