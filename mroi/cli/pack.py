@@ -173,8 +173,8 @@ def run(
     """Pack images into .mroi files.
 
     NIfTI (.nii, .nii.gz, .hdr/.img, any version and type), ANALYZE 7.5, DICOM files (also
-    gzipped), and folders with a DICOM series. Nothing is lost unless a lossy codec, or --background drop, is asked for. A file
-    appears under its name only when it is complete.
+    gzipped), and folders with a DICOM series. Nothing is lost unless a lossy codec, or
+    --background drop, is asked for. A file appears under its name only when it is complete.
     """
     from mroi.adapters import convert
 
