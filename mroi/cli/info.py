@@ -50,6 +50,7 @@ _LABELS = {
     "metadata": "metadata policy",
     "roi": "roi found by",
     "tool": "made by",
+    "volumes": "volumes chosen by",
 }
 _FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
 _SCOPES = {1: "ROI", 2: "volume", 3: "source"}

@@ -109,6 +109,11 @@ class Codec(ABC):
         return 1
 
     @property
+    def span_voxels(self) -> int:
+        """Voxels of a chunk of several volumes where the user does not say: at most so many."""
+        return 1 << 20
+
+    @property
     def fidelity(self) -> Fidelity:
         """What these parameters promise; overridden by codecs that can lose something."""
         return Fidelity.LOSSLESS

@@ -6,8 +6,10 @@ mode have the speed that its name says, and the smallest wins.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,21 +18,21 @@ from numpy.typing import NDArray
 from mroi.codecs import ChunkSpec, Codec, Pipeline, Values, parse
 from mroi.errors import CodecError, SourceError, UsageError
 from mroi.format.datatypes import Datatype
+from mroi.format.records import FRAME_HEADER_SIZE, align
 from mroi.geometry import Box
 from mroi.volume.chunks import encode_chunk
-from mroi.volume.layout import Purpose
+from mroi.volume.layout import ChunkShape, Cut, Purpose, longer_spans
 from mroi.volume.source import SourceGeometry
 from mroi.volume.survey import Survey
 
 __all__ = [
     "AUTO_MODES",
     "Trial",
+    "Trials",
     "auto_mode",
-    "box_pays",
     "fit_codec",
     "fit_unseen",
     "is_auto",
-    "try_codecs",
     "untried_codec",
 ]
 
@@ -53,6 +55,10 @@ _MODES: dict[Purpose, str] = {
     "series": "fast",
     "archive": "small",
 }
+
+_INDEX_ENTRY = 8  # bytes
+_NEARLY = 0.98
+_SERIES_VOXELS = 1 << 18  # of a sample of several volumes, at most: trials are a part of the work
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,50 +152,111 @@ def _fit(
     return Pipeline.fitting(codec, plane, values)
 
 
-def try_codecs(mode: str, g: SourceGeometry, survey: Survey, slice_axis: int) -> Trial:
-    """Encode the samples with every candidate of a mode; return the one with the fewest bytes."""
-    sizes: dict[str, int] = {}
-    pipelines: dict[str, Pipeline] = {}
-    colour = g.datatype.samples > 1
-    box = survey.box
-    if not any(sample.cropped(box, slice_axis).size for sample in survey.samples):
-        box = Box.whole(g.shape)  # the samples lie beside it
-    for candidate in AUTO_MODES[mode]:
-        if colour and candidate == "calv":
-            continue
-        try:
-            pipeline = fit_codec(candidate, g, survey.values)
-        except SourceError:
-            continue  # it does not take this type
-        if pipeline is not None:
-            pipelines[candidate] = pipeline
-            sizes[candidate] = sample_size(pipeline, g, survey, box, slice_axis)
-    best = min(sizes, key=lambda name: sizes[name])
-    return Trial(pipelines[best], mode, sizes)
+class Trials:
+    """Encodes samples of a volume, to see which choices make it small.
+
+    Parameters
+    ----------
+    g : SourceGeometry
+        Geometry and type of the volume.
+    survey : Survey
+        Its samples, its values, and the box in question.
+    cut : Cut
+        How it is cut into chunks.
+    """
+
+    def __init__(self, g: SourceGeometry, survey: Survey, cut: Cut) -> None:
+        self._g = g
+        self._survey = survey
+        self._cut = cut
+        self._box = survey.box
+        if not any(part.size for part in self._parts(self._box)):
+            self._box = Box.whole(g.shape)  # the samples lie beside it
+
+    def choose_codec(self, mode: str) -> Trial:
+        """Return the candidate of a mode with the fewest bytes."""
+        sizes: dict[str, int] = {}
+        pipelines: dict[str, Pipeline] = {}
+        colour = self._g.datatype.samples > 1
+        for candidate in AUTO_MODES[mode]:
+            if colour and candidate == "calv":
+                continue
+            try:
+                pipeline = fit_codec(candidate, self._g, self._survey.values)
+            except SourceError:
+                continue  # it does not take this type
+            if pipeline is not None:
+                pipelines[candidate] = pipeline
+                sizes[candidate] = self._size(pipeline, self._box)
+        best = min(sizes, key=lambda name: sizes[name])
+        return Trial(pipelines[best], mode, sizes)
+
+    def box_pays(self, pipeline: Pipeline) -> bool:
+        """Whether the samples take no more bytes cropped to the box than whole."""
+        whole = Box.whole(self._g.shape)
+        return self._size(pipeline, self._survey.box) <= self._size(pipeline, whole)
+
+    def choose_span(
+        self, pipeline: Pipeline, box: Box, shape: ChunkShape
+    ) -> tuple[ChunkShape, dict[str, int]]:
+        """Return the chunk of the fewest volumes that takes next to the fewest bytes.
+
+        Parameters
+        ----------
+        shape : tuple of 4 int
+            The chunk to begin with: whole slices of few volumes.
+
+        Returns
+        -------
+        shape : tuple of 4 int
+            The chunk.
+        sizes : dict
+            Bytes of the samples by the volumes of a chunk.
+        """
+        extents = self._cut.extents(box, self._g.shape, self._g.datatype.itemsize)
+        longest = max((len(sample.planes) for sample in self._survey.samples), default=1)
+        shapes = [s for s in longer_spans(shape, extents, pipeline.codec) if s[3] <= longest]
+        sizes = {shape: self._size(pipeline, box, shape)}
+        for longer in reversed(shapes):  # the gain of twice as many is half that of as many
+            sizes[longer] = self._size(pipeline, box, longer)
+            if _NEARLY * sizes[longer] > min(sizes.values()):
+                break
+        enough = [s for s, size in sizes.items() if _NEARLY * size <= min(sizes.values())]
+        best = min(enough, key=lambda s: s[3])
+        return best, {str(s[3]): size for s, size in sizes.items()}
+
+    def _parts(self, box: Box) -> Iterator[NDArray[Any]]:
+        """Yield the samples within a box: (volumes, slices, slow, fast[, samples])."""
+        for sample in self._survey.samples:
+            part = sample.cropped(box, self._cut.slice_axis)
+            if len(part) > 1:  # some rows in the middle tell as much as all
+                voxels = max(1, math.prod(part.shape[:2]) * part.shape[3])
+                rows = max(1, _SERIES_VOXELS // voxels)
+                start = max(0, (part.shape[2] - rows) // 2)
+                part = part[:, :, start : start + rows]
+            yield part
+
+    def _size(self, pipeline: Pipeline, box: Box, shape: ChunkShape | None = None) -> int:
+        """Return the bytes that the samples take inside a box."""
+        g, axis = self._g, self._cut.slice_axis
+        if shape is None:
+            extents = self._cut.extents(box, g.shape, g.datatype.itemsize)
+            shape = self._cut.shape(extents, pipeline.codec)
+        columns, rows = (n for a, n in enumerate(shape[:3]) if a != axis)
+        steps = (shape[3], shape[axis], rows, columns)
+        total = 0
+        for part in self._parts(box):
+            for chunk in _cut(part, steps):
+                data = np.ascontiguousarray(chunk).reshape(-1, *chunk.shape[2:])
+                spec = ChunkSpec(data.shape, g.datatype.sample, g.bits_stored, len(chunk))
+                payload = encode_chunk(pipeline, data, spec, g.datatype.itemsize).payload
+                total += align(FRAME_HEADER_SIZE + len(payload)) + _INDEX_ENTRY
+        return total
 
 
-def box_pays(pipeline: Pipeline, g: SourceGeometry, survey: Survey, slice_axis: int) -> bool:
-    """Whether the samples take no more bytes cropped to the box than whole."""
-    cropped = sample_size(pipeline, g, survey, survey.box, slice_axis)
-    return cropped <= sample_size(pipeline, g, survey, Box.whole(g.shape), slice_axis)
-
-
-def sample_size(
-    pipeline: Pipeline, g: SourceGeometry, survey: Survey, box: Box, slice_axis: int
-) -> int:
-    """Return the bytes that the samples take inside a box, in chunks as thick as the codec's."""
-    thick = pipeline.codec.default_slices
-    total = 0
-    for sample in survey.samples:
-        part = sample.cropped(box, slice_axis)
-        total += sum(_sizes(pipeline, g, [part[i : i + thick] for i in range(0, len(part), thick)]))
-    return total
-
-
-def _sizes(pipeline: Pipeline, g: SourceGeometry, chunks: Sequence[NDArray[Any]]) -> list[int]:
-    sizes = []
-    for chunk in chunks:
-        spec = ChunkSpec(chunk.shape, g.datatype.sample, g.bits_stored)
-        data = np.ascontiguousarray(chunk)
-        sizes.append(len(encode_chunk(pipeline, data, spec, g.datatype.itemsize).payload))
-    return sizes
+def _cut(part: NDArray[Any], steps: tuple[int, int, int, int]) -> Iterator[NDArray[Any]]:
+    """Yield the chunks of a sample; none if it is empty."""
+    if part.size:
+        starts = (range(0, n, step) for n, step in zip(part.shape, steps, strict=False))
+        for corner in product(*starts):
+            yield part[tuple(slice(a, a + n) for a, n in zip(corner, steps, strict=True))]

@@ -16,7 +16,7 @@ from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
 from mroi.volume.choose import fit_unseen, untried_codec
 from mroi.volume.chunks import codec_named
-from mroi.volume.layout import ChunkChoice, Extents, Purpose, chunk_shape
+from mroi.volume.layout import ChunkChoice, Cut, Purpose
 from mroi.volume.pack import BackgroundChoice, check_choices
 from mroi.volume.source import array_datatype, check_affine
 from mroi.volume.write import VolumeWriter
@@ -108,10 +108,10 @@ def create_volume(
     box = roi if roi is not None else Box.whole(full)
     if not Box.whole(full).contains(box):
         raise SourceError(f"box {box} lies outside the volume of shape {sides}")
-    extents = Extents.of(box, full, slice_axis, datatype.itemsize)
     if chunk is None and purpose == "slices":
         # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
         chunk = pipeline.codec.default_slices
+    cut = Cut(purpose, chunk, slice_axis)
     element = bytes(datatype.itemsize)
     policy = Background.RESIDUE_EXACT
     if box == Box.whole(full):
@@ -128,7 +128,7 @@ def create_volume(
         datatype=datatype,
         bits_stored=datatype.bits,
         roi=box,
-        chunk_shape=chunk_shape(purpose, chunk, extents, pipeline.codec),
+        chunk_shape=cut.shape(cut.extents(box, full, datatype.itemsize), pipeline.codec),
         slice_axis=slice_axis,
         background=policy,
         fill=element,

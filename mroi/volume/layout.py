@@ -22,13 +22,14 @@ __all__ = [
     "PURPOSES",
     "ChunkChoice",
     "ChunkShape",
+    "Cut",
     "Extents",
     "Purpose",
     "check_chunk",
     "check_purpose",
-    "chunk_shape",
     "default_shape",
     "fit_shape",
+    "longer_spans",
     "parse_chunk",
     "split_evenly",
     "split_within",
@@ -62,7 +63,6 @@ _MOST_SLICES = 16
 _BRICK = (64, 64, 16)  # columns, rows, slices
 _SMALL_BRICK = (32, 32, 32)
 _COLUMN = 4096  # voxels of a slice in a chunk that spans time
-_SPAN = 1 << 20  # voxels of such a chunk
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,11 +85,6 @@ class Extents:
     series: int
     slice_axis: int
     itemsize: int
-
-    @classmethod
-    def of(cls, box: Box, shape: Sequence[int], slice_axis: int, itemsize: int) -> Extents:
-        """Return those of a ROI in a volume of a shape of three axes or more."""
-        return cls(box.shape, shape[3] if len(shape) > 3 else 1, slice_axis, itemsize)
 
     @property
     def slices(self) -> int:
@@ -216,11 +211,39 @@ def fit_shape(chunk: int | Sequence[int], extents: Extents, codec: Codec) -> Chu
     return x, y, z, t
 
 
-def chunk_shape(purpose: Purpose, chunk: ChunkChoice, extents: Extents, codec: Codec) -> ChunkShape:
-    """Return the chunk that a caller asks for, or else the one that serves a purpose."""
-    if chunk is None:
-        return default_shape(purpose, extents, codec)
-    return fit_shape(chunk, extents, codec)
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """How a caller wants a volume cut.
+
+    Attributes
+    ----------
+    purpose : Purpose
+        What the file is for.
+    chunk : ChunkChoice
+        What each chunk shall have; None for what serves the purpose.
+    slice_axis : int
+        0, 1 or 2.
+    """
+
+    purpose: Purpose
+    chunk: ChunkChoice
+    slice_axis: int
+
+    def extents(self, box: Box, shape: Sequence[int], itemsize: int) -> Extents:
+        """Return what is cut, where the ROI of a volume of `shape` is `box`."""
+        series = shape[3] if len(shape) > 3 else 1
+        return Extents(box.shape, series, self.slice_axis, itemsize)
+
+    def is_free(self, shape: Sequence[int]) -> bool:
+        """Whether a trial shall say how many volumes a chunk spans."""
+        is_series = len(shape) > 3 and shape[3] > 1
+        return is_series and self.chunk is None and self.purpose in ("slices", "archive")
+
+    def shape(self, extents: Extents, codec: Codec) -> ChunkShape:
+        """Return the chunk that a caller asks for, or else the one that serves the purpose."""
+        if self.chunk is None:
+            return default_shape(self.purpose, extents, codec)
+        return fit_shape(self.chunk, extents, codec)
 
 
 # -- what is best ------------------------------------------------------------------------------
@@ -242,7 +265,7 @@ def default_shape(purpose: Purpose, extents: Extents, codec: Codec) -> ChunkShap
             columns, rows, slices = _SMALL_BRICK
             shape = extents.brick(columns, rows, thick if is_flat else slices, 1)
         case "series" if extents.series > 1 and not is_flat:
-            return _series_shape(extents)
+            return _series_shape(extents, codec.span_voxels)
         case _:
             slices = thick
             if not is_flat:
@@ -255,10 +278,27 @@ def default_shape(purpose: Purpose, extents: Extents, codec: Codec) -> ChunkShap
     return (*shape[:3], split_within(extents.series, min(enough, extents.most_volumes)))
 
 
-def _series_shape(extents: Extents) -> ChunkShape:
+def longer_spans(shape: ChunkShape, extents: Extents, codec: Codec) -> list[ChunkShape]:
+    """Return chunks that span more volumes than `shape`, which has whole slices; longest last.
+
+    None has more voxels than the codec wants of such a chunk, which is what reading one slice,
+    or the series of one voxel, takes; there are fewer slices in it instead. A reader of one
+    volume decodes those of its chunk; a writer holds them, so they have at most 64 MiB.
+    """
+    longer: list[ChunkShape] = []
+    slices, span = shape[extents.slice_axis], shape[3]
+    for times in (2, 4, 8, 16) if codec.max_slices is None else ():
+        volumes = split_within(extents.series, min(times * span, extents.most_volumes))
+        most = codec.span_voxels // (extents.plane * volumes)
+        if volumes > (longer[-1] if longer else shape)[3] and most:
+            longer.append(extents.slab(min(slices, most), volumes))
+    return longer
+
+
+def _series_shape(extents: Extents, voxels: int) -> ChunkShape:
     """Return a chunk of a few rows of one slice, and of as many volumes as may be held."""
     columns, _rows = extents._in_plane  # noqa: SLF001 (the same module)
     rows = max(1, _COLUMN // columns)
     brick = extents.brick(columns, rows, 1, 1)
-    most = max(1, min(extents.most_volumes, _SPAN // math.prod(brick)))
+    most = max(1, min(extents.most_volumes, voxels // math.prod(brick)))
     return (*brick[:3], split_within(extents.series, most))

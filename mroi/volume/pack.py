@@ -14,15 +14,15 @@ from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
-from mroi.volume.choose import auto_mode, box_pays, fit_codec, is_auto, try_codecs
+from mroi.volume.choose import Trials, auto_mode, fit_codec, is_auto
 from mroi.volume.chunks import Loss, codec_named
 from mroi.volume.layout import (
     ChunkChoice,
-    Extents,
+    ChunkShape,
+    Cut,
     Purpose,
     check_chunk,
     check_purpose,
-    chunk_shape,
 )
 from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
 from mroi.volume.quality import CountingSink, Target, find_setting
@@ -143,54 +143,97 @@ def plan_pack(
     behind = codec_named(background_codec)
     check_choices(purpose, chunk, slice_axis, background, behind)
     factor = _overview_factor(overview, purpose, source)
+    if target is not None and not isinstance(codec, str):
+        raise UsageError("a target chooses the settings of a codec: give its name alone")
     g = source.geometry
-    whole = Box.whole(g.shape)
+    cut = Cut(purpose, chunk, slice_axis)
     box = _given_box(source, roi)
-    automatic = target is None and is_auto(codec)
-    pipeline = None if automatic or target else fit_codec(codec, g, None)
-    survey = Survey(whole, None)
-    if box != whole or pipeline is None:
+    pipeline = None if target or is_auto(codec) else fit_codec(codec, g, None)
+    tries_spans = target is None and cut.is_free(g.shape)
+    survey = Survey(Box.whole(g.shape), None)
+    if box != survey.box or pipeline is None or tries_spans:
         survey = survey_source(
             source,
             slice_axis,
             box=box,
             want_values=pipeline is None,
-            want_samples=pipeline is None or roi == "auto",
+            want_samples=pipeline is None or roi == "auto" or tries_spans,
             progress=progress,
         )
-
-    def geom_with(chosen: Pipeline) -> Geom:
-        extents = Extents.of(survey.box, g.shape, slice_axis, g.datatype.itemsize)
-        shape = chunk_shape(purpose, chunk, extents, chosen.codec)
-        return _geom(g, survey, shape, slice_axis, drop=background == "drop")
-
-    def plan_with(chosen: Pipeline) -> PackPlan:
-        return _plan(geom_with(chosen), chosen, behind, provenance)
-
     provenance: dict[str, object] = {"roi": {"method": roi if isinstance(roi, str) else "box"}}
     if chunk is None:
         provenance["purpose"] = purpose
+    planner = _Planner(source, cut, behind, background == "drop", survey, provenance, progress)
     if target is not None:
-        if not isinstance(codec, str):
-            raise UsageError("a target chooses the settings of a codec: give its name alone")
-
-        def try_whole(tried: Pipeline) -> tuple[Loss, float]:
-            return _try(source, plan_with(tried), progress)
-
-        pipeline = find_setting(codec, target, g, survey, try_whole)
-    elif automatic:
-        trial = try_codecs(auto_mode(str(codec), purpose), g, survey, slice_axis)
-        pipeline = trial.pipeline
-        provenance["codec"] = trial.to_json()
-    elif pipeline is None:
-        pipeline = fit_codec(codec, g, survey.values or Values(0.0, 0.0, whole=False))
-    assert pipeline is not None
-    if roi == "auto" and not target and not box_pays(pipeline, g, survey, slice_axis):
-        survey = Survey(whole, None)
-    plan = plan_with(pipeline)
+        plan = planner.reach(str(codec), target)
+    else:
+        plan = planner.settle(codec, pipeline, tries_box=roi == "auto")
     if factor is None:
         return plan
-    return replace(plan, overview=make_overview(source, plan.geom, pipeline, factor))
+    return replace(plan, overview=make_overview(source, plan.geom, plan.codec, factor))
+
+
+@dataclass(frozen=True, eq=False)
+class _Planner:
+    """Makes plans of what was asked for and what a survey found."""
+
+    source: VoxelSource
+    cut: Cut
+    behind: Pipeline
+    drop: bool
+    survey: Survey
+    provenance: dict[str, object]
+    progress: Progress | None
+
+    def plan(self, pipeline: Pipeline, shape: ChunkShape | None = None) -> PackPlan:
+        """Return the plan of a pipeline, with these chunks or those that its codec asks for."""
+        g = self.source.geometry
+        if shape is None:
+            extents = self.cut.extents(self.survey.box, g.shape, g.datatype.itemsize)
+            shape = self.cut.shape(extents, pipeline.codec)
+        geom = _geom(g, self.survey, shape, self.cut.slice_axis, drop=self.drop)
+        behind = self.behind if geom.background.is_stored else None
+        return PackPlan(geom, pipeline, behind, self.provenance)
+
+    def reach(self, codec: str, target: Target) -> PackPlan:
+        """Return the plan with the setting of a codec that reaches a target."""
+
+        def try_whole(tried: Pipeline) -> tuple[Loss, float]:
+            return _try(self.source, self.plan(tried), self.progress)
+
+        g = self.source.geometry
+        return self.plan(find_setting(codec, target, g, self.survey, try_whole))
+
+    def settle(
+        self, codec: str | Codec | Pipeline, pipeline: Pipeline | None, *, tries_box: bool
+    ) -> PackPlan:
+        """Return the plan that trials on the samples show to be the best.
+
+        Parameters
+        ----------
+        pipeline : Pipeline, optional
+            That of `codec`, if it does not depend on the voxels.
+        tries_box : bool
+            Whether the whole volume is taken where the box does not save bytes.
+        """
+        g = self.source.geometry
+        trials = Trials(g, self.survey, self.cut)
+        planner = self
+        if is_auto(codec):
+            trial = trials.choose_codec(auto_mode(str(codec), self.cut.purpose))
+            pipeline, self.provenance["codec"] = trial.pipeline, trial.to_json()
+        elif pipeline is None:
+            values = self.survey.values or Values(0.0, 0.0, whole=False)
+            pipeline = fit_codec(codec, g, values)
+        assert pipeline is not None
+        if tries_box and not trials.box_pays(pipeline):
+            planner = replace(self, survey=Survey(Box.whole(g.shape), None))
+        plan = planner.plan(pipeline)
+        if not self.cut.is_free(g.shape):
+            return plan
+        shape, tried = trials.choose_span(pipeline, plan.geom.roi, plan.geom.chunk_shape)
+        self.provenance["volumes"] = {"chunk": shape[3], "tried": tried}
+        return planner.plan(pipeline, shape)
 
 
 def _overview_factor(
@@ -218,14 +261,6 @@ def check_choices(
         raise UsageError(f"background {background!r}: expected 'exact' or 'drop'")
     if background == "exact" and background_codec.fidelity is not Fidelity.LOSSLESS:
         raise UsageError("an exact background needs a lossless codec")
-
-
-def _plan(
-    geom: Geom, codec: Pipeline, background_codec: Pipeline, provenance: dict[str, object]
-) -> PackPlan:
-    return PackPlan(
-        geom, codec, background_codec if geom.background.is_stored else None, provenance
-    )
 
 
 def _geom(

@@ -164,9 +164,9 @@ def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:
 def _try_samples(pipeline: Pipeline, g: SourceGeometry, survey: Survey) -> tuple[Loss, float]:
     thick = pipeline.codec.default_slices
     loss, size, raw = Loss(), 0, 0
-    for sample in survey.samples:
-        for start in range(0, len(sample.planes), thick):
-            chunk = sample.planes[start : start + thick]
+    for volume in (volume for sample in survey.samples for volume in sample.planes):
+        for start in range(0, len(volume), thick):
+            chunk = volume[start : start + thick]
             spec = ChunkSpec(chunk.shape, g.datatype.sample, g.bits_stored)
             encoded = encode_chunk(pipeline, chunk, spec, g.datatype.itemsize)
             size += len(encoded.payload)

@@ -76,11 +76,13 @@ class TightBox:
             corners = {words[row, column].tobytes() for row in (0, -1) for column in (0, -1)}
             self._candidates = [_Candidate(np.frombuffer(c, words.dtype)) for c in sorted(corners)]
         for candidate in self._candidates:
-            candidate.update(index, words)
-        value = words[0, 0]
-        constant = None if (words != value).any() else value.tobytes()
-        if self._constants.setdefault(index, constant) != constant:
-            self._constants[index] = None
+            if not candidate.has_all(index, words):
+                candidate.update(index, words)
+        if self._constants.get(index, b"") is not None:
+            value = words[0, 0]
+            constant = None if (words != value).any() else value.tobytes()
+            if self._constants.setdefault(index, constant) != constant:
+                self._constants[index] = None
 
     def result(self) -> tuple[Box, bytes | None]:
         """Return the box, and the bytes of the element that is everywhere outside.
@@ -114,6 +116,12 @@ class _Candidate:
     @property
     def fill(self) -> bytes:
         return self._value.tobytes()
+
+    def has_all(self, index: int, words: NDArray[Any]) -> bool:
+        """Whether a plane lies within the bounds, so that it cannot widen them."""
+        whole = [(0, n) for n in words.shape[:2]]
+        in_plane = list(zip(self._start[1:], self._stop[1:], strict=True))
+        return in_plane == whole and self._start[0] <= index < self._stop[0]
 
     def update(self, index: int, words: NDArray[Any]) -> None:
         differs = (words != self._value).any(axis=2)

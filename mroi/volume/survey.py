@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,24 @@ __all__ = ["Progress", "Sample", "Survey", "survey_source"]
 Progress = Callable[[str, int, int], object]
 """Called as ``progress(step, done, total)`` with slices done, in the thread of the caller."""
 
-_RUNS = 3
-_RUN_SLICES = 8
-_RUN_SIZE = 1 << 23
+_SAMPLES = 3
+_SLICES = 8  # of a sample
+_SERIES_SLICES = 4  # where there are volumes along axis 3, of which a sample has several
+_VOLUMES = 16
+_SIZE = 1 << 23  # bytes, at most
+_ENOUGH = 1 << 17  # voxels: where planes are small, more volumes make up a sample
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sample:
-    """A run of neighbouring slices: number of the first, and (slices, slow, fast[, samples])."""
+    """Neighbouring slices of neighbouring volumes along axis 3.
+
+    Attributes
+    ----------
+    start : int
+        Number of the first slice.
+    planes : (volumes, slices, slow, fast[, samples]) ndarray
+    """
 
     start: int
     planes: NDArray[Any]
@@ -37,7 +47,7 @@ class Sample:
         fast, slow = (axis for axis in range(3) if axis != slice_axis)
         lo = max(box.start[slice_axis] - self.start, 0)
         hi = max(box.stop[slice_axis] - self.start, 0)
-        inside = self.planes[lo:hi, box.slices[slow], box.slices[fast]]
+        inside = self.planes[:, lo:hi, box.slices[slow], box.slices[fast]]
         return np.ascontiguousarray(inside)
 
 
@@ -85,7 +95,7 @@ def survey_source(
     tight = TightBox(g.shape, slice_axis)
     outside = None if box is None else _Outside(box, g, slice_axis)
     values = _ValueRange() if want_values and _is_ordered(g) else None
-    sampler = _Sampler(g, slice_axis, total) if want_samples else None
+    sampler = _Sampler(g, slice_axis) if want_samples else None
     for number, plane in enumerate(source.planes(slice_axis)):
         index = number % extent
         if outside is not None:
@@ -169,28 +179,59 @@ class _Outside:
             self._differ, self.element = True, None
 
 
-class _Sampler:
-    """Keeps runs of neighbouring slices, evenly spread over the volume."""
+class _Block(NamedTuple):
+    """Which planes a sample has, and those that came."""
 
-    def __init__(self, g: SourceGeometry, slice_axis: int, total: int) -> None:
-        plane_size = math.prod(g.shape[:3]) // g.shape[slice_axis] * g.datatype.itemsize
-        length = min(max(_RUN_SIZE // max(plane_size, 1), 1), _RUN_SLICES, g.shape[slice_axis])
-        self._runs: list[tuple[range, list[NDArray[Any]]]] = []
-        extent = g.shape[slice_axis]
-        for i in range(_RUNS):
-            middle = total * (2 * i + 1) // (2 * _RUNS)
-            volume, k = divmod(middle, extent)
-            first = volume * extent + min(max(k - length // 2, 0), extent - length)
-            if not self._runs or first >= self._runs[-1][0].stop:
-                self._runs.append((range(first, first + length), []))
-        self._extent = extent
+    volumes: range
+    slices: range
+    planes: list[NDArray[Any]]
+
+    def meets(self, other: _Block) -> bool:
+        """Whether both have some plane."""
+        return _meet(self.volumes, other.volumes) and _meet(self.slices, other.slices)
+
+
+def _meet(a: range, b: range) -> bool:
+    return max(a.start, b.start) < min(a.stop, b.stop)
+
+
+class _Sampler:
+    """Keeps blocks of neighbouring slices and volumes, evenly spread over slices and volumes."""
+
+    def __init__(self, g: SourceGeometry, slice_axis: int) -> None:
+        self._extent = extent = g.shape[slice_axis]
+        series = g.shape[3] if len(g.shape) > 3 else 1
+        plane = math.prod(g.shape[:3]) // extent
+        thick, span = _block_shape(extent, series, plane, g.datatype.itemsize)
+        volumes = math.prod(g.shape[3:])
+        self._blocks: list[_Block] = []
+        for i in range(_SAMPLES):
+            k = extent * (2 * i + 1) // (2 * _SAMPLES) - thick // 2
+            k = min(max(k, 0), extent - thick)
+            outer, v = divmod(volumes * (2 * i + 1) // (2 * _SAMPLES), series)
+            v = outer * series + min(max(v - span // 2, 0), series - span)
+            block = _Block(range(v, v + span), range(k, k + thick), [])
+            if not any(block.meets(other) for other in self._blocks):
+                self._blocks.append(block)
 
     def update(self, number: int, plane: NDArray[Any]) -> None:
-        for run, planes in self._runs:
-            if number in run:
-                planes.append(plane)
+        volume, k = divmod(number, self._extent)
+        for block in self._blocks:
+            if volume in block.volumes and k in block.slices:
+                block.planes.append(plane)
 
     def result(self) -> tuple[Sample, ...]:
         return tuple(
-            Sample(run.start % self._extent, np.stack(planes)) for run, planes in self._runs
+            Sample(slices.start, np.stack(planes).reshape(len(volumes), -1, *planes[0].shape))
+            for volumes, slices, planes in self._blocks
         )
+
+
+def _block_shape(extent: int, series: int, plane: int, itemsize: int) -> tuple[int, int]:
+    """Return the slices and volumes of a sample, where planes have so many voxels."""
+    most = max(1, _SIZE // (plane * itemsize))  # planes
+    if series == 1:
+        return min(_SLICES, extent, most), 1
+    span = min(_VOLUMES, series, most)
+    thick = max(1, min(_SERIES_SLICES, extent, most // span))
+    return thick, min(series, max(span, _ENOUGH // (plane * thick)))

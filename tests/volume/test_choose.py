@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mroi
+from mroi.codecs import Pipeline, parse
+from mroi.geometry import Box
+from mroi.volume.choose import Trials
+from mroi.volume.layout import HELD_SIZE, Cut, Extents, default_shape, longer_spans
+from mroi.volume.source import ArraySource
+from mroi.volume.survey import survey_source
 
 
 def chosen(array: np.ndarray, **choices: object) -> tuple[str, dict[str, int]]:
@@ -40,3 +50,106 @@ def test_fractions_take_what_compresses_them() -> None:
 def test_a_box_beside_the_samples_is_chosen_for_all_the_same() -> None:
     _, tried = chosen(textured((60, 50, 40)), roi=mroi.Box((0, 0, 0), (60, 50, 1)))
     assert min(tried.values()) > 0
+
+
+# -- how many volumes a chunk spans --------------------------------------------------------------
+
+
+def series(shape: tuple[int, int, int, int], alike: float) -> np.ndarray:
+    """Volumes that have a share of their texture in common."""
+    rng = np.random.default_rng(2)
+    common = rng.normal(0, 60 * alike, (*shape[:3], 1))
+    own = rng.normal(0, 60 * (1 - alike), shape)
+    return (1000 + common + own).astype("<i2")
+
+
+def size(array: np.ndarray, **choices: object) -> int:
+    file = io.BytesIO()
+    mroi.pack(array, file, **choices)
+    return len(file.getvalue())
+
+
+def test_volumes_that_are_alike_share_chunks():
+    array = series((64, 64, 12, 20), 0.95)
+    file = io.BytesIO()
+    mroi.pack(array, file)
+    volume = mroi.open(file)
+    assert volume.geom.chunk_shape[3] > 4
+    tried = {int(n): size for n, size in volume.provenance["volumes"]["tried"].items()}
+    assert tried[volume.geom.chunk_shape[3]] < 0.7 * tried[1]
+    assert len(file.getvalue()) < 0.7 * size(array, codec="calv", chunk=12)
+    assert np.array_equal(volume[...], array)
+
+
+@pytest.mark.parametrize("codec", ["calv", "zstd", "deflate", "htj2k"])
+def test_volumes_that_have_nothing_in_common_stay_apart(codec):
+    array = series((64, 64, 12, 8), 0.0)
+    file = io.BytesIO()
+    mroi.pack(array, file, codec=codec)
+    assert mroi.open(file).geom.chunk_shape[3] == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(*[st.integers(1, 12)] * 3, st.integers(2, 40)),
+    alike=st.sampled_from((0.0, 0.5, 0.9, 1.0)),
+    codec=st.sampled_from(("calv", "zstd", "zstd:delta=true")),
+    axis=st.integers(0, 2),
+)
+def test_the_span_that_is_chosen_is_never_larger_on_samples(shape, alike, codec, axis):
+    source = ArraySource(series(shape, alike))
+    survey = survey_source(source, axis, box=None, want_values=True, want_samples=True)
+    cut, pipeline = Cut("slices", None, axis), Pipeline(parse(codec))
+    box = Box.whole(shape)
+    first = cut.shape(cut.extents(box, shape, 2), pipeline.codec)
+    chosen, sizes = Trials(source.geometry, survey, cut).choose_span(pipeline, box, first)
+    assert sizes[str(chosen[3])] <= sizes[str(first[3])]
+
+
+@settings(max_examples=300)
+@given(
+    roi=st.tuples(*[st.integers(1, 600)] * 3),
+    volumes=st.integers(1, 5000),
+    axis=st.integers(0, 2),
+    itemsize=st.sampled_from((1, 2, 4, 8)),
+    codec=st.sampled_from(("calv", "calv:level=small", "zstd", "jpegls")),
+)
+def test_longer_chunks_are_bounded(roi, volumes, axis, itemsize, codec):
+    extents = Extents(roi, volumes, axis, itemsize)
+    first = default_shape("slices", extents, parse(codec))
+    last = first[3]
+    for shape in longer_spans(first, extents, parse(codec)):
+        assert last < shape[3] <= min(volumes, 16 * first[3])
+        assert all(1 <= n <= most for n, most in zip(shape[:3], roi, strict=True))
+        assert math.prod(shape) <= parse(codec).span_voxels
+        assert math.prod(roi) * itemsize * shape[3] <= HELD_SIZE
+        last = shape[3]
+
+
+# -- samples -------------------------------------------------------------------------------------
+
+
+@settings(max_examples=60)
+@given(
+    shape=st.tuples(*[st.integers(1, 30)] * 3, st.integers(1, 40), st.integers(1, 3)),
+    axis=st.integers(0, 2),
+)
+def test_samples_are_parts_of_the_volume_that_share_no_plane(shape, axis):
+    array = np.arange(math.prod(shape), dtype="<i4").reshape(shape)
+    source = ArraySource(array)
+    survey = survey_source(source, axis, box=None, want_values=False, want_samples=True)
+    by_volume = array.reshape(*shape[:3], -1, order="F")
+    seen: set[int] = set()
+    assert survey.samples
+    for sample in survey.samples:
+        volumes, slices = sample.planes.shape[:2]
+        first = int(sample.planes[0, 0, 0, 0])
+        start = [int(np.argwhere(by_volume == first)[0, 3])]
+        for v in range(volumes):
+            for s in range(slices):
+                plane = np.moveaxis(by_volume[..., start[0] + v], axis, 0)[sample.start + s].T
+                assert np.array_equal(sample.planes[v, s], plane)
+        assert start[0] // shape[3] == (start[0] + volumes - 1) // shape[3]  # axis 4 is not crossed
+        voxels = set(sample.planes.ravel().tolist())
+        assert not voxels & seen
+        seen |= voxels

@@ -82,6 +82,11 @@ class Calv(Codec):
     def default_slices(self) -> int:
         return _SLICES[self.level]
 
+    @property
+    @override
+    def span_voxels(self) -> int:
+        return 1 << 20 if self.level == "fast" else 1 << 18  # tens and hundreds of milliseconds
+
     @override
     @classmethod
     def implementation(cls) -> str:
