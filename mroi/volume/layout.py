@@ -60,6 +60,7 @@ HELD_SIZE = (
 )  # bytes of the ROI that a writer or a stream holds at most where chunks span time
 _FULL_SIZE = 1 << 16  # bytes; below that, handling a chunk takes longer than decoding it
 _MOST_SLICES = 16
+_SLAB = 1 << 22  # voxels of a slab at most, unless a slice has more: bounds the memory of packing
 _BRICK = (64, 64, 16)  # columns, rows, slices
 _SMALL_BRICK = (32, 32, 32)
 _COLUMN = 4096  # voxels of a slice in a chunk that spans time
@@ -271,6 +272,7 @@ def default_shape(purpose: Purpose, extents: Extents, codec: Codec) -> ChunkShap
             if not is_flat:
                 enough = -(-_FULL_SIZE // (extents.plane * extents.itemsize))
                 slices = max(thick, min(enough, _MOST_SLICES))
+                slices = min(slices, max(1, _SLAB // extents.plane))
             shape = extents.slab(min(slices, extents.slices), 1)
     if is_flat or shape[:3] != extents.roi:
         return shape

@@ -44,6 +44,10 @@ class VolumeWriter:
 
     Use it as a context manager: leaving it normally finishes the file, an exception leaves none.
 
+    Memory: the slices of a chunk (where chunks span volumes, that many volumes of the ROI), those
+    of ``jobs + 2`` chunks on their way, and what the codec takes for each of ``jobs``: calv about
+    20 bytes a voxel at level ``fast``.
+
     Parameters
     ----------
     sink : path or binary file
@@ -202,7 +206,7 @@ class VolumeWriter:
         spec = chunk_spec(self.geom, ordinal)
         future = self._pool.submit(encode_chunk, pipeline, chunk, spec, self.geom.itemsize)
         self._pending.append((future, then))
-        while len(self._pending) > 2 * self._jobs:
+        while len(self._pending) > self._jobs + 1:  # one waits for the first thread to be free
             self._write_next()
 
     def _write_next(self) -> None:
