@@ -27,6 +27,7 @@ from mroi.format.records import (
     Incompat,
     Prefix,
     align,
+    build_empty_chunks,
     build_footer,
     build_frame,
     build_prefix,
@@ -146,6 +147,17 @@ class ContainerBuilder:
         self._next += 1
         self._offset += len(frame)
         return frame
+
+    def missing(self, count: int, *, slot: int) -> bytes:
+        """Return the next chunks, which are missing."""
+        if self._next + count > self._count:
+            raise UsageError(f"the file has {self._count} chunks, these are more")
+        frames = build_empty_chunks(
+            self._next, count, sync=self._sync, slot=slot, flags=ChunkState.MISSING
+        )
+        self._next += count
+        self._offset += len(frames)
+        return frames
 
     def finish(self, metadata: Sequence[Metadata] = ()) -> tuple[bytes, bytes]:
         """Return the tail, and the prefix and head to write over the first ones.

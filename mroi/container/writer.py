@@ -20,6 +20,8 @@ from mroi.format.records import ChunkState
 
 __all__ = ["AtomicFile", "ContainerWriter"]
 
+_MANY = 1 << 15  # missing chunks that are built at once
+
 
 class AtomicFile:
     """A file that appears under its name only when `commit` is called, whole.
@@ -147,6 +149,12 @@ class ContainerWriter:
         """Write the next chunk."""
         assert self._builder is not None
         self._write(self._builder.chunk(state, payload, slot=slot, decoded_crc=decoded_crc))
+
+    def write_missing(self, count: int, *, slot: int) -> None:
+        """Write the next chunks as missing ones."""
+        assert self._builder is not None
+        for done in range(0, count, _MANY):
+            self._write(self._builder.missing(min(_MANY, count - done), slot=slot))
 
     def finish(self, metadata: Sequence[Metadata] = ()) -> None:
         """Write the tail and the final head; a path appears under its name."""

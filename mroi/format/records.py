@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
+import numpy as np
 from typing_extensions import Buffer, override
 
 from mroi.errors import ChecksumError, FormatError
@@ -25,6 +26,7 @@ __all__ = [
     "Incompat",
     "Prefix",
     "align",
+    "build_empty_chunks",
     "build_footer",
     "build_frame",
     "build_prefix",
@@ -50,6 +52,7 @@ FRAME_HEADER_SIZE = _FRAME.size + 4
 SLOT_OFFSET = 20  # in a frame header
 FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
 _MAX_PREFIX_SIZE = 4096
+_ORDINAL_WORD = 4  # of a frame header, in words of 4 bytes
 _NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"oVRW", b"pADd"})
 
 
@@ -250,6 +253,26 @@ def build_frame(
     header = frame_header(kind, view, sync=sync, ordinal=ordinal, slot=slot, flags=flags)
     size = FRAME_HEADER_SIZE + view.nbytes
     return b"".join((header, view, bytes(align(size) - size)))
+
+
+def build_empty_chunks(first: int, count: int, *, sync: int, slot: int, flags: int) -> bytes:
+    """Return `count` CHNK frames without payload, of the ordinals from `first`.
+
+    Their headers differ in the ordinal alone, and a CRC is linear: what each bit of the ordinal
+    does to it is found once.
+    """
+    body = _FRAME.pack(sync, b"CHNK", 0, 0, slot, flags, 0, crc32(b""))
+    frames = np.empty((count, FRAME_HEADER_SIZE // 4), dtype="<u4")
+    frames[:, :-1] = np.frombuffer(body, dtype="<u4")
+    ordinals = frames[:, _ORDINAL_WORD] = np.arange(first, first + count, dtype="<u4")
+    crcs = np.full(count, crc32(body), dtype=np.uint32)
+    for bit in range((first + count).bit_length()):
+        changed = bytearray(body)
+        changed[4 * _ORDINAL_WORD : 4 * _ORDINAL_WORD + 4] = _U32.pack(1 << bit)
+        effect = np.uint32(crc32(body) ^ crc32(changed))
+        crcs ^= (ordinals >> np.uint32(bit) & np.uint32(1)) * effect
+    frames[:, -1] = crcs
+    return frames.tobytes()
 
 
 def frame_header(

@@ -20,7 +20,7 @@ from mroi.errors import (
     DecodeError,
     MissingVoxelsError,
 )
-from mroi.format.checksum import array_bytes, crc32
+from mroi.format.checksum import array_bytes, crc32, crc32_repeated
 from mroi.format.codec_table import CodecEntry, Role
 from mroi.format.geom import Geom
 from mroi.format.records import ChunkState
@@ -36,9 +36,6 @@ __all__ = [
     "encode_chunk",
     "open_pipeline",
 ]
-
-
-_BLOCK_ELEMENTS = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,12 +338,7 @@ def decoded_crc(chunk: Chunk, decoded: NDArray[Any]) -> int:
     if chunk.state is not ChunkState.CONST:
         return crc32(array_bytes(decoded))
     element = bytes(chunk.payload)
-    block = element * min(chunk.size // len(element), _BLOCK_ELEMENTS)
-    whole, rest = divmod(chunk.size, len(block))
-    crc = 0
-    for _ in range(whole):
-        crc = crc32(block, crc)
-    return crc32(block[:rest], crc)
+    return crc32_repeated(element, chunk.size // len(element))
 
 
 def codec_named(codec: str | Codec | Pipeline) -> Pipeline:

@@ -17,7 +17,14 @@ from mroi.container import (
     salvage,
 )
 from mroi.container.builder import Metadata
-from mroi.errors import CodecUnavailableError, FormatError, MissingVoxelsError, MroiError
+from mroi.errors import (
+    CodecUnavailableError,
+    FormatError,
+    LimitError,
+    MissingVoxelsError,
+    MroiError,
+)
+from mroi.format.codec_table import Role
 from mroi.format.records import ChunkState
 from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -29,6 +36,9 @@ from mroi.volume.verify import verify_volume
 __all__ = ["Recovery", "recover_volume"]
 
 _LISTED = 1000
+_ABOUT_MISSING = 40  # bytes that a file has for a missing chunk: a frame, and its place in INDX
+_MOST_ABOUT_MISSING = 20  # times the size of the damaged file, and what is always allowed:
+_ALWAYS_ABOUT_MISSING = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +75,14 @@ def recover_volume(
     FormatError
         If geometry, codecs or rescale factors are damaged (nothing can be saved without them), or
         no chunk is whole.
+    LimitError
+        If so little of a file with so many chunks is there that the new file would hardly say
+        anything but what is missing. A hundredth of a file of 4 GB is always enough.
     UsageError
         If `target` is the damaged file.
     """
     found = salvage(open_source(source), limits=limits)
+    _check_share(found)
     isolated = limits.isolates(default=True)
     decoder = ChunkDecoder(found.head.geom, found.head.codecs, isolated=isolated)
     usable, unchecked = _usable(found, decoder, progress)
@@ -87,8 +101,7 @@ def recover_volume(
             decoded_crcs=not unchecked,
         )
         writer.start(builder)
-        for ordinal in range(count):
-            _write(writer, found, ordinal, usable.get(ordinal))
+        _write(writer, found, usable)
         writer.finish(_metadata(found, missing))
         # Checked before it gets its name: a file that failed would look like a good one.
         report = verify_volume(open_volume(file, limits=limits))
@@ -124,17 +137,35 @@ def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
     return decoded_crc(chunk, decoded) if chunk.decoded_crc is None else chunk.decoded_crc
 
 
-def _write(writer: ContainerWriter, found: Salvaged, ordinal: int, crc: int | None) -> None:
-    if crc is None:
-        slot = 0 if ordinal < found.head.geom.grid.roi_chunks else _background_slot(found)
-        writer.write_chunk(ChunkState.MISSING, b"", slot=slot, decoded_crc=0)
-        return
-    chunk = found.read_chunk(ordinal)
-    writer.write_chunk(chunk.state, chunk.payload, slot=chunk.slot, decoded_crc=crc)
+def _check_share(found: Salvaged) -> None:
+    """Refuse to write much about what is missing, compared with what is there (LIM-1)."""
+    count, size = found.head.chunk_count, found.source.size()
+    most = size * _MOST_ABOUT_MISSING + _ALWAYS_ABOUT_MISSING
+    if (needed := (count - len(found.found)) * _ABOUT_MISSING) > most:
+        raise LimitError(
+            f"{len(found.found):,} of {count:,} chunks are there: to say that the others are "
+            f"missing takes {needed:,} bytes, at most {most:,} for a file of {size:,}",
+            "LIM-1",
+        )
 
 
-def _background_slot(found: Salvaged) -> int:
-    return next(i for i, entry in enumerate(found.head.codecs) if entry.role)
+def _write(writer: ContainerWriter, found: Salvaged, usable: dict[int, int]) -> None:
+    """Write all chunks in order, those that cannot be used as missing."""
+    grid = found.head.geom.grid
+    at = 0
+    for ordinal in (*sorted(usable), grid.chunks):
+        border = min(max(at, grid.roi_chunks), ordinal)
+        writer.write_missing(border - at, slot=_slot(found, Role.ROI))
+        writer.write_missing(ordinal - border, slot=_slot(found, Role.BACKGROUND))
+        if ordinal < grid.chunks:
+            chunk = found.read_chunk(ordinal)
+            crc = usable[ordinal]
+            writer.write_chunk(chunk.state, chunk.payload, slot=chunk.slot, decoded_crc=crc)
+        at = ordinal + 1
+
+
+def _slot(found: Salvaged, role: Role) -> int:
+    return next((i for i, entry in enumerate(found.head.codecs) if entry.role is role), 0)
 
 
 def _rescale(found: Salvaged) -> bytes | None:

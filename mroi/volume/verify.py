@@ -33,6 +33,8 @@ from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
 
+_GROUP_SIZE = 1 << 18  # bytes of decoded chunks that are checked one after another
+
 Checked = tuple[bool, NDArray[Any] | None]
 """Whether the file says that it does not have a chunk, and its voxels if they are hashed."""
 
@@ -103,7 +105,8 @@ def verify_volume(
         return False, decoded if wants_roi and ordinal < roi_chunks else None
 
     threads = _threads(volume, jobs or default_jobs())
-    for done, result in enumerate(_in_threads(check, count, threads), start=1):
+    group = max(1, _GROUP_SIZE // _chunk_size(volume))
+    for done, result in enumerate(_in_threads(check, count, group, threads), start=1):
         if isinstance(result, MroiError):
             problems.append(result)
         else:
@@ -179,33 +182,45 @@ def _check_overview(
 
 
 def _in_threads(
-    check: Callable[[int], Checked], count: int, threads: int
+    check: Callable[[int], Checked], count: int, group: int, threads: int
 ) -> Iterator[Checked | MroiError]:
-    """Yield the result of each check in order, or its error; as many run ahead as threads."""
+    """Yield the result of each check in order, or its error; as many groups run ahead as threads.
+
+    A group is handed over as one: that costs more than to check a small chunk.
+    """
+
+    def check_all(ordinals: range) -> list[Checked | MroiError]:
+        return [_outcome(check, ordinal) for ordinal in ordinals]
+
     with ThreadPoolExecutor(threads, "mroi-verify") as pool:
-        pending: deque[Future[Checked]] = deque()
-        for ordinal in range(count):
-            pending.append(pool.submit(check, ordinal))
+        pending: deque[Future[list[Checked | MroiError]]] = deque()
+        for first in range(0, count, group):
+            pending.append(pool.submit(check_all, range(first, min(first + group, count))))
             if len(pending) > threads:
-                yield _outcome(pending.popleft())
+                yield from pending.popleft().result()
         while pending:
-            yield _outcome(pending.popleft())
+            yield from pending.popleft().result()
 
 
-def _outcome(future: Future[Checked]) -> Checked | MroiError:
+def _outcome(check: Callable[[int], Checked], ordinal: int) -> Checked | MroiError:
     try:
-        return future.result()
+        return check(ordinal)
     except MroiError as exc:
         return exc
 
 
 def _threads(volume: Volume, jobs: int) -> int:
     """Return how many chunks to decode at once: together they are no more than one may be."""
+    return max(1, min(jobs, volume.reader.limits.chunk_size // _chunk_size(volume)))
+
+
+def _chunk_size(volume: Volume) -> int:
+    """Return the bytes of the largest decoded chunk."""
     grid = volume.geom.grid
     voxels = math.prod(grid.chunk_shape)
     if grid.background:
         voxels = max(voxels, grid.background_box(grid.roi_chunks).count * grid.span)
-    return max(1, min(jobs, volume.reader.limits.chunk_size // (voxels * volume.geom.itemsize)))
+    return voxels * volume.geom.itemsize
 
 
 def _check_digests(

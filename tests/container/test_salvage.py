@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mroi
-from mroi.container import ContainerReader, MemorySource, salvage
+from mroi.container import ContainerBuilder, ContainerReader, MemorySource, salvage
 from mroi.format.records import FRAME_HEADER_SIZE, ChunkState, build_frame
+from tests.container.conftest import Pipe, build
 
 
 class Counting(MemorySource):
@@ -181,3 +184,121 @@ def test_chunks_that_were_missing_stay_missing(small_file, tmp_path):
     assert saved.find_missing() == [2]
     assert saved.read_chunk(2).state is ChunkState.MISSING
     assert mroi.recover(first, second).missing == (2,)
+
+
+# -- work in proportion to what is there -----------------------------------------------------------
+
+
+def cut_stream(shape, share, *, chunk=1, **options):
+    """Return voxels, and the first part of a file of them that was written to a pipe."""
+    rng = np.random.default_rng(5)
+    voxels = rng.integers(0, 9, shape, dtype=np.uint8)
+    sink = Pipe(1 << 30)
+    with mroi.create(sink, shape, np.uint8, codec="raw", chunk=chunk, **options) as writer:
+        for k in range(shape[2]):
+            writer.write(voxels[:, :, k])
+    return voxels, sink.data[: round(share * len(sink.data))], len(sink.data)
+
+
+def test_a_hundredth_of_a_real_file_is_saved(tmp_path):
+    """4,000 chunks, of which some 40 arrived."""
+    voxels, data, size = cut_stream((8, 8, 4000), 0.01)
+    assert len(data) == round(size / 100)
+    recovery = mroi.recover(data, tmp_path / "saved.mroi")
+    assert recovery.chunks == 4000
+    saved = recovery.chunks - len(recovery.missing)
+    assert 30 < saved < 45
+    with mroi.open(tmp_path / "saved.mroi", missing="fill") as volume:
+        assert np.array_equal(volume[:, :, :saved], voxels[:, :, :saved])
+        assert not volume[:, :, saved:].any()
+    report, _ = mroi.verify(tmp_path / "saved.mroi")
+    assert (report.ok, report.missing) == (True, len(recovery.missing))
+
+
+def test_a_hundredth_of_4_gb_is_enough_whatever_the_chunks():
+    """As many chunks as a reader takes: less than 240 bytes each."""
+    from types import SimpleNamespace
+
+    from mroi.volume.recover import _check_share
+
+    count, size = mroi.Limits().chunks, 4_000_000_000
+    there = dict.fromkeys(range(count // 100))
+    head = SimpleNamespace(chunk_count=count)
+    source = SimpleNamespace(size=lambda: size // 100)
+    _check_share(SimpleNamespace(head=head, source=source, found=there))
+    source = SimpleNamespace(size=lambda: size // 1000)
+    with pytest.raises(mroi.LimitError):
+        _check_share(SimpleNamespace(head=head, source=source, found=there))
+
+
+@pytest.mark.parametrize("count", [131_072, 1 << 24])
+def test_many_chunks_are_named_by_few_bytes(tmp_path, count):
+    data = named(count)
+    assert len(data) < 1000
+    source = Counting(data)
+    start = time.perf_counter()
+    with pytest.raises(mroi.LimitError, match=r"1 of .* chunks are there") as caught:
+        mroi.recover(source, tmp_path / "x.mroi")
+    assert time.perf_counter() - start < 2
+    assert caught.value.rule == "LIM-1"
+    assert source.count < 20 * len(data)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("count", [1, 2, 1000, 26_000])
+def test_what_is_written_is_bounded_by_what_is_there(tmp_path, count):
+    data, target = named(count), tmp_path / "x.mroi"
+    recovery = mroi.recover(data, target)
+    assert len(recovery.missing) == count - 1
+    assert target.stat().st_size < 21 * len(data) + (1 << 20) + 1000
+    report, _ = mroi.verify(target)
+    assert (report.ok, report.missing) == (True, count - 1)
+    with mroi.open(target, missing="fill") as volume:
+        assert volume[0, 0, 0] == 7
+        assert volume.missing_mask().sum() == count - 1
+
+
+def named(count):
+    """Return the start of a file of `count` chunks, with the first of them."""
+    sink = Pipe(1 << 30)
+    writer = mroi.create(sink, (1, 1, count), np.uint8, codec="raw", chunk=1, jobs=1)
+    writer.write(np.full((1, 1), 7, np.uint8))
+    writer._write_next()
+    writer.abort()
+    return sink.data
+
+
+def test_constant_chunks_cost_no_time_for_their_size(tmp_path):
+    """64 GiB of one value in a few kilobytes: decoded CRCs are found, not computed."""
+    from tests.cli.test_odd_files import constant
+
+    constant(tmp_path / "huge.mroi", (1 << 18, 1 << 18, 1), (1 << 18, 1 << 13, 1))
+    start = time.perf_counter()
+    assert mroi.verify(tmp_path / "huge.mroi")[0].ok
+    assert not mroi.recover(tmp_path / "huge.mroi", tmp_path / "again.mroi").missing
+    assert time.perf_counter() - start < 5
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_missing_chunks_of_roi_and_background_have_the_slots_of_their_roles(tmp_path, order):
+    """Runs of missing chunks that pass the border between the two, whichever slot comes first."""
+    reader = ContainerReader(MemorySource(build("residue 4-D", front=True)))
+    head = reader.head
+    builder = ContainerBuilder(head.geom, head.codecs[::order], can_seek=False)
+    data = builder.start()
+    for ordinal in range(head.chunk_count):
+        chunk = reader.read_chunk(ordinal)
+        slot = chunk.slot if order > 0 else 1 - chunk.slot
+        crc = chunk.decoded_crc
+        data += builder.chunk(chunk.state, chunk.payload, slot=slot, decoded_crc=crc)
+    data += builder.finish()[0]
+    reader = ContainerReader(MemorySource(data))
+    count, roi = reader.head.chunk_count, reader.head.geom.grid.roi_chunks
+    assert 1 < roi < count - 1
+    for kept in ({0}, {roi - 1}, {roi}, {count - 1}, {0, count - 1}):
+        damaged = bytearray(data)
+        for ordinal in set(range(count)) - kept:
+            damaged[int(reader.index.offsets[ordinal]) + 3] ^= 1
+        recovery = mroi.recover(bytes(damaged), tmp_path / "x.mroi", overwrite=True)
+        assert set(recovery.missing) == set(range(count)) - kept
+        assert mroi.verify(tmp_path / "x.mroi")[0].ok
