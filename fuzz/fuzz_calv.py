@@ -18,11 +18,12 @@ from mroi.errors import DecodeError
 def kinds() -> list[tuple[ChunkSpec, bytes]]:
     """Return the kind of chunk and the payload of each vector."""
     found = []
-    for path in sorted((VECTORS / "calv").glob("*.json")):
-        about = json.loads(path.read_text())
+    for path in sorted((VECTORS / "calv").glob("*.calv")):
+        about = json.loads(path.with_suffix(".json").read_text())
         dtype = np.dtype(about["dtype"])
-        spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize)
-        found.append((spec, path.with_suffix(".calv").read_bytes()))
+        volumes = about.get("volumes", 1)
+        spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize, volumes)
+        found.append((spec, path.read_bytes()))
     return found
 
 
