@@ -192,8 +192,8 @@ class Codec(ABC):
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
         """Return the chunk: an array of ``spec.shape`` and ``spec.dtype``, perhaps read-only.
 
-        Whatever the bytes say, at most a small multiple of ``spec.size + len(payload)`` bytes of
-        memory are used.
+        Whatever the bytes say, at most ``6 * spec.size + 2 * len(payload)`` bytes of memory are
+        used, and 64 MiB.
 
         Raises
         ------

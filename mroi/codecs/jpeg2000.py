@@ -94,5 +94,5 @@ class Jpeg2000(Codec):
         signed, bits = spec.dtype.kind == "i", 8 * spec.dtype.itemsize
         stored = codestream.check(view, spec, bits=bits, signed=signed, high_throughput=False)
         skip = min(level, stored)
-        plane = openjpeg.decode(view, skip)
+        plane = openjpeg.decode(view, skip, spec.dtype)
         return codestream.fit(plane, spec, level=level, reduced=skip)

@@ -147,19 +147,25 @@ class Jpeg2000Volume(Codec):
         slices, rows, columns, *samples = spec.shape
         transform, streams = _split(view, slices)
         needed = slices if transform is _Transform.NONE else min(slices, (count | 1) + 1)
-        plane_spec = ChunkSpec((1, *spec.shape[1:]), np.dtype("<i4"), 32)
+        bits = 8 * spec.dtype.itemsize + 2
+        wide = np.dtype(f"<i{2 * spec.dtype.itemsize}")
+        plane_spec = ChunkSpec((1, *spec.shape[1:]), wide, bits)
         shape = (needed, -(-rows // 2**level), -(-columns // 2**level), *samples)
-        planes: NDArray[np.int32] = np.empty(shape, np.int32)
+        planes: NDArray[Any] = np.empty(shape, wide)
         for k in range(needed):
             stored = codestream.check(
-                streams[k], plane_spec, bits=18, signed=True, high_throughput=False
+                streams[k], plane_spec, bits=bits, signed=True, high_throughput=False
             )
             skip = min(level, stored)
-            plane = openjpeg.decode(streams[k], skip)
+            plane = openjpeg.decode(streams[k], skip, wide)
             planes[k] = codestream.fit(plane, plane_spec, level=level, reduced=skip)[0]
+            del plane
         _unlift(planes, transform)
         info = np.iinfo(spec.dtype)
-        return planes[:count].clip(info.min, info.max).astype(spec.dtype)
+        chunk: NDArray[Any] = np.empty((count, *shape[1:]), spec.dtype)
+        for k in range(count):
+            chunk[k] = planes[k].clip(info.min, info.max)
+        return chunk
 
 
 def _encode(plane: NDArray[np.int32], error: float | None = None) -> bytes:
@@ -198,13 +204,22 @@ def _lift(planes: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int3
     return even + _update(high, len(even)), high
 
 
-def _unlift(planes: NDArray[np.int32], transform: _Transform) -> None:
-    """Undo the transform in place, for the first planes of a chunk that need no others."""
-    even, odd = planes[::2], planes[1::2]
+def _unlift(planes: NDArray[Any], transform: _Transform) -> None:
+    """Undo the transform in place, for the first planes of a chunk that need no others.
+
+    Plane by plane: 16 bits hold all sums of planes of 10 bits, 32 those of planes of 18.
+    """
+    count = len(planes)
     if transform is _Transform.LIFT:
-        even -= _update(odd, len(even))
+        for k in range(0, count, 2):
+            before = planes[abs(k - 1)]
+            after = planes[k + 1] if k + 1 < count else before
+            planes[k] -= (before + after + 2) >> 2
     if transform is not _Transform.NONE:
-        odd += _prediction(even, len(odd))
+        for k in range(1, count, 2):
+            before = planes[k - 1]
+            after = planes[k + 1] if k + 1 < count else before
+            planes[k] += (before + after) >> 1
 
 
 def _prediction(even: NDArray[np.int32], count: int) -> NDArray[np.int32]:

@@ -292,12 +292,8 @@ def _check_frame(bits: _Bits, *, xyb: bool) -> None:
         bits.u(2)
     elif xyb:
         bits.u(6)
-    passes = bits.u32((1, 0), (2, 0), (3, 0), (4, 3))
-    if passes > 1:
-        down = bits.u32((0, 0), (1, 0), (2, 0), (3, 1))
-        bits.u(2 * (passes - 1) + 2 * down)
-        for _ in range(down):
-            bits.u32((0, 0), (1, 0), (2, 0), (0, 3))
+    if bits.u32((1, 0), (2, 0), (3, 0), (4, 3)) > 1:  # all coefficients would wait for the last
+        raise DecodeError("jpegxl: more than one pass", "CHK-8")
     crop, blending = bits.u(1), bits.u(2)
     last = bits.u(1)
     if crop or blending or not last:

@@ -112,8 +112,11 @@ def encode(plane: NDArray[Any], coding: Coding) -> bytes:
         return bytes(sink.data)
 
 
-def decode(payload: memoryview, level: int = 0) -> NDArray[np.int32]:
+def decode(payload: memoryview, level: int, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Return the plane of a codestream that has been checked.
+
+    OpenJPEG takes 4 bytes for each sample, and as many bytes as the codestream has; the plane
+    that is returned comes on top.
 
     Parameters
     ----------
@@ -121,10 +124,12 @@ def decode(payload: memoryview, level: int = 0) -> NDArray[np.int32]:
         A codestream.
     level : int
         Rows and columns are divided by ``2 ** level``, rounded up.
+    dtype : dtype
+        Integers that hold samples of the precision of the codestream.
 
     Returns
     -------
-    (rows, columns, samples) ndarray of int32
+    (rows, columns, samples) ndarray of dtype
 
     Raises
     ------
@@ -133,7 +138,7 @@ def decode(payload: memoryview, level: int = 0) -> NDArray[np.int32]:
     """
     library = _glymur()
     if library is None:
-        return _decode_imagecodecs(payload, level)
+        return _decode_imagecodecs(payload, level).astype(dtype)
     with _messages() as (messages, handler), contextlib.ExitStack() as stack:
         source = _Source(library, payload)
         stack.callback(library.stream_destroy, source.stream)
@@ -157,7 +162,12 @@ def decode(payload: memoryview, level: int = 0) -> NDArray[np.int32]:
         if any(not component.data for component in components):
             raise DecodeError("openjpeg: a component has no samples", "CHK-8")
         planes = [np.ctypeslib.as_array(c.data, (c.h, c.w)) for c in components]
-        return np.stack(planes, axis=-1)  # a copy: the library's memory goes away
+        if any(plane.shape != planes[0].shape for plane in planes):
+            raise DecodeError("openjpeg: components differ in size", "CHK-8")
+        plane = np.empty((*planes[0].shape, len(planes)), dtype)
+        for k, samples in enumerate(planes):
+            plane[:, :, k] = samples
+        return plane
 
 
 def _parameters(library: ModuleType, shape: tuple[int, ...], coding: Coding) -> Any:

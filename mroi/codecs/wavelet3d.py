@@ -19,6 +19,8 @@ __all__ = ["Wavelet3d"]
 
 _WAVELET, _MODE, _LEVELS = "bior4.4", "periodization", 3
 _SHORTEST = 8  # an axis with fewer coefficients is not split again
+_BLOCK = 48  # coefficients of each axis that are synthesised at once
+_REACH = 5  # coefficients on both sides that a voxel depends on: filters of 10
 _LARGEST = 2**30  # magnitude of a quantised coefficient
 
 
@@ -101,14 +103,7 @@ class Wavelet3d(Codec):
             quantised = decode(memoryview(payload).cast("B"), shapes)
         except ValueError as exc:
             raise DecodeError(f"wavelet3d: {exc}", "CHK-8") from exc
-        voxels = _synthesise(
-            [band.astype(np.float64) * self.step for band in quantised], spec.shape
-        )
-        if spec.dtype.kind == "f":
-            with np.errstate(over="ignore"):
-                return voxels.astype(spec.dtype)
-        info = np.iinfo(spec.dtype)
-        return np.rint(voxels).clip(info.min, info.max).astype(spec.dtype)
+        return _synthesise(quantised, self.step, spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,15 +149,73 @@ def _analyse(voxels: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
     yield voxels
 
 
-def _synthesise(bands: list[NDArray[np.float64]], shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Undo `_analyse`."""
-    pywt = native.load("pywt", "codecs")
-    *rest, voxels = bands
-    for level in reversed(_plan(shape)):
+def _synthesise(quantised: list[NDArray[np.int32]], step: float, spec: ChunkSpec) -> NDArray[Any]:
+    """Undo `_analyse`, and give the voxels the type of the chunk.
+
+    Beside the quantised bands, 4 bytes for a voxel, there are the chunk and the level before it,
+    of which the lowest band of a level is half the size of the next at most, and one block.
+    """
+    *rest, deepest = quantised
+    levels = _plan(spec.shape)
+    kept = np.dtype("f4" if spec.dtype.itemsize == 1 else "f8")
+    low = _rounded(deepest.astype(np.float64) * step, kept if levels else spec.dtype)
+    for number, level in reversed(list(enumerate(levels))):
         count = len(level.keys)
-        parts = dict(zip(level.keys, rest[-count:], strict=True))
+        bands = dict(zip(level.keys, rest[-count:], strict=True))
         del rest[-count:]
-        parts["a" * len(level.axes)] = voxels
-        whole = pywt.idwtn(parts, _WAVELET, _MODE, axes=level.axes)
-        voxels = whole[tuple(slice(extent) for extent in level.shape)]
-    return voxels
+        out: NDArray[Any] = np.empty(level.shape, kept if number else spec.dtype)
+        for block in itertools.product(*(_cuts(level, axis) for axis in range(len(level.shape)))):
+            _join(level, bands, low, step, block, out)
+        low = out
+    return low
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A part of an axis: its coefficients and those around it, and where its voxels come out."""
+
+    coefficients: NDArray[np.intp]
+    inside: slice
+    voxels: slice
+
+
+def _cuts(level: _Level, axis: int) -> list[_Cut]:
+    """Return the parts into which an axis is cut; the filter reaches over `_REACH` coefficients."""
+    extent = level.shape[axis]
+    if axis not in level.axes or level.lowest[axis] <= _BLOCK + 2 * _REACH:
+        return [_Cut(np.arange(level.lowest[axis]), slice(extent), slice(extent))]
+    cuts = []
+    for start in range(0, level.lowest[axis], _BLOCK):
+        stop = min(start + _BLOCK, level.lowest[axis])
+        around = np.arange(start - _REACH, stop + _REACH) % level.lowest[axis]
+        voxels = slice(2 * start, min(2 * stop, extent))
+        inside = slice(2 * _REACH, 2 * _REACH + voxels.stop - voxels.start)
+        cuts.append(_Cut(around, inside, voxels))
+    return cuts
+
+
+def _join(
+    level: _Level,
+    bands: dict[str, NDArray[np.int32]],
+    low: NDArray[Any],
+    step: float,
+    block: tuple[_Cut, ...],
+    out: NDArray[Any],
+) -> None:
+    """Undo one level for one block of voxels."""
+    pywt = native.load("pywt", "codecs")
+    index = np.ix_(*(cut.coefficients for cut in block))
+    parts = {key: band[index] * step for key, band in bands.items()}
+    parts["a" * len(level.axes)] = low[index].astype(np.float64)
+    whole = pywt.idwtn(parts, _WAVELET, _MODE, axes=level.axes)
+    voxels = tuple(cut.voxels for cut in block)
+    out[voxels] = _rounded(whole[tuple(cut.inside for cut in block)], out.dtype)
+
+
+def _rounded(values: NDArray[np.float64], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return values as a type: integers rounded, half to even, and clipped."""
+    if dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return values.astype(dtype)
+    info = np.iinfo(dtype)
+    return np.rint(values).clip(info.min, info.max).astype(dtype)
