@@ -255,6 +255,16 @@ def test_volumes_that_have_nothing_in_common_cost_nothing(level: str) -> None:
     assert len(together) <= len(apart)
 
 
+@pytest.mark.parametrize("level", ["fast", "small"])
+@pytest.mark.parametrize("slices", [1, 2])
+def test_history_costs_nothing_in_few_voxels(slices: int, level: str) -> None:
+    """There the coefficients of a predictor more can weigh more than what it saves."""
+    chunk = series(4, (slices, 20, 20))
+    apart = Calv(level).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 16))
+    together = Calv(level).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 16, 4))
+    assert len(together) <= len(apart)
+
+
 def test_a_series_needs_several_volumes() -> None:
     payload, _, spec = load("series-fast")
     alone = dataclasses.replace(spec, volumes=1)

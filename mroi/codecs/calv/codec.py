@@ -46,8 +46,9 @@ _TYPES = frozenset(
 )
 _SERIES = 8  # beside the kind: the same slice of one volume after the other
 _HEAD = 7  # kind, count of samples
-_ALIKE = 0.7  # of the difference to the neighbour in a row: that to the volume before is small
 _LITTLE = 1 << 16  # voxels
+_TRIED = 1 << 14  # voxels that tell whether a chunk is a series, if there are so many,
+_SHARE = 8  # and one row in so many
 _FEW = 4096  # labels, at most
 
 
@@ -124,7 +125,7 @@ class Calv(Codec):
         slabs = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
         found = [
             self._encoded(slabs, values.top, head, chunk.nbytes + 1, volumes)
-            for volumes in _orders(slabs, spec.volumes)
+            for volumes in _orders(slabs, values.top, spec.volumes)
         ]
         return min((payload for payload in found if payload), key=len, default=None)
 
@@ -217,22 +218,26 @@ def _series(slices: NDArray[Any], volumes: int) -> NDArray[Any]:
     return np.ascontiguousarray(ordered).reshape(slices.shape)
 
 
-def _orders(slabs: list[NDArray[np.int32]], volumes: int) -> list[int]:
+def _orders(slabs: list[NDArray[np.int32]], top: int, volumes: int) -> list[int]:
     """Return whether to try a chunk as a series (its volumes), as slices (1), or both.
 
-    What a voxel differs from itself in the volume before tells, against its neighbour in a row.
+    Rows in the middle tell. Where they would be all, and coefficients of one predictor more may
+    weigh more than what it saves: both.
     """
     if volumes == 1:
         return [1]
-    between = beside = 0.0
-    for slab in slabs:
-        by_volume = slab.reshape(volumes, -1)
-        between += float(np.abs(np.diff(by_volume, axis=0)).mean())
-        if slab.shape[2] > 1:
-            beside += float(np.abs(np.diff(slab, axis=2)).mean())
-    if between < _ALIKE * beside:
-        return [volumes]
-    return [volumes, 1]
+    slab = slabs[0]
+    rows = max(-(-slab.shape[1] // _SHARE), _TRIED // (slab.shape[0] * slab.shape[2]))
+    if rows >= slab.shape[1]:
+        return [volumes, 1]
+    first = (slab.shape[1] - rows) // 2
+    part = np.ascontiguousarray(slab[:, first : first + rows])
+
+    def size(order: int) -> int:
+        payload = _encode_as(Kind.FAST, [_series(part, order)], top, b"", order)
+        return len(payload) if payload is not None else 0
+
+    return [min((volumes, 1), key=size)]
 
 
 def _too_large(kind: Kind, shape: tuple[int, ...]) -> bool:
