@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from enum import Enum, auto
-from errno import ENOTDIR
+from errno import EDQUOT, EFBIG, EIO, EISDIR, ENOSPC, ENOTDIR
 from itertools import chain
 from pathlib import Path
 from threading import Event
@@ -334,7 +335,10 @@ def run(
             show(name, done, total)
 
         def attempt(task: Task) -> Exception | None:
-            return _error_of(lambda: _do(task, work, step, report, dry_run=dry_run))
+            error = _error_of(lambda: _do(task, work, step, report, dry_run=dry_run))
+            if isinstance(error, OSError):
+                _name(error, task)
+            return error
 
         results = _results(tasks, attempt, at_once, stop)
         for task, error in results:
@@ -379,6 +383,17 @@ def _error_of(call: Callable[[], None]) -> Exception | None:
             raise
         return exc
     return None
+
+
+def _name(error: OSError, task: Task) -> None:
+    """Say what an error without a name is about; files that are written name themselves."""
+    if error.filename is not None:
+        return
+    if error.errno in (ENOSPC, EDQUOT, EFBIG):
+        is_piped = task.target == STANDARD
+        error.filename = "standard output" if is_piped else tempfile.gettempdir()
+    elif error.errno in (EIO, EISDIR):
+        error.filename = task.source
 
 
 class _StoppedError(Exception):

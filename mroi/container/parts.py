@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from mroi.container.source import is_one_of
 
-__all__ = ["Part"]
+__all__ = ["OutputFile", "Part"]
 
 _HAS_LOCKS = sys.platform != "win32"
 _SWEPT = 16  # places that are looked at; more than one is taken only by writers at the same time
@@ -90,7 +90,7 @@ class Part:
                 self.path.mkdir(mode=0o700)
                 claim.lock = os.open(self.path, os.O_RDONLY) if _HAS_LOCKS else None
             else:
-                self.file = io.BufferedRandom(_OutputFile(self.path, shown))
+                self.file = io.BufferedRandom(OutputFile(self.path, shown, new=True))
                 claim.lock = os.dup(self.file.fileno()) if _HAS_LOCKS else None
         except FileExistsError:
             return False
@@ -140,11 +140,21 @@ class _Claim:
             self.unlock()
 
 
-class _OutputFile(io.FileIO):
-    """A new file whose errors of writing (no space left, say) name the output."""
+class OutputFile(io.FileIO):
+    """A file whose errors of writing (no space left, say) name the output.
 
-    def __init__(self, path: Path, shown: str) -> None:
-        super().__init__(path, "x+")
+    Parameters
+    ----------
+    path : Path
+        Where it is.
+    shown : str
+        What messages call it.
+    new : bool
+        Make it, to be read as well; else write into what is there.
+    """
+
+    def __init__(self, path: Path, shown: str, *, new: bool) -> None:
+        super().__init__(path, "x+" if new else "w")
         self._shown = shown
 
     @override

@@ -13,7 +13,7 @@ from typing import BinaryIO, Self, cast
 from typing_extensions import Buffer
 
 from mroi.container.builder import ContainerBuilder, Metadata
-from mroi.container.parts import Part
+from mroi.container.parts import OutputFile, Part
 from mroi.container.source import refuse_inputs
 from mroi.errors import UsageError
 from mroi.format.records import ChunkState
@@ -61,7 +61,7 @@ class AtomicFile:
         refuse_inputs(path, inputs)
         self._check()
         if self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
-            self.file: BinaryIO = cast("BinaryIO", self.path.open("wb"))
+            self.file: BinaryIO = io.BufferedWriter(OutputFile(self.path, self._given, new=False))
             return
         try:
             self._part = Part(self.path, shown=self._given, inputs=inputs)

@@ -156,7 +156,7 @@ def test_a_full_disk_while_restoring_leaves_nothing(tmp_path, monkeypatch):
     mroi.pack(tmp_path / "scan.nii", tmp_path / "scan.mroi", codec="zstd")
 
     class Full(io.FileIO):
-        def __init__(self, path, _shown) -> None:
+        def __init__(self, path, _shown, *, new) -> None:
             super().__init__(path, "x+")
 
         def write(self, data) -> int:
@@ -164,7 +164,7 @@ def test_a_full_disk_while_restoring_leaves_nothing(tmp_path, monkeypatch):
                 raise OSError(errno.ENOSPC, "No space left on device")
             return super().write(data)
 
-    monkeypatch.setattr("mroi.container.parts._OutputFile", Full)
+    monkeypatch.setattr("mroi.container.parts.OutputFile", Full)
     for name in ("back.nii", "back.nii.gz"):
         with pytest.raises(OSError, match="No space left"):
             mroi.unpack(tmp_path / "scan.mroi", tmp_path / name)
