@@ -18,7 +18,7 @@ from mroi.volume.choose import fit_unseen, untried_codec
 from mroi.volume.chunks import codec_named
 from mroi.volume.layout import ChunkChoice, Cut, Purpose
 from mroi.volume.pack import BackgroundChoice, check_choices
-from mroi.volume.source import array_datatype, check_affine
+from mroi.volume.source import as_datatype, check_affine
 from mroi.volume.write import VolumeWriter
 
 __all__ = ["create_volume"]
@@ -98,7 +98,7 @@ def create_volume(
     sides = tuple(int(n) for n in shape)
     if not 1 <= len(sides) <= 7 or not all(n > 0 for n in sides):
         raise SourceError(f"shape {sides}: expected 1 to 7 positive extents")
-    datatype = array_datatype(np.dtype(dtype))
+    datatype = as_datatype(dtype)
     matrix = check_affine(affine)
     behind = codec_named(background_codec)
     check_choices(purpose, chunk, slice_axis, background, behind)

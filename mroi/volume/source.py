@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError
@@ -21,6 +21,8 @@ __all__ = [
     "SourceGeometry",
     "VoxelSource",
     "array_datatype",
+    "as_array",
+    "as_datatype",
     "check_affine",
     "find_datatype",
     "to_samples",
@@ -121,7 +123,7 @@ class ArraySource:
         slope: float = 1.0,
         inter: float = 0.0,
     ) -> None:
-        data = np.asarray(array)
+        data = as_array(array)
         datatype = array_datatype(data.dtype)
         if not 1 <= data.ndim <= 7:
             raise SourceError(f"an array of {data.ndim} axes: 1 to 7 can be packed")
@@ -155,6 +157,57 @@ class ArraySource:
     def metadata(self) -> list[Metadata]:
         """Return nothing: an array has no header."""
         return []
+
+
+def as_array(given: ArrayLike, dtype: DTypeLike | None = None, *, what: str = "") -> NDArray[Any]:
+    """Return what a caller gave as a NumPy array.
+
+    Parameters
+    ----------
+    given : array_like
+        An array, a sequence, or what knows how to become an array: a tensor, say.
+    dtype : dtype, optional
+        Of the array.
+    what : str
+        What messages call it; its type by default.
+
+    Raises
+    ------
+    SourceError
+        If it cannot become one, with what would help.
+    """
+    try:
+        return np.asarray(given, dtype)
+    except (RuntimeError, TypeError, ValueError) as exc:  # whatever the library of a tensor raises
+        kind = type(given)
+        name = what or f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+        raise SourceError(f"{name} cannot become an array: {exc}{_help_for(given)}") from exc
+
+
+def _help_for(given: Any) -> str:
+    """Return what makes an array of a tensor that is none yet; nothing if that is not known."""
+    if getattr(given, "requires_grad", False) is True:
+        return "; give tensor.detach()"
+    if "bfloat16" in str(getattr(given, "dtype", "")):
+        return "; NumPy has no bfloat16: give tensor.float()"
+    if str(getattr(given, "device", "cpu")) != "cpu":
+        return "; give tensor.cpu()"
+    return ""
+
+
+def as_datatype(dtype: DTypeLike) -> Datatype:
+    """Return the type that holds elements of what a caller gave as a type.
+
+    Raises
+    ------
+    SourceError
+        If it is no type of NumPy, or one that cannot be packed.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError as exc:
+        raise SourceError(f"{dtype!r} is no type of NumPy: {exc}") from exc
+    return array_datatype(found)
 
 
 def array_datatype(dtype: np.dtype[Any]) -> Datatype:
@@ -203,7 +256,7 @@ def check_affine(affine: ArrayLike | None) -> NDArray[np.float64]:
     """Return an affine that a caller gave as an array of its own; the identity for None."""
     if affine is None:
         return np.eye(4)
-    matrix = np.array(affine, dtype=np.float64)
+    matrix = as_array(affine, np.float64, what="the affine").copy()
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise SourceError("the affine is no finite 4 x 4 matrix")
     if matrix[3].tolist() != [0, 0, 0, 1]:

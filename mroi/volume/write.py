@@ -25,7 +25,7 @@ from mroi.format.metadata import Digest, DigestScope, build_digest
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
 from mroi.volume.overview import OverviewPlan, encode_overview
-from mroi.volume.source import find_datatype, to_samples
+from mroi.volume.source import as_array, find_datatype, to_samples
 
 __all__ = ["VolumeWriter", "default_jobs"]
 
@@ -144,9 +144,9 @@ class VolumeWriter:
         UsageError
             If shape or type are not those of a slice, or all slices were taken.
         SourceError
-            If a voxel outside the box differs from the fill value.
+            If a voxel outside the box differs from the fill value, or a tensor is no array.
         """
-        image = np.asarray(image)
+        image = as_array(image)
         if image.dtype.names and find_datatype(image.dtype) == self.geom.datatype:
             image = to_samples(image, self.geom.datatype)
         if image.ndim < 2:
