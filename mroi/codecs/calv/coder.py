@@ -46,17 +46,23 @@ def open_writer(size: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
     return np.array([0, _FULL, 0, 0], np.int64), np.zeros(size, np.uint16)
 
 
-def open_reader(words: NDArray[np.uint16]) -> NDArray[np.int64]:
-    """Return a coder that reads `words`, at least 3 of them."""
-    value = int(words[0]) << 32 | int(words[1]) << 16 | int(words[2])
-    return np.array([min(value, _FULL - 1), _FULL, 3, 0], np.int64)
-
-
 def close(coder: NDArray[np.int64], words: NDArray[np.uint16]) -> NDArray[np.uint16] | None:
     """Write the three last words; return all of them, or None if there was no room."""
     for _ in range(3):
         put(coder, words)
     return None if coder[3] else words[: coder[2]]
+
+
+@kernel
+def open_reader(words):
+    """Return a coder that reads `words`, at least 3 of them."""
+    value = np.int64(words[0]) << 32 | np.int64(words[1]) << 16 | np.int64(words[2])
+    coder = np.empty(4, np.int64)
+    coder[0] = min(value, np.int64(_FULL - 1))
+    coder[1] = _FULL
+    coder[2] = 3
+    coder[3] = 0
+    return coder
 
 
 @kernel

@@ -143,39 +143,16 @@ def decode(
     if start < 10 or start > len(section) or start % 2 or len(section) % 2:
         return False
     shape = (slices, *out.shape[1:])
-    last = _last_row(shape)
     alone = _is_list(shape)
     planes = np.empty(_folded_shape(shape), np.uint16) if alone else out
-    model = _read_side(np.frombuffer(section[4:start], "<u2"), kinds, planes.shape[1])
-    if model is None:
-        return False
-    found = np.frombuffer(section[start:], "<u2")
-    if model.counts.sum() != found.size:
-        return False
-    # At most two words a step; checked after the steps of a row and the lag of the last lane.
-    words = np.zeros(found.size + 2 * (planes.shape[2] + _SKEW * _LANES + 4), np.uint16)
-    words[: found.size] = found
-    ends = np.cumsum(model.counts, dtype=np.int32)
-    streams = np.zeros((3, _LANES), np.int32)  # next word, end, state
-    begins = ends - model.counts.astype(np.int32)
-    streams[0, : ends.size] = begins + 2
-    streams[1, : ends.size] = ends
-    states = words[begins].astype(np.uint32) << 16 | words[begins + 1]
-    streams[2, : ends.size] = states.view(np.int32)
-    entries = np.empty(model.tables.shape[0] * _ONE, np.uint32)
-    _build(model.tables, entries)
-    contexts = _context_map(model.split, model.cuts)
-    first_slots = np.append(contexts[:, :_PARTS], contexts[:, _PARTS]).astype(np.int32) << 12
-    sound = _read(
-        words, streams, entries, first_slots, model.shift, model.coefficients, top, alone, last,
-        slices if run is None else run, kinds, planes,
+    octets = np.frombuffer(section, np.uint8)
+    sound = _decode(
+        octets[4:start], octets[start:], top, alone, _last_row(shape),
+        slices if run is None else run, kinds, out.shape[0] == slices, coder.RATES, planes,
     )  # fmt: skip
     if alone:
         out.reshape(-1)[:] = planes.reshape(-1)[: out.size]
-    if not sound or out.shape[0] < slices:
-        return bool(sound)
-    place, end, state = streams[:, : ends.size]
-    return bool((place == end).all() and (state == 1 << 16).all())
+    return bool(sound)
 
 
 def _is_list(shape: tuple[int, ...]) -> bool:
@@ -630,36 +607,6 @@ def _write_side(model: _Model, kinds: int) -> bytes:
     return written.astype("<u2").tobytes()
 
 
-def _read_side(section: NDArray[np.uint16], kinds: int, rows: int) -> _Model | None:
-    """Return the model of a section, or None if it is not sound."""
-    words = section.astype(np.uint16)
-    state = coder.open_reader(words)
-    contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
-    coefficients = np.zeros((3, _TAPS), np.int32)
-    head = np.zeros(2, np.int64)
-    layout = np.zeros(_MAX_CONTEXTS + 8, np.int64)
-    sound = _code_side(
-        True, state, words, contexts, coefficients, kinds, head, layout, coder.RATES  # noqa: FBT003
-    )  # fmt: skip
-    if not sound:
-        return None
-    split = int(head[1])
-    cuts = []
-    at = 0
-    for _ in range(_PARTS + 2 if split else 2):
-        size = int(layout[at])
-        cuts.append(layout[at + 1 : at + 1 + size])
-        at += 1 + size
-    contexts_used = sum(inner.size + 1 for inner in cuts)
-    tables = np.zeros((contexts_used, _TOKENS), np.int32)
-    counts = np.zeros(min(_LANES, rows), np.int64)
-    if not _code_tables(True, state, words, contexts, tables, counts, coder.RATES):  # noqa: FBT003
-        return None
-    if state[2] != words.size or state[0] != 0:
-        return None
-    return _Model(coefficients, int(head[0]), split, cuts, tables, counts)
-
-
 @kernel
 def _code_side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
     """Code coefficients, shift, split bin and cuts; return whether they are sound."""
@@ -848,6 +795,87 @@ def _write(numbers, fine, context_of, tables, shape, last, words, bounds):
         words[places[j] - one] = states[j]
         words[places[j] - one - one] = states[j] >> half
         bounds[j, 0] = np.int64(places[j]) - 2
+
+
+@kernel
+def _decode(side, streams, top, alone, last, run, kinds, whole, rates, out):
+    """Decode slices from the side information and the streams; return whether all is sound.
+
+    One kernel does everything, so that a thread has the GIL only between chunks.
+    """
+    words = _to_words(side, 0)
+    state = coder.open_reader(words)
+    contexts = np.full(_GROUPS * _NUMBER, 1 << 31, np.int64)
+    coefficients = np.zeros((3, _TAPS), np.int32)
+    head = np.zeros(2, np.int64)
+    layout = np.zeros(_MAX_CONTEXTS + 8, np.int64)
+    decoding = True
+    if not _code_side(decoding, state, words, contexts, coefficients, kinds, head, layout, rates):
+        return False
+    first_slots = np.empty((_PARTS + 1) * _BINS, np.int32)
+    used = _map_contexts(head[1], layout, first_slots)
+    tables = np.zeros((used, _TOKENS), np.int32)
+    counts = np.zeros(min(_LANES, out.shape[1]), np.int64)
+    if not _code_tables(decoding, state, words, contexts, tables, counts, rates):
+        return False
+    if state[2] != words.size or state[0] != 0 or 2 * counts.sum() != streams.size:
+        return False
+    entries = np.empty(used * _ONE, np.uint32)
+    _build(tables, entries)
+    # At most two words a step; checked after the steps of a row and the lag of the last lane.
+    words = _to_words(streams, 2 * (out.shape[2] + _SKEW * _LANES + 4))
+    lanes_of = np.zeros((3, _LANES), np.int32)  # next word, end, state
+    at = np.int64(0)
+    for j in range(counts.size):
+        lanes_of[0, j] = at + 2
+        lanes_of[2, j] = np.int32(np.uint32(words[at]) << np.uint32(16) | np.uint32(words[at + 1]))
+        at += counts[j]
+        lanes_of[1, j] = at
+    sound = _read(
+        words, lanes_of, entries, first_slots, head[0], coefficients, top, alone, last, run,
+        kinds, out,
+    )  # fmt: skip
+    if sound and whole:
+        for j in range(counts.size):
+            sound &= lanes_of[0, j] == lanes_of[1, j] and lanes_of[2, j] == 1 << 16
+    return sound
+
+
+@kernel
+def _to_words(octets, more):
+    """Return the words of little-endian octets, and zeros after them."""
+    words = np.zeros(octets.size // 2 + more, np.uint16)
+    for i in range(np.uint64(octets.size // 2)):
+        two = np.uint64(2) * i
+        words[i] = np.uint16(octets[two]) | np.uint16(octets[two + np.uint64(1)]) << np.uint16(8)
+    return words
+
+
+@kernel
+def _map_contexts(split, layout, first_slots):
+    """Find the first slot of each place: bin and part, then bins that are flat.
+
+    Returns how many contexts there are. Places are as in `_context_map`, the lists as coded.
+    """
+    at = 0
+    count = 0
+    for i in range(0 if split > 0 else _PARTS, _PARTS + 2):
+        size = layout[at]
+        inner = 0
+        for b in range(split if i == _PARTS else 0, split if i < _PARTS else _BINS):
+            while inner < size and layout[at + 1 + inner] <= b:
+                inner += 1
+            slot = (count + inner) << 12
+            if i < _PARTS:
+                first_slots[_PARTS * b + i] = slot
+            elif i == _PARTS:
+                for part in range(_PARTS):
+                    first_slots[_PARTS * b + part] = slot
+            else:
+                first_slots[_PARTS * _BINS + b] = slot
+        count += size + 1
+        at += 1 + size
+    return count
 
 
 @kernel
