@@ -19,7 +19,13 @@ from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi
 
 COMMANDS = ("pack", "unpack", "info", "verify", "recover", "slice", "preview", "codecs")
-PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]
+START = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it
+from mroi.cli import main
+main()
+"""
+PROGRAM = [sys.executable, "-c", START]
 
 
 def test_help_lists_every_command_and_every_exit_code(mroi: Mroi) -> None:
