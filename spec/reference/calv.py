@@ -70,7 +70,7 @@ def decode(
     if len(values) == 1:
         need(at == len(payload), "CLV-4")
         return values * count
-    need(not too_large(coded, *shape[:3]), "CLV-17")
+    need(memory(coded, series, *shape[:3]) <= 3 * count * size + (1 << 26), "CLV-17")
     runs = Runs(volumes, 3) if series else Runs(shape[0], 2)
     samples = shape[3] if len(shape) == 4 else 1
     chunk = [0] * count
@@ -91,14 +91,20 @@ def decode(
     return [value for k in places for value in chunk[k * plane : (k + 1) * plane]]
 
 
-def too_large(kind: int, slices: int, rows: int, columns: int) -> bool:
-    """Whether a decoder of a kind would need too much memory for planes of so many voxels."""
-    if (kind, slices, rows) == (1, 1, 1):
-        return False  # a list
-    if (rows + 10) * (max(columns, 48) + 16) > 1 << 27:
-        return True
-    lanes = -(-columns // 64) * 64 * ((rows if slices > 1 else 0) + 128)
-    return lanes > {2: 1 << 24, 3: 1 << 22}.get(kind, lanes)
+def memory(kind: int, series: int, slices: int, rows: int, columns: int) -> int:
+    """Return the bytes that a decoder of a kind may need for planes and matrices."""
+    if (kind, slices, rows) == (1, 1, 1):  # a list
+        rows, columns = -(-columns // 1024), 1024
+    held = rows if slices > 1 else min(rows, 112)
+    kept = rows if slices > 2 else 0
+    if kind == 1:
+        return 72 * min(slices, 2 + series) * (-(-held // 16) + 2) * (max(columns, 48) + 4)
+    if kind == 4:
+        return 2 * min(slices, 2) * (rows + 10) * (columns + 16)
+    lanes = -(-columns // 64) * 64
+    matrices = 30 * lanes * (kept + 128) if kind == 2 else 147 * lanes * (kept + 150)
+    planes = min(slices, 4) + (kind + 1) * min(slices, 2)
+    return 4 * planes * (held + 10) * (columns + 16) + matrices
 
 
 def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int], int]:

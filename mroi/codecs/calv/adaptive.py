@@ -35,11 +35,13 @@ from mroi.codecs.calv.planes import (
     load,
     open_row,
     plane_size,
+    roll,
     row_start,
     stride,
     sum_errors,
 )
 from mroi.codecs.calv.regression import add_sums, learn, solve, triangle
+from mroi.codecs.calv.values import Numbers, numbers_in
 
 __all__ = ["MAX", "SMALL", "Profile", "decode", "encode"]
 
@@ -94,6 +96,7 @@ _FAR = Local((17, 10, 5, -1), 16, 16, 1 << 19)
 SMALL = Profile((_NEAR,), 3, 8, ((1 << 18, (25, 10, 4, 1)), (0, (8, 4, 1, -1))))
 MAX = Profile((_NEAR, _FAR), 6, 40, ((1 << 18, (25, 16, 5, 2)), (0, (8, 4, 1, -1))))
 
+_HELD = 112  # rows of a single slice; a multiple of those of every tile
 _TAPS = 128  # more than a reach may have
 _DECISIONS = 40  # zero (3 parts), sign, quotient (24), remainder (3 and 6)
 _MASKS = 256  # contexts of the background, before those of the models
@@ -163,20 +166,23 @@ def encode(
     head = np.array([_find_background(volume, top), *reach], np.int64) + 1
     coefficients = _fit(volume, run, *_taps(reach))
     state, words = coder.open_writer(volume.size + volume.size // 8 + 1024)
-    _run(state, words, volume, coefficients, head, run, top, profile, decoding=False)
+    numbers = numbers_in(volume.astype("<u2"))
+    shape = volume.shape
+    _run(state, words, numbers, shape, coefficients, head, run, top, profile, decoding=False)
     written = coder.close(state, words)
     return None if written is None else written.astype("<u2").tobytes()
 
 
 def decode(
     section: memoryview,
-    out: NDArray[np.int32],
+    out: Numbers,
+    shape: tuple[int, int, int],
     slices: int,
     top: int,
     profile: Profile,
     run: int | None = None,
 ) -> bool:
-    """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
+    """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     run = slices if run is None else run
     if len(section) < 6 or len(section) % 2:
         return False
@@ -184,15 +190,16 @@ def decode(
     state = coder.open_reader(words)
     coefficients = np.zeros((4, _TAPS), np.int32)
     head = np.zeros(5, np.int64)
-    if not _run(state, words, out, coefficients, head, run, top, profile, decoding=True):
+    if not _run(state, words, out, shape, coefficients, head, run, top, profile, decoding=True):
         return False
-    return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
+    return shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
 
 def _run(
     state: NDArray[np.int64],
     words: NDArray[np.uint16],
-    volume: NDArray[np.int32],
+    voxels: Numbers,
+    shape: tuple[int, ...],
     coefficients: NDArray[np.int32],
     head: NDArray[np.int64],
     run: int,
@@ -218,11 +225,11 @@ def _run(
         table[: len(found)] = found
     local_counts = np.array([found[:3] for _, found in locals_])
     shapes = tuple((local.rows, local.block, local.limit) for local in profile.local)
-    lanes = -(-volume.shape[2] // 64) * 8  # tiles, in eights as vector instructions like them
+    lanes = -(-shape[2] // 64) * 8  # tiles, in eights as vector instructions like them
     sizes = [triangle(int(found[-1])) for found in local_counts]
     latest = tuple(np.zeros((2, size, lanes), np.int32) for size in sizes)
     far = tuple(np.zeros((size, lanes), np.int32) for size in sizes)
-    blocks = [-(-volume.shape[1] // local.block) if run > 2 else 1 for local in profile.local]
+    blocks = [-(-shape[1] // local.block) if run > 2 else 1 for local in profile.local]
     past = tuple(
         np.zeros((count, size, lanes), np.int32) for count, size in zip(blocks, sizes, strict=True)
     )
@@ -234,9 +241,9 @@ def _run(
     shares = np.full((4 * _DECISIONS, experts), 85536 // experts, np.int32)
     return bool(
         _code(
-            decoding, state, words, volume, run, top, int(head[0]) - 1, coefficients, taps, counts,
-            local_taps, local_counts, shapes, latest, far, past, nothing, profile.mixed, starts,
-            contexts, shares, coder.RATES, _LEVEL, _GAIN, _LOG, _INVERSE, _STRETCH, _SQUASH,
+            decoding, state, words, voxels, shape, run, top, int(head[0]) - 1, coefficients, taps,
+            counts, local_taps, local_counts, shapes, latest, far, past, nothing, profile.mixed,
+            starts, contexts, shares, coder.RATES, _LEVEL, _GAIN, _LOG, _INVERSE, _STRETCH, _SQUASH,
         )
     )  # fmt: skip
 
@@ -408,16 +415,18 @@ def _add_local(planes, row, width, offsets, weights, count, near, sums):
 
 
 @kernel
-def _code(decoding, state, words, volume, run, top, background, coefficients, taps, counts,
+def _code(decoding, state, words, voxels, shape, run, top, background, coefficients, taps, counts,
           local_taps, local_counts, shapes, latest, far, past, nothing, mixed, starts, contexts,
           shares, rates, level_of, gains, log_of, inverse, stretch, squash):  # fmt: skip
     """Code a slab; return whether all its numbers are sound."""
-    slices, rows, columns = volume.shape
+    slices, rows, columns = shape
+    data, pairs, are_pairs, first_number, every = voxels
     models = len(starts)
     experts = models + 1 if models > 3 else models
     predictors = 1 + len(shapes)
     width = stride(columns)
-    size = plane_size(rows, columns)
+    held = rows if slices > 1 else min(rows, _HELD)  # of a single slice, the last rows will do
+    size = plane_size(held, columns)
     ceiling = np.int64(top) << 8
     coarse = 0
     while top >> coarse >= 16:
@@ -472,8 +481,12 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
             latest[j][:] = 0
             far[j][:] = 0
         for y in range(rows):
-            row = row_start(start, y, columns)
-            noise_row = row_start(quiet, y, columns)
+            if y > 0 and y % held == 0:
+                roll(planes, held, columns)
+                for j in range(predictors + 1):
+                    roll(noises[j], held, columns)
+            row = row_start(start, y % held, columns)
+            noise_row = row_start(quiet, y % held, columns)
             open_row(planes, row, columns)
             _add_stored(planes, row, offsets, c, count, near, stored_row)
             for j in range(predictors - 1):
@@ -497,6 +510,7 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
                     noise_rows[j],
                 )  # fmt: skip
                 last[j] = second[j] = noises[j, noise_row - 1]
+            begin = first_number + (s * rows + y) * columns * every
             here = planes[row - 8 : row + columns]
             norths = planes[row - width - 1 : row - width + columns + 1]
             aboves = planes[row + up - 1 : row + up + columns + 1]
@@ -599,7 +613,7 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
                     places[5] = starts[5] + ((level >> 1 << 5) | above << 3 | detail) * 40
 
                 # The error, decision by decision.
-                value = np.int64(volume[s, y, x])
+                value = np.int64(0 if decoding else pairs[begin + x * every])
                 error = value - guess
                 shift = max(np.int64(0), (level - 21) >> 2)
                 unit = np.int64(shift == 0)  # else errors are large, and 0 is one of many
@@ -754,7 +768,10 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
                 value = guess + error
                 if value < 0 or value > top:
                     return False
-                volume[s, y, x] = value
+                if are_pairs:
+                    pairs[begin + x * every] = value
+                else:
+                    data[begin + x * every] = value
                 here[x + 8] = value
 
                 # Everything learns.
@@ -788,7 +805,7 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
                 tile = y // height
                 first = tile * height
                 learn(
-                    planes, row_start(start, first, columns), width, local_offsets[j, 1:],
+                    planes, row_start(start, first % held, columns), width, local_offsets[j, 1:],
                     local_counts[j, min(t, 2)] - 1, errors[first & 15 :], levels[first & 15 :],
                     gains, y + 1 - first, min(y + 1 - first, max(0, 2 - first)), columns,
                     shapes[j][2], room, samples, latest[j][tile & 1],
@@ -799,9 +816,9 @@ def _code(decoding, state, words, volume, run, top, background, coefficients, ta
                     for other in range(block * shapes[j][1] // height, tile + 1):
                         add_sums(past[j][block], latest[j][other & 1], fade)
                         fade = False
-        close_plane(planes, start, rows, columns)
+        close_plane(planes, start, held, columns)
         for j in range(predictors + 1):
-            close_plane(noises[j], quiet, rows, columns)
+            close_plane(noises[j], quiet, held, columns)
     state[0], state[1], state[2] = code, span, at
     return True
 

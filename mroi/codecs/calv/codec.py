@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
@@ -14,10 +13,12 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs.base import ChunkSpec, Codec
 from mroi.codecs.calv.values import (
+    Numbers,
     ValueMap,
     build_map,
     find_map,
     fits,
+    numbers_in,
     parse_map,
     to_numbers,
     to_values,
@@ -38,7 +39,6 @@ class Kind(IntEnum):
 
 
 _LEVELS = MappingProxyType({"fast": Kind.FAST, "small": Kind.SMALL, "max": Kind.MAX})
-_MATRICES = MappingProxyType({Kind.SMALL: 1 << 24, Kind.MAX: 1 << 22})  # voxels, about
 _SLICES = MappingProxyType({"fast": 16, "small": 16, "max": 32})
 _TYPES = frozenset(
     np.dtype(name).newbyteorder("<")
@@ -46,6 +46,7 @@ _TYPES = frozenset(
 )
 _SERIES = 8  # beside the kind: the same slice of one volume after the other
 _HEAD = 7  # kind, count of samples
+_FREE = 1 << 26  # bytes that a decoder may need beside three times the array
 _LITTLE = 1 << 16  # voxels
 _TRIED = 1 << 14  # voxels that tell whether a chunk is a series, if there are so many,
 _SHARE = 8  # and one row in so many
@@ -124,34 +125,35 @@ class Calv(Codec):
         numbers = to_numbers(chunk, values).reshape(*spec.shape[:3], spec.samples)
         slabs = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
         found = [
-            self._encoded(slabs, values.top, head, chunk.nbytes + 1, volumes)
+            self._encoded(slabs, values.top, head, spec, volumes)
             for volumes in _orders(slabs, values.top, spec.volumes)
         ]
         return min((payload for payload in found if payload), key=len, default=None)
 
     def _encoded(
-        self, slabs: list[NDArray[np.int32]], top: int, head: bytes, size: int, volumes: int
+        self, slabs: list[NDArray[np.int32]], top: int, head: bytes, spec: ChunkSpec, volumes: int
     ) -> bytes | None:
-        """Return the smallest payload below `size`, or None; a series if of several `volumes`."""
+        """Return the smallest payload, or None if raw is; a series if of several `volumes`."""
         slabs = [_series(slab, volumes) for slab in slabs]
-        best = None
-        for kind in self._kinds(slabs):
+        best, size = None, spec.size + 1
+        kinds = (*_LEVELS.values(), Kind.LABELS)
+        able = [kind for kind in kinds if not _too_large(kind, spec, is_series=volumes > 1)]
+        for kind in self._kinds(slabs, able):
             payload = _encode_as(kind, slabs, top, head, volumes)
             if payload is not None and len(payload) < size:
                 best, size = payload, len(payload)
-        if self._may_be_labels(slabs, top, size):
+        if Kind.LABELS in able and self._may_be_labels(slabs, top, size):
             payload = _encode_as(Kind.LABELS, slabs, top, head, volumes)
             most = 3 * size // 4 if self.level == "fast" else size  # it reads slowly
             if payload is not None and len(payload) < most:
                 best = payload
         return best
 
-    def _kinds(self, volumes: list[NDArray[np.int32]]) -> list[Kind]:
+    def _kinds(self, slabs: list[NDArray[np.int32]], able: list[Kind]) -> list[Kind]:
         """Return the kinds worth trying: `fast` too where there is little to learn from."""
-        kinds = [kind for kind in _LEVELS.values() if kind <= _LEVELS[self.level]]
-        able = [kind for kind in reversed(kinds) if not _too_large(kind, volumes[0].shape)]
-        little = sum(volume.size for volume in volumes) < _LITTLE
-        return [able[0], Kind.FAST] if little and able[0] is not Kind.FAST else able[:1]
+        levels = [kind for kind in _LEVELS.values() if kind <= _LEVELS[self.level] and kind in able]
+        little = sum(slab.size for slab in slabs) < _LITTLE
+        return list({levels[-1]: None, levels[0]: None} if little and levels else levels[-1:])
 
     def _may_be_labels(self, volumes: list[NDArray[np.int32]], top: int, size: int) -> bool:
         """Return whether most voxels repeat their neighbour, and the others are hard to predict.
@@ -159,7 +161,7 @@ class Calv(Codec):
         At level `fast`, what a voxel that differs costs in a payload of `size` bytes must be much
         for one of so few numbers; otherwise the time to try is wasted.
         """
-        if (self.level == "fast" and top >= _FEW) or _too_large(Kind.LABELS, volumes[0].shape):
+        if self.level == "fast" and top >= _FEW:
             return False
         voxels = sum(volume.size for volume in volumes)
         same = sum(np.count_nonzero(v[..., 1:] == v[..., :-1]) for v in volumes)
@@ -198,7 +200,7 @@ class Calv(Codec):
         chunk = np.empty((wanted, *spec.shape[1:]), spec.dtype)
         if values.top == 0:
             chunk[...] = values.offset
-        elif _too_large(kind, spec.shape):
+        elif _too_large(kind, spec, is_series=is_series):
             raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         else:
             at = _decode_samples(data, at, spec, values, chunk, is_series=is_series)
@@ -240,15 +242,26 @@ def _orders(slabs: list[NDArray[np.int32]], top: int, volumes: int) -> list[int]
     return [min((volumes, 1), key=size)]
 
 
-def _too_large(kind: Kind, shape: tuple[int, ...]) -> bool:
-    """Return whether planes, or matrices kept for them, would take too much memory (CLV-17)."""
+def _too_large(kind: Kind, spec: ChunkSpec, *, is_series: bool) -> bool:
+    """Return whether decoding takes more than four times the array, and what is free (CLV-17)."""
+    return _memory(kind, spec.shape, is_series=is_series) > 3 * spec.size + _FREE
+
+
+def _memory(kind: Kind, shape: tuple[int, ...], *, is_series: bool) -> int:
+    """Return the bytes of planes and matrices, at most."""
     slices, rows, columns = shape[:3]
-    if kind is Kind.FAST and slices == rows == 1:
-        return False  # a list
-    if (rows + 10) * (max(columns, 48) + 16) > 1 << 27:
-        return True
-    lanes = -(-columns // 64) * 64 * ((rows if slices > 1 else 0) + 128)
-    return lanes > _MATRICES.get(kind, math.inf)
+    if kind is Kind.FAST and slices == rows == 1:  # a list
+        rows, columns = -(-columns // 1024), 1024
+    kept = rows if slices > 2 else 0
+    held = rows if slices > 1 else min(rows, 112)
+    if kind is Kind.FAST:
+        ring = min(slices, 3 if is_series else 2)
+        return 72 * ring * (-(-held // 16) + 2) * (max(columns, 48) + 4)
+    if kind is Kind.LABELS:
+        return 2 * min(slices, 2) * (rows + 10) * (columns + 16)
+    noises, each, more = (3, 30, 128) if kind is Kind.SMALL else (4, 147, 150)
+    planes = 4 * (min(slices, 4) + noises * min(slices, 2)) * (held + 10) * (columns + 16)
+    return planes + each * (-(-columns // 64) * 64) * (kept + more)
 
 
 def _encode_as(
@@ -281,21 +294,12 @@ def _decode_samples(
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
             raise DecodeError("calv: payload ends within a section", "CHK-8")
-        numbers = _room(kind, chunk)
+        numbers, shape = numbers_in(chunk, sample), chunk.shape[:3]
         section = data[start:at]
-        if not _decode_section(kind, section, numbers, spec.shape[0], values.top, run):
+        if not _decode_section(kind, section, numbers, shape, spec.shape[0], values.top, run):
             raise DecodeError("calv: a section is damaged", "CHK-8")
-        to_values(numbers, values, chunk if chunk.ndim == 3 else chunk[..., sample])
+        to_values(chunk, sample, values)
     return at
-
-
-def _room(kind: Kind, chunk: NDArray[Any]) -> NDArray[Any]:
-    """Return an array for numbers: that of the values themselves, if they have as many bits."""
-    if kind is not Kind.FAST:
-        return np.zeros(chunk.shape[:3], np.int32)
-    if chunk.ndim == 3 and chunk.itemsize == 2:
-        return chunk.view(np.uint16)
-    return np.empty(chunk.shape[:3], np.uint16)
 
 
 def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | None) -> bytes | None:
@@ -313,14 +317,20 @@ def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | No
 
 
 def _decode_section(
-    kind: Kind, section: memoryview, out: NDArray[Any], slices: int, top: int, run: int | None
+    kind: Kind,
+    section: memoryview,
+    out: Numbers,
+    shape: tuple[int, int, int],
+    slices: int,
+    top: int,
+    run: int | None,
 ) -> bool:
-    """Fill `out`, the first of so many slices; return whether the section is sound."""
+    """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     from mroi.codecs.calv import adaptive, fast, labels  # they import numba
 
     if kind is Kind.FAST:
-        return fast.decode(section, out, slices, top, run)
+        return fast.decode(section, out, shape, slices, top, run)
     if kind is Kind.LABELS:
-        return labels.decode(section, out, slices, top)
+        return labels.decode(section, out, shape, slices, top)
     profile = adaptive.MAX if kind is Kind.MAX else adaptive.SMALL
-    return adaptive.decode(section, out, slices, top, profile, run)
+    return adaptive.decode(section, out, shape, slices, top, profile, run)

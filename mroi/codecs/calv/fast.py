@@ -43,6 +43,7 @@ from mroi.codecs.calv.planes import (
     stride,
     sum_errors,
 )
+from mroi.codecs.calv.values import Numbers
 
 __all__ = ["decode", "encode"]
 
@@ -135,23 +136,26 @@ def encode(volume: NDArray[np.int32], top: int, run: int | None = None) -> bytes
 
 
 def decode(
-    section: memoryview, out: NDArray[np.uint16], slices: int, top: int, run: int | None = None
+    section: memoryview,
+    out: Numbers,
+    shape: tuple[int, int, int],
+    slices: int,
+    top: int,
+    run: int | None = None,
 ) -> bool:
-    """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
+    """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     kinds = _kinds(slices if run is None else run, series=run is not None)
     start = 4 + int.from_bytes(section[:4], "little")
     if start < 10 or start > len(section) or start % 2 or len(section) % 2:
         return False
-    shape = (slices, *out.shape[1:])
-    alone = _is_list(shape)
-    planes = np.empty(_folded_shape(shape), np.uint16) if alone else out
+    last = _last_row(shape)
+    alone = _is_list((slices, *shape[1:]))
+    folded = _folded_shape(shape) if alone else shape
     octets = np.frombuffer(section, np.uint8)
     sound = _decode(
-        octets[4:start], octets[start:], top, alone, _last_row(shape),
-        slices if run is None else run, kinds, out.shape[0] == slices, coder.RATES, planes,
+        octets[4:start], octets[start:], top, alone, last, slices if run is None else run, kinds,
+        shape[0] == slices, coder.RATES, folded, out,
     )  # fmt: skip
-    if alone:
-        out.reshape(-1)[:] = planes.reshape(-1)[: out.size]
     return bool(sound)
 
 
@@ -798,7 +802,7 @@ def _write(numbers, fine, context_of, tables, shape, last, words, bounds):
 
 
 @kernel
-def _decode(side, streams, top, alone, last, run, kinds, whole, rates, out):
+def _decode(side, streams, top, alone, last, run, kinds, whole, rates, shape, out):
     """Decode slices from the side information and the streams; return whether all is sound.
 
     One kernel does everything, so that a thread has the GIL only between chunks.
@@ -815,7 +819,7 @@ def _decode(side, streams, top, alone, last, run, kinds, whole, rates, out):
     first_slots = np.empty((_PARTS + 1) * _BINS, np.int32)
     used = _map_contexts(head[1], layout, first_slots)
     tables = np.zeros((used, _TOKENS), np.int32)
-    counts = np.zeros(min(_LANES, out.shape[1]), np.int64)
+    counts = np.zeros(min(_LANES, shape[1]), np.int64)
     if not _code_tables(decoding, state, words, contexts, tables, counts, rates):
         return False
     if state[2] != words.size or state[0] != 0 or 2 * counts.sum() != streams.size:
@@ -823,7 +827,7 @@ def _decode(side, streams, top, alone, last, run, kinds, whole, rates, out):
     entries = np.empty(used * _ONE, np.uint32)
     _build(tables, entries)
     # At most two words a step; checked after the steps of a row and the lag of the last lane.
-    words = _to_words(streams, 2 * (out.shape[2] + _SKEW * _LANES + 4))
+    words = _to_words(streams, 2 * (shape[2] + _SKEW * _LANES + 4))
     lanes_of = np.zeros((3, _LANES), np.int32)  # next word, end, state
     at = np.int64(0)
     for j in range(counts.size):
@@ -833,7 +837,7 @@ def _decode(side, streams, top, alone, last, run, kinds, whole, rates, out):
         lanes_of[1, j] = at
     sound = _read(
         words, lanes_of, entries, first_slots, head[0], coefficients, top, alone, last, run,
-        kinds, out,
+        kinds, shape, out,
     )  # fmt: skip
     if sound and whole:
         for j in range(counts.size):
@@ -892,9 +896,8 @@ def _build(tables, entries):
 
 
 @kernel
-def _read(
-    words, streams, entries, first_slots, shift, coefficients, top, alone, last, run, kinds, out
-):
+def _read(words, streams, entries, first_slots, shift, coefficients, top, alone, last, run, kinds,
+          shape, out):  # fmt: skip
     """Decode slices into `out`; return whether they are sound. Rows may be `alone`: nothing above.
 
     Lane j decodes the rows j, j + 16, ... of a slice one after the other: in step t it is at
@@ -905,7 +908,7 @@ def _read(
     row above lane 0, and lane 16 what lane 0 will give as much later, the row below lane 15. Taps
     of the same slice are kept in registers: what was just stored cannot be loaded soon.
     """
-    slices, rows, columns = out.shape
+    slices, rows, columns = shape
     period = max(columns + 4, _SKEW * _LANES)
     lag = (period - _SKEW * _LANES) * _STEP
     groups = (rows + _LANES - 1) // _LANES
@@ -1040,12 +1043,12 @@ def _read(
             if lanes.any_negative(wrong | (limit - place)):
                 return False
             if group > 0:
-                _unravel(planes, zero, period, group - 1, out[s])
+                _unravel(planes, zero, period, group - 1, shape, last, s, out)
                 if slices == 1:
                     _forget(planes, period * _STEP)
                     _forget(noise, period * _STEP)
                     zero -= period * _STEP
-        _unravel(planes, zero, period, groups - 1, out[s])
+        _unravel(planes, zero, period, groups - 1, shape, last, s, out)
         if s + 1 < slices:
             _close(planes, zero, period, rows, columns)
             _close(noise, zero, period, rows, columns)
@@ -1055,15 +1058,21 @@ def _read(
 
 
 @kernel
-def _unravel(planes, zero, period, group, out):
-    """Copy 16 rows out of the steps that gave them."""
-    rows, columns = out.shape
+def _unravel(planes, zero, period, group, shape, last, s, out):
+    """Copy 16 rows of a slice out of the steps that gave them; the last row has `last` voxels."""
+    _, rows, columns = shape
+    data, pairs, are_pairs, begin, step = out
     for y in range(group * _LANES, min((group + 1) * _LANES, rows)):
         j = y - group * _LANES
         first = np.uint64(zero + (group * period + _SKEW * j) * _STEP + j)
-        row = out[y]
-        for x in range(np.uint64(columns)):
-            row[x] = planes[first + x * np.uint64(_STEP)]
+        count = np.uint64(last if y == rows - 1 else columns)
+        at = np.uint64(begin + (s * rows + y) * columns * step)
+        if are_pairs:
+            for x in range(count):
+                pairs[at + x * np.uint64(step)] = planes[first + x * np.uint64(_STEP)]
+        else:
+            for x in range(count):
+                data[at + x * np.uint64(step)] = planes[first + x * np.uint64(_STEP)]
 
 
 @kernel

@@ -29,6 +29,7 @@ from mroi.codecs.calv.planes import (
     row_start,
     stride,
 )
+from mroi.codecs.calv.values import Numbers, numbers_in
 
 __all__ = ["decode", "encode"]
 
@@ -39,20 +40,23 @@ _PATTERNS = 2048
 def encode(volume: NDArray[np.int32], top: int) -> bytes | None:
     """Return the section of a slab of numbers from 0 to `top`, or None if it is larger than raw."""
     state, words = coder.open_writer(volume.size + 64)
-    _code(False, state, words, volume, top, *_contexts(top), coder.RATES)  # noqa: FBT003
+    numbers = numbers_in(volume.astype("<u2"))
+    _code(False, state, words, numbers, volume.shape, top, *_contexts(top), coder.RATES)  # noqa: FBT003
     written = coder.close(state, words)
     return None if written is None else written.astype("<u2").tobytes()
 
 
-def decode(section: memoryview, out: NDArray[np.int32], slices: int, top: int) -> bool:
-    """Fill `out`, the first of so many slices, from a section; return whether it is sound."""
+def decode(
+    section: memoryview, out: Numbers, shape: tuple[int, int, int], slices: int, top: int
+) -> bool:
+    """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     if len(section) < 6 or len(section) % 2:
         return False
     words = np.frombuffer(section, "<u2").astype(np.uint16)
     state = coder.open_reader(words)
-    if not _code(True, state, words, out, top, *_contexts(top), coder.RATES):  # noqa: FBT003
+    if not _code(True, state, words, out, shape, top, *_contexts(top), coder.RATES):  # noqa: FBT003
         return False
-    return out.shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
+    return shape[0] < slices or bool(state[0] == 0 and state[2] == words.size)
 
 
 def _contexts(top: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -63,12 +67,13 @@ def _contexts(top: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[n
 
 
 @kernel
-def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
+def _code(decoding, state, words, numbers, shape, top, choices, tree, runs, rates):
     """Code a slab; return whether all its numbers are sound."""
-    slices, rows, columns = volume.shape
+    slices, rows, columns = shape
+    data, pairs, are_pairs, first, every = numbers
     width = stride(columns)
     size = plane_size(rows, columns)
-    planes = np.zeros(2 * size, np.int32)
+    planes = np.zeros(min(slices, 2) * size, np.uint16)
     candidates = np.zeros(5, np.int64)
     depth = 0
     while top >> depth > 0:
@@ -86,6 +91,7 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
             souths = planes[row + up + width - 3 : row + up + width + columns + 3]
             if s == 0:
                 souths = norths
+            begin = first + (s * rows + y) * columns * every
             x = 0
             while x < columns:
                 w = here[x + 2]
@@ -104,7 +110,7 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
                     stop = end
                     if not decoding:
                         stop = x
-                        while stop < end and volume[s, y, stop] == w:
+                        while stop < end and pairs[begin + stop * every] == w:
                             stop += 1
                     length = np.int64(end - x)
                     index = _depth(length)
@@ -128,7 +134,10 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
                         here[i + 3] = w
                     if decoding:
                         for i in range(x, stop):
-                            volume[s, y, i] = w
+                            if are_pairs:
+                                pairs[begin + i * every] = w
+                            else:
+                                data[begin + i * every] = w
                     x = stop
                     if x == columns:
                         break
@@ -152,7 +161,7 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
                         | np.int64(u == aboves[x + 4]) << 8 | np.int64(u == souths[x + 3]) << 9
                         | 1 << 10
                     )  # fmt: skip
-                value = np.int64(volume[s, y, x])
+                value = np.int64(0 if decoding else pairs[begin + x * every])
                 found = False
                 for i in range(5):
                     candidate = candidates[i]
@@ -181,7 +190,10 @@ def _code(decoding, state, words, volume, top, choices, tree, runs, rates):
                         value = node - (np.int64(1) << depth)
                     if value > top:
                         return False
-                volume[s, y, x] = value
+                if are_pairs:
+                    pairs[begin + x * every] = value
+                else:
+                    data[begin + x * every] = value
                 here[x + 3] = value
                 x += 1
             close_row(planes, row, columns)

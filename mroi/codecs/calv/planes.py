@@ -23,6 +23,7 @@ __all__ = [
     "load",
     "open_row",
     "plane_size",
+    "roll",
     "row_start",
     "stride",
     "sum_errors",
@@ -75,6 +76,14 @@ def close_plane(plane, start, rows, columns):
     for i in range(1, _ROWS + 1):
         for x in range(width):
             plane[last + i * width + x] = plane[last + x]
+
+
+@kernel
+def roll(plane, rows, columns):
+    """Begin again with the first of so many rows: the last ones become those above it."""
+    width = stride(columns)
+    for i in range(_ROWS * width):
+        plane[i] = plane[rows * width + i]
 
 
 @kernel

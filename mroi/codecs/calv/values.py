@@ -7,13 +7,24 @@ become 0, 1, 2... Floats are taken if all of them are integers, bit for bit.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ValueMap", "build_map", "find_map", "fits", "parse_map", "to_numbers", "to_values"]
+__all__ = [
+    "Numbers",
+    "ValueMap",
+    "build_map",
+    "find_map",
+    "fits",
+    "numbers_in",
+    "parse_map",
+    "to_numbers",
+    "to_values",
+]
 
 _TOP = 65535  # largest number
 _SPAN = 1 << 40  # from the lowest to the highest value, at most
@@ -48,6 +59,36 @@ class ValueMap:
             at += length
             steps[at] += gap
         return self.offset + self.step * np.cumsum(steps)
+
+
+class Numbers(NamedTuple):
+    """The numbers of a component, each in the low bytes of its sample: kernels see only them.
+
+    Attributes
+    ----------
+    bytes_, pairs : (n,) uint8, (n // 2,) uint16
+        The same memory. Numbers are `pairs`, or `bytes_` where a sample has no more.
+    are_pairs : bool
+        Which of the two.
+    first, step : int
+        Where the number of the first voxel is, and how far the next one is from it.
+    """
+
+    bytes_: NDArray[np.uint8]
+    pairs: NDArray[np.uint16]
+    are_pairs: bool
+    first: int
+    step: int
+
+
+def numbers_in(chunk: NDArray[Any], sample: int = 0) -> Numbers:
+    """Return where the numbers of one sample of all voxels are kept in a chunk."""
+    size = chunk.itemsize
+    data = chunk.reshape(-1).view(np.uint8)
+    pairs = data[: data.size // 2 * 2].view(np.uint16)
+    samples = math.prod(chunk.shape[3:])
+    unit = min(size, 2)
+    return Numbers(data, pairs, size > 1, sample * size // unit, samples * size // unit)
 
 
 def find_map(chunk: NDArray[Any]) -> ValueMap | None:
@@ -120,13 +161,18 @@ def to_numbers(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
     return (_above(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
 
 
-def to_values(numbers: NDArray[Any], values: ValueMap, out: NDArray[Any]) -> None:
-    """Fill `out` with the values of `numbers`, both of one shape, or of one memory."""
+def to_values(chunk: NDArray[Any], sample: int, values: ValueMap) -> None:
+    """Turn the numbers of one sample of all voxels, as `numbers_in` has them, into values."""
+    place = numbers_in(chunk, sample)
+    rows = chunk.reshape(*chunk.shape[:2], -1)
+    out = rows[..., sample :: math.prod(chunk.shape[3:])]
+    numbers = rows.view(f"u{min(chunk.itemsize, 2)}")[..., place.first :: place.step]
     plain = values.step == 1 and not values.runs
-    if plain and numbers.dtype == np.uint16 and out.dtype.kind in "iu" and out.itemsize == 2:
-        np.add(numbers, np.uint16(values.offset & 0xFFFF), out=out.view(np.uint16))
+    if plain and chunk.itemsize <= 2:
+        numbers += numbers.dtype.type(values.offset & (256**chunk.itemsize - 1))
     elif plain and abs(values.offset) < 1 << 30:
-        np.add(numbers, np.int32(values.offset), out=out, casting="unsafe")
+        for into, row in zip(out, numbers, strict=True):  # of a slice, numpy makes a copy
+            np.add(row, np.int32(values.offset), out=into, casting="unsafe")
     else:
         from mroi.codecs.calv.lookup import look_up  # it imports numba
 
