@@ -23,9 +23,10 @@ sys.path.insert(0, str(ROOT / "spec"))
 from cases import calv as broken  # noqa: E402  # they stand beside the text
 from reference import calv  # noqa: E402
 
-BEFORE = {"W": (0, 0, 1), "WW": (0, 0, 2), "N": (0, 1, 0), "NN": (0, 2, 0), "NW": (0, 1, 1),
-          "NE": (0, 1, -1)}  # fmt: skip
+PLANE = {"W": (0, 0, 1), "WW": (0, 0, 2), "N": (0, 1, 0), "NN": (0, 2, 0), "NW": (0, 1, 1),
+         "NE": (0, 1, -1)}  # fmt: skip
 ABOVE = {"U": (1, 0, 0), "UW": (1, 0, 1), "UN": (1, 1, 0), "UE": (1, 0, -1), "US": (1, -1, 0)}
+NEAR = (PLANE, PLANE | ABOVE, PLANE | ABOVE | {"UU": (2, 0, 0)})  # by slices before
 
 
 class Recorder:
@@ -46,7 +47,7 @@ class Recorder:
             self.read = []
         elif what in {"run", "voxel"}:
             numbers, (s, y, x) = about.pop("numbers"), about["at"]
-            names = BEFORE if about.pop("first") else BEFORE | ABOVE
+            names = NEAR[min(about.pop("before"), 2)]
             near = {name: numbers(s - b, y - r, x - c) for name, (b, r, c) in names.items()}
             step = {"step": what, "at": about.pop("at"), "near": near, "read": self.read}
             self.steps.append(step | about)
@@ -60,7 +61,8 @@ def trace(path: Path) -> bytes:
     about = json.loads(path.with_suffix(".json").read_text("utf-8"))
     kind, size = about["dtype"].removeprefix("<")
     recorder = Recorder()
-    calv.decode(path.read_bytes(), tuple(about["shape"]), kind, int(size), trace=recorder)
+    shape, volumes = tuple(about["shape"]), about.get("volumes", 1)
+    calv.decode(path.read_bytes(), shape, kind, int(size), volumes, trace=recorder)
     steps = ",\n".join(map(line, recorder.steps))
     return f'{{\n"head": {line(recorder.head)},\n"steps": [\n{steps}\n]\n}}\n'.encode()
 

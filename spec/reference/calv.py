@@ -348,16 +348,16 @@ def decode_fast(
     trace("head", coefficients=coefficients, shift=shift, split=split, sizes=sizes, tables=tables)
     numbers, noise = Slab(shape), Slab(shape)
     for s, y, x in itertools.islice(numbers.places(), count):
-        first = s % runs.length == 0
-        kind = min(s % runs.length, len(coefficients) - 1)
+        before = s % runs.length  # slices that predict it
+        kind = min(before, len(coefficients) - 1)
         exact = sum(
             c * numbers(s - back, y - up, x - left)
             for c, (back, up, left) in zip(coefficients[kind], FAST_TAPS[kind], strict=True)
         )
         exact = min(max(exact, 0), top << 12)
-        activity = activity_of(noise, s, y, x, alone=first)
+        activity = activity_of(noise, s, y, x, alone=before == 0)
         near = {numbers(s, y, x - 1), numbers(s, y - 1, x), numbers(s, y - 1, x + 1)}
-        if not first:
+        if before > 0:
             near.add(numbers(s - 1, y, x))
         sort = 4 if len(near) == 1 else exact + 2048 >> 10 & 3
         context = context_of[min(activity >> shift, 1023)][sort]
@@ -368,7 +368,7 @@ def decode_fast(
         numbers.data[s][y][x] = value
         noise.data[s][y][x] = min(abs((value << 12) - exact) >> 8, 65535)
         trace(
-            "voxel", at=(s, y, x), numbers=numbers, first=first, activity=activity, exact=exact,
+            "voxel", at=(s, y, x), numbers=numbers, before=before, activity=activity, exact=exact,
             context=context, n=number, number=value, noise=noise.data[s][y][x],
             state=stream.state, words=stream.at,
         )  # fmt: skip
@@ -817,7 +817,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         for correction, differences in zip(corrections, d, strict=True):
             correction.learn((s, y, x), differences, exact - p[0], level)
         trace(
-            "voxel", at=(s, y, x), numbers=numbers, first=t == 0, activity=activity, level=level,
+            "voxel", at=(s, y, x), numbers=numbers, before=t, activity=activity, level=level,
             p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, number=value,
             noise=noise.data[s][y][x], **coder.state(),
         )  # fmt: skip
@@ -855,7 +855,7 @@ def decode_labels(
                         need(place < length, "CLV-16")
                     row[x : x + place] = [w] * place
                     trace(
-                        "run", at=(s, y, x), numbers=numbers, first=s == 0, length=length,
+                        "run", at=(s, y, x), numbers=numbers, before=s, length=length,
                         place=place, **coder.state(),
                     )  # fmt: skip
                     x += place
@@ -863,7 +863,7 @@ def decode_labels(
                         continue
                 row[x] = label(coder, choices, tree, numbers, (s, y, x), missed, top)
                 trace(
-                    "voxel", at=(s, y, x), numbers=numbers, first=s == 0, number=row[x],
+                    "voxel", at=(s, y, x), numbers=numbers, before=s, number=row[x],
                     **coder.state(),
                 )  # fmt: skip
                 x += 1

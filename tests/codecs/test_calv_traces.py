@@ -9,6 +9,7 @@ import pytest
 from tests.codecs.test_calv_vectors import NAMES, VECTORS, load
 
 KINDS = ("fast", "small", "max", "labels")
+SERIES = ("series-fast", "series-small", "series-max")
 
 
 def trace(name: str) -> dict[str, Any]:
@@ -20,16 +21,19 @@ def trace(name: str) -> dict[str, Any]:
 def test_every_kind_has_a_trace() -> None:
     assert (
         {path.name.removesuffix(".trace.json") for path in VECTORS.glob("*.trace.json")}
-        == {f"tiny-{kind}" for kind in KINDS}
+        == {f"tiny-{kind}" for kind in KINDS + SERIES}
         <= set(NAMES)
     )
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", KINDS + SERIES)
 def test_the_steps_are_those_of_the_payload(kind: str) -> None:
     """Their numbers ascend with the values, and neighbours are what was decoded there."""
     _, expected, spec = load(f"tiny-{kind}")
-    values = np.frombuffer(expected, spec.dtype)
+    values = np.frombuffer(expected, spec.dtype).reshape(spec.volumes, -1, *spec.shape[1:])
+    run = spec.shape[0]
+    if kind in SERIES:
+        values, run = values.swapaxes(0, 1), spec.volumes
     found = np.full(spec.shape, -1)
     for step in trace(f"tiny-{kind}")["steps"]:
         s, y, x = step["at"]
@@ -43,18 +47,19 @@ def test_the_steps_are_those_of_the_payload(kind: str) -> None:
             assert near["W"] == found[s, y, x - 1]
         if y > 0:
             assert near["N"] == found[s, y - 1, x]
-        if s > 0:
-            assert near["U"] == found[s - 1, y, x]
-        assert ("U" in near) == (s > 0)
-    ranks = (np.unique(array, return_inverse=True)[1] for array in (found.ravel(), values))
+        for name, back in (("U", 1), ("UU", 2)):
+            assert (name in near) == (s % run >= back)
+            assert near.get(name, found[s - back, y, x]) == found[s - back, y, x]
+    ranks = (np.unique(array, return_inverse=True)[1].ravel() for array in (found, values))
     assert np.array_equal(*ranks)
 
 
 def test_the_last_state_is_the_one_that_is_checked() -> None:
-    for kind in ("small", "max", "labels"):
+    for kind in ("small", "max", "labels", "series-small", "series-max"):
         assert trace(f"tiny-{kind}")["steps"][-1]["code"] == 0  # CLV-8
-    last = {step["at"][1]: step["state"] for step in trace("tiny-fast")["steps"]}
-    assert set(last.values()) == {65536}  # CLV-13, of each stream
+    for kind in ("fast", "series-fast"):
+        last = {step["at"][1]: step["state"] for step in trace(f"tiny-{kind}")["steps"]}
+        assert set(last.values()) == {65536}  # CLV-13, of each stream
 
 
 def test_traces_show_all_that_a_decoder_reads() -> None:
