@@ -29,6 +29,7 @@ SWAPS = {32: 4, 128: 1, 1792: 8, 2048: 16, 2304: 1}  # bytes reversed together, 
 
 STATES = {"encoded": 0, "const": 1, "stored": 2, "missing": 4}
 CORE = {"raw", "zstd", "deflate"}  # what every reader decodes
+RECOMMENDED = {"calv"}  # and what it should (REG-1)
 FILTERS = {"bias", "cast", "planar", "window"}
 POLICIES = ("OMIT", "FILL_VERIFIED", "RESIDUE_EXACT", "RESIDUE_LOSSY", "FILL_LOSSY")
 
@@ -82,8 +83,10 @@ class Slot:
 
     @property
     def is_known(self) -> bool:
-        """Whether every reader can decode it."""
-        return self.name in CORE and {step["name"] for step in self.filters} <= FILTERS
+        """Whether a reader that has all that is required and recommended can decode it."""
+        return (
+            self.name in CORE | RECOMMENDED and {step["name"] for step in self.filters} <= FILTERS
+        )
 
 
 RAW = Slot("raw", 1)

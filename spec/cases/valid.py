@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from cases import overview
+from cases import calv_files, overview
 from cases.nifti import EXTENSION, with_nifti
 from cases.payloads import deflate, recorded, zlib_stream, zstd, zstd_frame
 from cases.sample import RAW, RAW_BACKGROUND, Sample, Slot, from_bytes, ramp, voxels
@@ -56,6 +56,7 @@ def cases() -> Iterator[Case]:
     yield from metadata()
     yield from overview.valid()
     yield from later_versions()
+    yield from calv_files.valid()  # last: what every reader decodes comes before
 
 
 def datatypes() -> Iterator[Case]:

@@ -1,15 +1,17 @@
 """A second reader of `.mroi` files, written from the text of `mroi-1.md` alone.
 
-It needs nothing but the standard library, holds the whole file in memory and is slow; what counts
-is that each check stands beside the id of its rule.  Whatever the bytes are, the answer is a
-result, `Refused` or `Unavailable`.
+It needs nothing but the standard library (and, for chunks of `calv`, the decoder beside it), holds
+the whole file in memory and is slow; what counts is that each check stands beside the id of its
+rule.  Whatever the bytes are, the answer is a result, `Refused` or `Unavailable`.
 
     python decode.py FILE        geometry, chunk table and SHA-256 of the volume
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import itertools
 import json
 import math
@@ -20,8 +22,8 @@ import zlib
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -41,10 +43,12 @@ PARAMS: dict[str, dict[str, type]] = {
     "raw": {},
     "zstd": {"delta": bool, "shuffle": bool},
     "deflate": {"delta": bool, "shuffle": bool},
+    "calv": {},
 }
 LIMITS = {  # section 12; a volume must fit in memory here
     "head": 1 << 28, "frames": 4096, "metadata": 1 << 26, "inflated": 1 << 28,
     "volume": 1 << 30, "chunk": 1 << 31, "chunks": 1 << 24,
+    "calv": 1 << 24,
 }  # fmt: skip
 DATATYPES = {  # code: name, bytes of a number (that a byte swap reverses), numbers of an element
     2: ("uint8", 1, 1), 4: ("int16", 2, 1), 8: ("int32", 4, 1), 16: ("float32", 4, 1),
@@ -250,10 +254,34 @@ def content(frame: Frame) -> bytes:
     """Return the payload of a metadata frame, inflated if need be."""
     if frame.flags == 0:
         return frame.payload
-    return zstd_decode(frame.payload, zstd_content_size(frame), "FRM-11", frame.offset)
+    return zstd_frame(frame.payload, zstd_content_size(frame), "FRM-11", frame.offset)
 
 
 # 6 Head
+
+
+class Array(NamedTuple):
+    """What a codec sees of a chunk (7.1): slices, rows, columns[, samples]."""
+
+    shape: tuple[int, ...]
+    volumes: int
+    datatype: int
+
+    @property
+    def samples(self) -> int:
+        """Samples of a voxel."""
+        return {128: 3, 2304: 4}.get(self.datatype, 1)
+
+    @property
+    def sample_size(self) -> int:
+        """Bytes of a sample."""
+        _, number, numbers = DATATYPES[self.datatype]
+        return number * numbers // self.samples
+
+    @property
+    def size(self) -> int:
+        """Bytes of all."""
+        return math.prod(self.shape) * self.sample_size
 
 
 class Geometry(SimpleNamespace):
@@ -297,6 +325,19 @@ class Geometry(SimpleNamespace):
             roi = zip(box, self.roi_start, self.roi_stop, strict=True)
             voxels -= math.prod(len(range(max(s.start, a), min(s.stop, b))) for s, a, b in roi)
         return len(volumes) * voxels * self.itemsize
+
+    def array(self, ordinal: int) -> Array:
+        """Return the array of a chunk (7.1); of a background chunk it is a list (7.2)."""
+        volumes, box = self.box(ordinal)
+        if ordinal >= self.roi_chunks:
+            return self.array_of((1, 1, self.decoded_size(ordinal) // self.itemsize), 1)
+        slices, rows, columns = (len(box[axis]) for axis in self.axes)
+        return self.array_of((len(volumes) * slices, rows, columns), len(volumes))
+
+    def array_of(self, shape: tuple[int, ...], volumes: int) -> Array:
+        """Return the array of voxels in this shape."""
+        colours = {128: (3,), 2304: (4,)}.get(self.datatype, ())
+        return Array((*shape, *colours), volumes, self.datatype)
 
     def rows(self, ordinal: int) -> Iterator[tuple[int, int, int]]:
         """Yield first voxel (x fastest), count and stride of each row, in scan order."""
@@ -562,27 +603,26 @@ def read_chunk(cursor: Cursor, head: Head, ordinal: int) -> Frame:
 
 def decode_chunk(frame: Frame, head: Head) -> bytes | None:
     """Return the decoded chunk, None if it is MISSING (CHK-10)."""
-    size = head.geometry.decoded_size(frame.ordinal)
+    g = head.geometry
     if frame.flags == CONST:
-        return frame.payload * (size // head.geometry.itemsize)
+        return frame.payload * (g.decoded_size(frame.ordinal) // g.itemsize)
     if frame.flags:
         return frame.payload if frame.flags == STORED else None
-    slot = head.slots[frame.slot]
-    return decode_payload(frame.payload, size, slot, head.geometry, "CHK-8", frame.offset)
+    array, slot = g.array(frame.ordinal), head.slots[frame.slot]
+    return decode_payload(frame.payload, array, slot, "CHK-8", frame.offset)
 
 
 def decode_payload(
-    payload: bytes, size: int, slot: SimpleNamespace, g: Geometry, rule: str, at: int
+    payload: bytes, array: Array, slot: SimpleNamespace, rule: str, at: int
 ) -> bytes:
-    """Return the array of `size` bytes that a payload of a slot stands for."""
+    """Return the bytes of the array that a payload of a slot stands for."""
     filters = [item["name"] for item in slot.json["filters"]]
     if filters or slot.name not in DECODERS:
         raise Unavailable(f"codec {slot.name} with filters {filters}")
-    whole = g.datatype in SAMPLE_SIZES
+    whole = array.datatype in SAMPLE_SIZES
     require(whole or not slot.json["params"].get("delta"), rule, "delta of what is no integer", at)
-    decoded = DECODERS[slot.name](payload, size, rule, at)
-    samples = {128: 3, 2304: 4}.get(g.datatype, 1)
-    return join(decoded, g.itemsize // samples, samples, **slot.json["params"])
+    decoded = DECODERS[slot.name](payload, array, rule, at)
+    return join(decoded, array.sample_size, array.samples, **slot.json["params"])
 
 
 def join(
@@ -600,24 +640,56 @@ def join(
     return b"".join(value.to_bytes(size, "little") for value in values)
 
 
-def raw_decode(payload: bytes, size: int, rule: str, at: int) -> bytes:
+def raw_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     """Codec `raw`: the payload is the decoded chunk."""
-    require(len(payload) == size, rule, f"{len(payload)} bytes, not {size}", at)
+    require(len(payload) == array.size, rule, f"{len(payload)} bytes, not {array.size}", at)
     return payload
 
 
-def deflate_decode(payload: bytes, size: int, rule: str, at: int) -> bytes:
+def deflate_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     """Codec `deflate`: one zlib stream."""
-    return decode_stream(zlib.decompressobj(), zlib.error, payload, size, rule, at)
+    return decode_stream(zlib.decompressobj(), zlib.error, payload, array.size, rule, at)
 
 
-def zstd_decode(payload: bytes, size: int, rule: str, at: int) -> bytes:
+def zstd_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     """Codec `zstd`: one Zstandard frame."""
+    return zstd_frame(payload, array.size, rule, at)
+
+
+def zstd_frame(payload: bytes, size: int, rule: str, at: int) -> bytes:
+    """Decode one Zstandard frame."""
     try:
         from compression import zstd
     except ImportError:
         raise Unavailable("zstd needs Python 3.14") from None
     return decode_stream(zstd.ZstdDecompressor(), zstd.ZstdError, payload, size, rule, at)
+
+
+def calv_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
+    """Codec `calv`: the reference decoder of its page, and its values in their type."""
+    code = {"uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "uint32": "I", "int32": "i",
+            "uint64": "Q", "int64": "q", "float32": "f", "float64": "d", "RGB24": "B",
+            "RGBA32": "B"}.get(DATATYPES[array.datatype][0])  # fmt: skip
+    require(code, rule, "calv takes no such type", at)
+    limit("calv", math.prod(array.shape))  # slow
+    kind = "f" if code in "fd" else "u" if code in "BHIQ" else "i"
+    calv = calv_reference()
+    try:
+        values = calv.decode(payload, array.shape, kind, array.sample_size, array.volumes)
+    except calv.BrokenError as error:
+        raise Refused(rule, error, at) from error
+    if payload[0] == 0:  # stored as it is; NaN does not always survive as a number
+        return payload[1:]
+    return struct.pack(f"<{len(values)}{code}", *values)
+
+
+@functools.cache
+def calv_reference() -> ModuleType:
+    """Return `calv.py`, which stands beside this file."""
+    found = importlib.util.spec_from_file_location("calv", Path(__file__).with_name("calv.py"))
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
 
 
 def decode_stream(
@@ -633,7 +705,9 @@ def decode_stream(
     return decoded
 
 
-DECODERS = {"raw": raw_decode, "deflate": deflate_decode, "zstd": zstd_decode}
+DECODERS = {
+    "raw": raw_decode, "deflate": deflate_decode, "zstd": zstd_decode, "calv": calv_decode,
+}  # fmt: skip
 
 
 def assemble(
@@ -798,9 +872,10 @@ def check_overview(frame: Frame, file: File) -> None:
     roles = dict(enumerate(slot.role for slot in file.head.slots))
     require(roles.get(o.codec_slot) == 2, "OVR-2", o.codec_slot, at + 4)
     extent = [-(-n // f) for n, f in zip(g.shape[:3], o.factor, strict=True)]
-    size = math.prod(extent) * o.volumes * g.itemsize
-    limit("chunk", size)
-    decoded = decode_payload(raw[16:], size, file.head.slots[o.codec_slot], g, "OVR-3", at + 16)
+    slices, rows, columns = (extent[axis] for axis in g.axes)
+    array = g.array_of((o.volumes * slices, rows, columns), o.volumes)
+    limit("chunk", array.size)
+    decoded = decode_payload(raw[16:], array, file.head.slots[o.codec_slot], "OVR-3", at + 16)
     require(zlib.crc32(decoded) == o.decoded_crc, "OVR-4", "another CRC", at + 12)
     exact = all(slot.fidelity == 1 for slot in file.head.slots)
     if not exact or file.head.prefix.incompat_flags & PARTIAL:
