@@ -72,7 +72,7 @@ def test_module_says_what_it_is_and_exports_what_it_has(path: Path) -> None:
 
 def texts() -> list[Path]:
     """Return the files of the repository that people read."""
-    found = [path for path in ROOT.iterdir() if path.is_file()]
+    found = [path for path in ROOT.iterdir() if path.is_file() and path.name != ".git"]
     for folder in OWN_FOLDERS:
         found += [path for path in (ROOT / folder).rglob("*") if path.is_file()]
     made = {"__pycache__", "corpus"}
