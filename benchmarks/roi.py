@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from mroi.volume.medroi import Rect, find_image_roi, find_volume_roi
+from mroi.roi.medroi import Rect, find_image_roi, find_volume_roi
 
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 

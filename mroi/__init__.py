@@ -33,7 +33,7 @@ from mroi.limits import Limits
 if TYPE_CHECKING:
     from mroi.adapters.convert import pack, unpack, verify
     from mroi.geometry import Box
-    from mroi.volume.create import create_volume as create
+    from mroi.packing.create import create_volume as create
     from mroi.volume.model import Volume
     from mroi.volume.model import open_volume as open  # noqa: A004
     from mroi.volume.recover import recover_volume as recover
@@ -70,7 +70,7 @@ _LAZY = {
     "Box": "mroi.geometry:Box",
     "Volume": "mroi.volume.model:Volume",
     "VolumeWriter": "mroi.volume.write:VolumeWriter",
-    "create": "mroi.volume.create:create_volume",
+    "create": "mroi.packing.create:create_volume",
     "open": "mroi.volume.model:open_volume",
     "pack": "mroi.adapters.convert:pack",
     "recover": "mroi.volume.recover:recover_volume",

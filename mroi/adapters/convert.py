@@ -23,18 +23,18 @@ from mroi.format.metadata import DigestScope, parse_digest
 from mroi.format.records import MAGIC
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
-from mroi.volume.layout import ChunkChoice, Purpose
-from mroi.volume.model import Volume, open_volume
-from mroi.volume.overview import Factor
-from mroi.volume.pack import (
+from mroi.packing.pack import (
     BackgroundChoice,
     PackResult,
-    Progress,
     RoiMethod,
     pack_source,
     plan_pack,
 )
-from mroi.volume.quality import Target
+from mroi.packing.quality import Target
+from mroi.volume.layout import ChunkChoice, Purpose
+from mroi.volume.model import Volume, open_volume
+from mroi.volume.overview import Factor
+from mroi.volume.progress import Progress
 from mroi.volume.source import ArraySource, VoxelSource
 from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
 
@@ -221,7 +221,7 @@ def pack(
         Name and settings, like ``"zstd"`` or ``"zstd:level=9"``; by default a lossless one that
         serves the purpose, chosen by trial. ``"auto:small"`` and others: see the next.
     roi, slice_axis, chunk, background
-        See `mroi.volume.pack.plan_pack`.
+        See `mroi.packing.pack.plan_pack`.
     target_quality : Target, optional
         A largest error, a PSNR or a ratio that a lossy codec, then named without settings, shall
         reach; its setting is found by trial.

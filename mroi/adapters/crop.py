@@ -23,9 +23,8 @@ from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
 from mroi.format.geom import Background, Geom, SourceKind
 from mroi.geometry import Box, crop_affine
-from mroi.volume.medroi import ImageRoi, VolumeRoi, find_image_roi, find_volume_roi
-from mroi.volume.pack import Progress
-from mroi.volume.roi_tables import (
+from mroi.roi.medroi import ImageRoi, VolumeRoi, find_image_roi, find_volume_roi
+from mroi.roi.tables import (
     BOX_TABLE,
     IMAGE_TABLE,
     SLICE_TABLE,
@@ -42,6 +41,7 @@ from mroi.volume.roi_tables import (
     parse_box_table,
     subject_id,
 )
+from mroi.volume.progress import Progress
 from mroi.volume.source import SourceGeometry, VoxelSource
 
 __all__ = [

@@ -105,7 +105,7 @@ def describe(volume: Volume) -> dict[str, object]:
     """Return what there is to know of a file, as JSON values."""
     from dataclasses import asdict
 
-    from mroi.cli.planes import has_place
+    from mroi.pictures.planes import has_place
     from mroi.volume.cost import find_costs
 
     geom, reader = volume.geom, volume.reader

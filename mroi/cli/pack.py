@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from mroi.adapters.policy import MetadataPolicy
     from mroi.cli.options import Retain
     from mroi.geometry import Box
-    from mroi.volume.pack import RoiMethod
-    from mroi.volume.quality import Target
+    from mroi.packing.pack import RoiMethod
+    from mroi.packing.quality import Target
     from mroi.volume.source import SourceGeometry, VoxelSource
 
 EXAMPLES = """\
@@ -288,8 +288,8 @@ def _check(codec: str, roi: str, margin: str | None) -> None:
     """Refuse options that no input could make right."""
     from mroi.codecs import parse
     from mroi.errors import CodecError, CodecUnavailableError, SourceError
-    from mroi.volume.choose import is_auto
-    from mroi.volume.roi import parse_box, parse_margin
+    from mroi.packing.choose import is_auto
+    from mroi.roi.boxes import parse_box, parse_margin
 
     try:
         problem = None if is_auto(codec) else type(parse(codec)).probe()
@@ -338,8 +338,8 @@ def _target(
 ) -> Target | None:
     """Return what a lossy codec shall reach, None if nothing is asked of it."""
     from mroi.errors import UsageError
-    from mroi.volume.choose import is_auto
-    from mroi.volume.quality import Target
+    from mroi.packing.choose import is_auto
+    from mroi.packing.quality import Target
 
     if (max_error, psnr, ratio) == (None, None, None):
         return None
@@ -387,7 +387,7 @@ def _lost(loss: object, source: VoxelSource) -> str:
 def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box | RoiMethod:
     """Return the method, or the box, that the options mean for the source of a path."""
     from mroi.adapters.crop import subject_of
-    from mroi.volume.roi import parse_box, parse_margin, split_label
+    from mroi.roi.boxes import parse_box, parse_margin, split_label
 
     if roi in _METHODS:
         return cast("RoiMethod", roi)
@@ -403,7 +403,7 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box
 
 def _roi_file(roi: str) -> str:
     """Return the file that the option names, a mask or a table; nothing if it names none."""
-    from mroi.volume.roi import split_label
+    from mroi.roi.boxes import split_label
 
     if roi in _METHODS or re.fullmatch(_BOX, roi):
         return ""
@@ -428,7 +428,7 @@ def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
 
     from mroi.adapters.nifti import NiftiSource
     from mroi.errors import SourceError
-    from mroi.volume.roi import check_same_grid, mask_box
+    from mroi.roi.boxes import check_same_grid, mask_box
 
     try:
         with on_disk(path) as file:

@@ -29,7 +29,7 @@ from mroi.cli.streams import Missing, open_output, open_volume
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from mroi.cli.planes import Window
+    from mroi.pictures.planes import Window
     from mroi.volume.model import Volume
 
 EXAMPLES = """\
@@ -65,7 +65,7 @@ def run(
     patient's right is on the right, front and head are up; a DICOM image without a position is
     drawn as stored. What a recovered file lacks is magenta.
     """
-    from mroi.cli.planes import parse_window
+    from mroi.pictures.planes import parse_window
 
     report = Report("preview", json=json, quiet=quiet)
     chosen = parse_window(window)
@@ -111,8 +111,8 @@ def draw(
     width: int,
 ) -> Image:
     """Return the sheet of a volume; see the options of the command."""
-    from mroi.cli import planes
-    from mroi.cli.sheet import draw_sheet
+    from mroi.pictures import planes
+    from mroi.pictures.sheet import draw_sheet
 
     geom = volume.geom
     view = planes.View(volume)
@@ -157,8 +157,8 @@ def _columns(count: int, size: tuple[float, float]) -> int:
 
 
 def _lines(volume: Volume, number: int, missing: int) -> list[str]:
-    from mroi.cli.planes import has_place
     from mroi.geometry import spacing_of
+    from mroi.pictures.planes import has_place
 
     geom, reader = volume.geom, volume.reader
     shape = " x ".join(map(str, volume.shape))

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from mroi.adapters.crop import FoundRoi, RoiFolder
-    from mroi.cli.planes import Window
     from mroi.format.geom import Geom
+    from mroi.pictures.planes import Window
 
 EXAMPLES = """\
   mroi roi scan.nii.gz -o roi/                    the tables of one volume
@@ -86,7 +86,7 @@ def run(
     """
     from mroi.adapters import convert
     from mroi.adapters.crop import find_roi, subject_of
-    from mroi.cli.planes import parse_window
+    from mroi.pictures.planes import parse_window
 
     report = Report("roi", json=json, quiet=quiet)
     shown, wanted = parse_window(window), parse_picks(pick)
@@ -189,9 +189,9 @@ def _draw(found: FoundRoi, name: str, window: Window | None) -> Image:
     """Return a sheet: the box on three planes through its centre; on the image, if it is one."""
     import numpy as np
 
-    from mroi.cli import planes
-    from mroi.cli.sheet import Panel, draw_sheet
     from mroi.geometry import axis_codes
+    from mroi.pictures import planes
+    from mroi.pictures.sheet import Panel, draw_sheet
 
     shape = " x ".join(map(str, found.shape))
     lines = [f"{shape} voxels", f"ROI {found.box} ({found.share:.0%} of the voxels), as MedROI"]

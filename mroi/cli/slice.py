@@ -22,7 +22,7 @@ from mroi.cli.streams import Missing, MissingOption, open_output, open_volume
 from mroi.errors import UsageError
 
 if TYPE_CHECKING:
-    from mroi.cli.planes import Window
+    from mroi.pictures.planes import Window
     from mroi.volume.model import Volume
 
 EXAMPLES = """\
@@ -77,7 +77,7 @@ def run(
     without --volume).
     PNG is a picture of it, one pixel for each voxel, turned as in `mroi preview`.
     """
-    from mroi.cli import planes
+    from mroi.pictures import planes
 
     report = Report("slice", json=json, quiet=quiet)
     chosen = planes.parse_window(window)
@@ -132,8 +132,8 @@ def _index(volume: Volume, axis: int, index: int | None) -> int:
 
 def _count_filled(volume: Volume, place: tuple[int, int], numbers: range) -> int:
     """Return how many voxels of a slice, in these 3-D volumes, the file does not have."""
-    from mroi.cli import planes
     from mroi.format.geom import Background
+    from mroi.pictures import planes
 
     axis, index = place
     missing = volume.reader.find_missing()
@@ -147,7 +147,7 @@ def _write_npy(
 ) -> None:
     import numpy as np
 
-    from mroi.cli import planes
+    from mroi.pictures import planes
 
     axis, index, number = place
     values = volume.unscaled if stored else volume
@@ -166,7 +166,7 @@ def _write_png(
 ) -> None:
     from PIL import Image
 
-    from mroi.cli import planes
+    from mroi.pictures import planes
 
     axis, index, number = place
     values = planes.read_values(volume, axis, index, number)

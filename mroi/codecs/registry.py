@@ -26,19 +26,19 @@ GROUP = "mroi.codecs"
 """Entry-point group of plug-ins: name of the codec = "module:Class"."""
 
 _BUILT_IN = {
-    "raw": "mroi.codecs.raw:Raw",
-    "zstd": "mroi.codecs.zstd:Zstd",
-    "deflate": "mroi.codecs.deflate:Deflate",
-    "jpeg2000": "mroi.codecs.jpeg2000:Jpeg2000",
-    "htj2k": "mroi.codecs.htj2k:Htj2k",
-    "jpegls": "mroi.codecs.jpegls:JpegLs",
-    "heif": "mroi.codecs.heif:Heif",
-    "jpegxl": "mroi.codecs.jpegxl:JpegXl",
+    "raw": "mroi.codecs.general.raw:Raw",
+    "zstd": "mroi.codecs.general.zstd:Zstd",
+    "deflate": "mroi.codecs.general.deflate:Deflate",
+    "jpeg2000": "mroi.codecs.jpeg.jpeg2000:Jpeg2000",
+    "htj2k": "mroi.codecs.jpeg.htj2k:Htj2k",
+    "jpegls": "mroi.codecs.jpeg.jpegls:JpegLs",
+    "heif": "mroi.codecs.mpeg.heif:Heif",
+    "jpegxl": "mroi.codecs.jpeg.jpegxl:JpegXl",
     "calv": "mroi.codecs.calv:Calv",
-    "pcodec": "mroi.codecs.pcodec:Pcodec",
-    "jpeg2000-3d": "mroi.codecs.jpeg2000_3d:Jpeg2000Volume",
-    "wavelet3d": "mroi.codecs.wavelet3d:Wavelet3d",
-    "zfp": "mroi.codecs.zfp:Zfp",
+    "pcodec": "mroi.codecs.general.pcodec:Pcodec",
+    "jpeg2000-3d": "mroi.codecs.jpeg.jpeg2000_3d:Jpeg2000Volume",
+    "wavelet3d": "mroi.codecs.wavelet.wavelet3d:Wavelet3d",
+    "zfp": "mroi.codecs.general.zfp:Zfp",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

@@ -30,7 +30,7 @@ from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.chunks import ChunkDecoder, decoded_crc
 from mroi.volume.model import open_volume
-from mroi.volume.pack import Progress
+from mroi.volume.progress import Progress
 from mroi.volume.verify import verify_volume
 
 __all__ = ["Recovery", "recover_volume"]

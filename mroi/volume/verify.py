@@ -26,7 +26,7 @@ from mroi.geometry import Box
 from mroi.limits import Limits
 from mroi.volume.model import Volume
 from mroi.volume.overview import Reducer
-from mroi.volume.pack import Progress
+from mroi.volume.progress import Progress
 from mroi.volume.read import RegionReader
 from mroi.volume.source import VoxelSource, to_samples
 from mroi.volume.write import default_jobs

@@ -206,6 +206,6 @@ def test_what_takes_long_once_is_said(
         logging.getLogger("mroi.calv").info("preparing")
         raise library.CodecError("stop", "CDC-6")
 
-    monkeypatch.setattr("mroi.codecs.raw.Raw.encode", encode)
+    monkeypatch.setattr("mroi.codecs.general.raw.Raw.encode", encode)
     done = mroi("pack", scan, "--codec", "raw", "--chunk", "100", option)
     assert done.err.count("mroi: calv: preparing\n") == said

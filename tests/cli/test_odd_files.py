@@ -18,15 +18,15 @@ from PIL import Image
 
 import mroi as library
 from mroi.cli.exits import ExitCode
-from mroi.cli.planes import View, lacks, read_values, step_for
 from mroi.cli.report import Report
 from mroi.container import ContainerBuilder
 from mroi.format.codec_table import Role
 from mroi.format.geom import Background, Geom
 from mroi.format.records import ChunkState
 from mroi.geometry import axis_codes, spacing_of
+from mroi.packing.create import create_volume
+from mroi.pictures.planes import View, lacks, read_values, step_for
 from mroi.volume.chunks import codec_entry, codec_named
-from mroi.volume.create import create_volume
 from mroi.volume.write import VolumeWriter
 from tests.cli.runner import Mroi, phantom
 

@@ -13,8 +13,8 @@ from PIL import Image
 
 import mroi as library
 from mroi.cli.exits import ExitCode
-from mroi.cli.planes import View, Window, find_window, to_pixels
-from mroi.cli.sheet import Panel, draw_sheet
+from mroi.pictures.planes import View, Window, find_window, to_pixels
+from mroi.pictures.sheet import Panel, draw_sheet
 from tests.cli.runner import SHAPE, Mroi, phantom
 
 ROI_COLOUR = (255, 176, 32)

@@ -14,9 +14,9 @@ from pydicom.uid import generate_uid
 
 import mroi as library
 from mroi.cli.exits import ExitCode
-from mroi.cli.planes import lacks
 from mroi.format.datatypes import DATATYPES
 from mroi.format.geom import Background, Geom
+from mroi.pictures.planes import lacks
 from mroi.volume.chunks import codec_named
 from mroi.volume.write import VolumeWriter
 from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
@@ -161,7 +161,7 @@ def test_a_dicom_image_without_position_is_drawn_as_stored(mroi: Mroi) -> None:
 
 
 def test_a_panel_without_position_has_no_letters_and_no_place(mroi: Mroi) -> None:
-    from mroi.cli.planes import View
+    from mroi.pictures.planes import View
 
     dataset = pydicom.dcmread(CT)
     del dataset.ImagePositionPatient, dataset.ImageOrientationPatient

@@ -19,7 +19,7 @@ from mroi.adapters.crop import find_roi, subject_of, write_volume_crop
 from mroi.cli.exits import ExitCode
 from mroi.errors import SourceError
 from mroi.geometry import Box
-from mroi.volume.roi_tables import parse_box_table
+from mroi.roi.tables import parse_box_table
 from mroi.volume.source import ArraySource
 from tests.cli.runner import AFFINE, Mroi
 from tests.roi import medroi_oracle

@@ -1,4 +1,4 @@
-from mroi.codecs.deflate import Deflate
+from mroi.codecs.general.deflate import Deflate
 from mroi.testing import CodecSuite
 
 

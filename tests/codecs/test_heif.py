@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mroi.codecs import ChunkSpec
-from mroi.codecs.heif import Heif
+from mroi.codecs.mpeg.heif import Heif
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import zstandard
 
-from mroi.codecs import ChunkSpec, Codec, openjpeg, parse
+from mroi.codecs import ChunkSpec, Codec, parse
+from mroi.codecs.jpeg import openjpeg
 from mroi.errors import DecodeError
 
 SPEC = ChunkSpec((1, 20, 24), np.dtype("<u2"), 12)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mroi.codecs import ChunkSpec, openjpeg
-from mroi.codecs.htj2k import Htj2k
+from mroi.codecs import ChunkSpec
+from mroi.codecs.jpeg import openjpeg
+from mroi.codecs.jpeg.htj2k import Htj2k
 from mroi.errors import DecodeError
 from mroi.testing import CodecSuite, chunks, specs_for
 

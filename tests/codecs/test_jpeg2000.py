@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mroi.codecs import ChunkSpec, openjpeg
-from mroi.codecs.jpeg2000 import Jpeg2000
+from mroi.codecs import ChunkSpec
+from mroi.codecs.jpeg import openjpeg
+from mroi.codecs.jpeg.jpeg2000 import Jpeg2000
 from mroi.errors import CodecError, CodecUnavailableError
 from mroi.testing import CodecSuite, chunks, specs_for
 

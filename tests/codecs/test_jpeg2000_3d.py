@@ -3,8 +3,8 @@
 import numpy as np
 
 from mroi.codecs import ChunkSpec
-from mroi.codecs.jpeg2000 import Jpeg2000
-from mroi.codecs.jpeg2000_3d import Jpeg2000Volume, _lift, _Transform, _unlift
+from mroi.codecs.jpeg.jpeg2000 import Jpeg2000
+from mroi.codecs.jpeg.jpeg2000_3d import Jpeg2000Volume, _lift, _Transform, _unlift
 from mroi.testing import CodecSuite
 
 RNG = np.random.default_rng(5)

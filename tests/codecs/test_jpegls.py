@@ -1,5 +1,5 @@
 from mroi.codecs import ChunkSpec, Codec
-from mroi.codecs.jpegls import JpegLs
+from mroi.codecs.jpeg.jpegls import JpegLs
 from mroi.testing import CodecSuite
 
 

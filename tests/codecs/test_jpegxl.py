@@ -1,4 +1,4 @@
-from mroi.codecs.jpegxl import JpegXl
+from mroi.codecs.jpeg.jpegxl import JpegXl
 from mroi.testing import CodecSuite
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mroi.codecs import ChunkSpec
-from mroi.codecs.pcodec import Pcodec
+from mroi.codecs.general.pcodec import Pcodec
 from mroi.testing import CodecSuite
 
 standalone = pytest.importorskip("pcodec").standalone

@@ -1,4 +1,4 @@
-from mroi.codecs.raw import Raw
+from mroi.codecs.general.raw import Raw
 from mroi.testing import CodecSuite
 
 

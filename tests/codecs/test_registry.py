@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mroi.codecs import Codec, available, build, codec_class, parse, registry
-from mroi.codecs.zstd import Zstd
+from mroi.codecs.general.zstd import Zstd
 from mroi.errors import CodecError, CodecUnavailableError
 
 SPEC = Path(__file__).resolve().parents[2] / "spec"
@@ -26,7 +26,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EntryPoint]]:
     registry._plugins.cache_clear()
 
 
-def point(name: str, value: str = "mroi.codecs.zstd:Zstd") -> EntryPoint:
+def point(name: str, value: str = "mroi.codecs.general.zstd:Zstd") -> EntryPoint:
     return EntryPoint(name, value, registry.GROUP)
 
 
@@ -130,7 +130,7 @@ def test_an_unknown_name_is_unavailable_with_advice(name: str, says: str) -> Non
 
 def test_a_built_in_name_cannot_be_taken(plugins: list[EntryPoint]) -> None:
     plugins.append(point("deflate"))
-    assert codec_class("deflate").__module__ == "mroi.codecs.deflate"
+    assert codec_class("deflate").__module__ == "mroi.codecs.general.deflate"
     (entry,) = [entry for entry in available() if entry.provider != "built in"]
     assert entry.codec is None
     assert entry.problem == "the name belongs to a built-in codec"
@@ -152,7 +152,7 @@ def test_one_claim_listed_twice_is_none(plugins: list[EntryPoint]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("org.example.a", "mroi.codecs.zstd:Zstd"),  # another name in the class
+        ("org.example.a", "mroi.codecs.general.zstd:Zstd"),  # another name in the class
         ("org.example.a", "json:loads"),
         ("org.example.a", "mroi.codecs.base:ChunkSpec"),
     ],

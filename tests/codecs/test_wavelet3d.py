@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from mroi.codecs import ChunkSpec
-from mroi.codecs.rangecoder import decode, encode
-from mroi.codecs.wavelet3d import Wavelet3d, _analyse, _plan, _synthesise
+from mroi.codecs.wavelet.rangecoder import decode, encode
+from mroi.codecs.wavelet.wavelet3d import Wavelet3d, _analyse, _plan, _synthesise
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mroi.codecs import ChunkSpec, Codec
-from mroi.codecs.zfp import Zfp
+from mroi.codecs.general.zfp import Zfp
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mroi.codecs import ChunkSpec
-from mroi.codecs.deflate import Deflate
-from mroi.codecs.shuffle import split
-from mroi.codecs.zstd import Zstd
+from mroi.codecs.general.deflate import Deflate
+from mroi.codecs.general.shuffle import split
+from mroi.codecs.general.zstd import Zstd
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite, chunks, specs_for
 

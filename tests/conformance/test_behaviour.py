@@ -15,7 +15,7 @@ from reference.layout import Part
 import mroi
 from mroi.codecs import Pipeline
 from mroi.codecs.filters import Window
-from mroi.codecs.raw import Raw
+from mroi.codecs.general.raw import Raw
 
 ROI = [(1, 3)] * 3
 

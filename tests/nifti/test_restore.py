@@ -266,7 +266,7 @@ def test_restored_bytes_that_are_not_those_of_the_source_do_not_appear(tmp_path)
     """A file with a wrong digest of its source: nothing is left under the name."""
     from mroi.adapters.nifti import NiftiSource
     from mroi.container.builder import Metadata
-    from mroi.volume.pack import pack_source, plan_pack
+    from mroi.packing.pack import pack_source, plan_pack
 
     class Wrong(NiftiSource):
         def metadata(self):

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from mroi.errors import SourceError
-from mroi.volume import medroi
-from mroi.volume.medroi import find_image_roi, find_volume_roi
+from mroi.roi import medroi
+from mroi.roi.medroi import find_image_roi, find_volume_roi
 
 SHAPES = hnp.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=7)
 INTEGERS = st.sampled_from(["u1", "i1", "<u2", "<i2", ">i2", "<i4", ">u4", "<i8"])

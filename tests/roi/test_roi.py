@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 
 from mroi.errors import SourceError, UsageError
 from mroi.geometry.box import Box
-from mroi.volume.roi import (
+from mroi.roi.boxes import (
     Margin,
     TightBox,
     check_same_grid,

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from mroi.errors import SourceError
 from mroi.geometry.box import Box
-from mroi.volume.medroi import ImageRoi, Rect, SliceRoi, VolumeRoi, find_volume_roi
-from mroi.volume.roi_tables import (
+from mroi.roi.medroi import ImageRoi, Rect, SliceRoi, VolumeRoi, find_volume_roi
+from mroi.roi.tables import (
     CropTimes,
     ImageCrop,
     SubjectBox,

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import mroi
 from mroi.codecs import Pipeline, parse
 from mroi.geometry import Box
-from mroi.volume.choose import Trials
+from mroi.packing.choose import Trials
+from mroi.packing.survey import survey_source
 from mroi.volume.layout import HELD_SIZE, Cut, Extents, default_shape, longer_spans
 from mroi.volume.source import ArraySource
-from mroi.volume.survey import survey_source
 
 
 def chosen(array: np.ndarray, **choices: object) -> tuple[str, dict[str, int]]:

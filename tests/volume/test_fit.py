@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.volume.quality import Target
+from mroi.packing.quality import Target
 
 SHAPE = (20, 24, 3)
 

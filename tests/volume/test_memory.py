@@ -31,7 +31,7 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 import mroi.volume.source
-from mroi.volume.pack import pack_source, plan_pack
+from mroi.packing.pack import pack_source, plan_pack
 def pack(shape, name):
     source = Planes(shape)
     plan = plan_pack(source, codec="calv", roi="full")

@@ -83,7 +83,7 @@ def test_values_are_in_real_units():
     array = np.full((4, 4, 4), 10, np.int16)
     array[0, 0, 0] = 12
     writer_file = io.BytesIO()
-    from mroi.volume.pack import pack_source, plan_pack
+    from mroi.packing.pack import pack_source, plan_pack
     from mroi.volume.source import ArraySource
 
     source = ArraySource(array, slope=0.5, inter=-1.0)
@@ -170,7 +170,7 @@ def test_every_changed_byte_of_an_overview_is_found():
 
 def test_slices_of_different_scale_have_no_overview():
     source_file = io.BytesIO()
-    from mroi.volume.pack import plan_pack
+    from mroi.packing.pack import plan_pack
     from mroi.volume.source import ArraySource
 
     source = ArraySource(np.zeros((4, 4, 4), np.int16))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.volume.quality import Target
+from mroi.packing.quality import Target
 
 pytest.importorskip("imagecodecs")
 

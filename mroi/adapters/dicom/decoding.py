@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.adapters.dicom.part10 import parse_stream
-from mroi.codecs.jpegxl import jpegxl_size
+from mroi.codecs.jpeg.jpegxl import jpegxl_size
 from mroi.errors import SourceError
 
 __all__ = ["DECODER_DEPENDENCIES", "decode_frame", "is_available", "iter_frames"]

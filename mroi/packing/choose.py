@@ -20,10 +20,10 @@ from mroi.errors import CodecError, SourceError, UsageError
 from mroi.format.datatypes import Datatype
 from mroi.format.records import FRAME_HEADER_SIZE, align
 from mroi.geometry import Box
+from mroi.packing.survey import Survey
 from mroi.volume.chunks import encode_chunk
 from mroi.volume.layout import ChunkShape, Cut, Purpose, longer_spans
 from mroi.volume.source import SourceGeometry
-from mroi.volume.survey import Survey
 
 __all__ = [
     "AUTO_MODES",

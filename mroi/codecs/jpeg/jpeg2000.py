@@ -8,9 +8,10 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs import codestream, fields, openjpeg
+from mroi.codecs import fields
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity
-from mroi.codecs.precision import significant_bits
+from mroi.codecs.jpeg import codestream, openjpeg
+from mroi.codecs.jpeg.precision import significant_bits
 from mroi.errors import CodecError
 
 __all__ = ["Jpeg2000"]

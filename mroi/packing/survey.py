@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,13 +11,11 @@ from numpy.typing import NDArray
 
 from mroi.codecs import Values
 from mroi.geometry import Box
-from mroi.volume.roi import TightBox
+from mroi.roi.boxes import TightBox
+from mroi.volume.progress import Progress
 from mroi.volume.source import SourceGeometry, VoxelSource
 
-__all__ = ["Progress", "Sample", "Survey", "survey_source"]
-
-Progress = Callable[[str, int, int], object]
-"""Called as ``progress(step, done, total)`` with slices done, in the thread of the caller."""
+__all__ = ["Sample", "Survey", "survey_source"]
 
 _SAMPLES = 3
 _SLICES = 8  # of a sample

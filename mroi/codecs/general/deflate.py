@@ -11,7 +11,7 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs import fields
 from mroi.codecs.base import ChunkSpec, Codec
-from mroi.codecs.shuffle import join, refuses_delta, split
+from mroi.codecs.general.shuffle import join, refuses_delta, split
 from mroi.errors import DecodeError
 
 __all__ = ["Deflate"]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from mroi.codecs import ChunkSpec, Codec, Pipeline, Values
 from mroi.codecs.registry import codec_class
 from mroi.errors import CodecError, SourceError, UsageError
+from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 from mroi.volume.source import SourceGeometry
-from mroi.volume.survey import Survey
 
 __all__ = ["CountingSink", "Target", "find_setting"]
 

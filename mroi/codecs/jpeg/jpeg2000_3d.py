@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs import codestream, fields, openjpeg
+from mroi.codecs import fields
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.jpeg import codestream, openjpeg
 from mroi.errors import DecodeError
 
 __all__ = ["Jpeg2000Volume"]

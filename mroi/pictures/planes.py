@@ -12,13 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import typer
 from numpy.typing import NDArray
 
-from mroi.cli.sheet import Panel
 from mroi.errors import LimitError, SourceError, UsageError
 from mroi.format.geom import Background, Geom, SourceKind
 from mroi.geometry import Box, spacing_of
+from mroi.pictures.sheet import Panel
 from mroi.volume.model import Volume
 
 __all__ = [
@@ -254,9 +253,9 @@ def parse_window(text: str | None) -> Window | None:
     try:
         low, high = map(float, text.split(","))
     except ValueError:
-        raise typer.BadParameter(f"{text!r} is not LOW,HIGH") from None
+        raise UsageError(f"window {text!r}: expected LOW,HIGH") from None
     if not (math.isfinite(low) and low < high < math.inf):
-        raise typer.BadParameter(f"{text!r}: LOW has to be below HIGH")
+        raise UsageError(f"window {text!r}: LOW must be below HIGH")
     return Window(low, high)
 
 

@@ -1,7 +1,7 @@
 """Ways to say which box of a volume is the region of interest.
 
 A tight box is found in the voxels alone, a mask or a written box is given by the user. MedROI's
-own box is in `mroi.volume.medroi`. All return a `Box` that lies inside the volume, or raise
+own box is in `mroi.roi.medroi`. All return a `Box` that lies inside the volume, or raise
 `SourceError`: nothing is clipped or guessed, but margins end at the volume's border.
 """
 

@@ -12,7 +12,7 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity
-from mroi.codecs.precision import significant_bits
+from mroi.codecs.jpeg.precision import significant_bits
 from mroi.errors import CodecError, DecodeError
 
 __all__ = ["JpegXl"]

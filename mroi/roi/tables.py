@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from mroi.errors import SourceError
 from mroi.geometry.box import Box
-from mroi.volume.medroi import ImageRoi, Rect, VolumeRoi
+from mroi.roi.medroi import ImageRoi, Rect, VolumeRoi
 
 __all__ = [
     "BOX_TABLE",

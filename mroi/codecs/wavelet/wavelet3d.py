@@ -80,7 +80,7 @@ class Wavelet3d(Codec):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        from mroi.codecs.rangecoder import encode
+        from mroi.codecs.wavelet.rangecoder import encode
 
         if not np.all(np.isfinite(chunk)):
             raise CodecError("wavelet3d: NaN and infinity cannot be transformed")
@@ -95,7 +95,7 @@ class Wavelet3d(Codec):
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
-        from mroi.codecs.rangecoder import decode
+        from mroi.codecs.wavelet.rangecoder import decode
 
         native.load("pywt", "codecs")
         shapes = [shape for level in _plan(spec.shape) for shape in level.bands] or [spec.shape]

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs import codestream, fields, native
+from mroi.codecs import fields, native
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.jpeg import codestream
 from mroi.errors import DecodeError
 
 __all__ = ["Htj2k"]

@@ -14,7 +14,9 @@ from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box
-from mroi.volume.choose import Trials, auto_mode, fit_codec, is_auto
+from mroi.packing.choose import Trials, auto_mode, fit_codec, is_auto
+from mroi.packing.quality import CountingSink, Target, find_setting
+from mroi.packing.survey import Survey, survey_source
 from mroi.volume.chunks import Loss, codec_named
 from mroi.volume.layout import (
     ChunkChoice,
@@ -25,16 +27,14 @@ from mroi.volume.layout import (
     check_purpose,
 )
 from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
-from mroi.volume.quality import CountingSink, Target, find_setting
+from mroi.volume.progress import Progress
 from mroi.volume.source import SourceGeometry, VoxelSource
-from mroi.volume.survey import Progress, Survey, survey_source
 from mroi.volume.write import VolumeWriter
 
 __all__ = [
     "BackgroundChoice",
     "PackPlan",
     "PackResult",
-    "Progress",
     "RoiMethod",
     "check_choices",
     "pack_source",
@@ -112,7 +112,7 @@ def plan_pack(
         are given.
     codec : str, Codec or Pipeline
         Name and settings, or ``"auto:fast"``, ``"auto:fastest"`` or ``"auto:small"``: by trial on
-        the data, among `mroi.volume.choose.AUTO_MODES`; ``"auto"`` is the mode that serves the
+        the data, among `mroi.packing.choose.AUTO_MODES`; ``"auto"`` is the mode that serves the
         purpose. A name gets the exact filters that its codec needs for this kind of voxel.
     roi : Box or method
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
@@ -379,7 +379,7 @@ def _given_box(source: VoxelSource, roi: RoiMethod | Box) -> Box | None:
 
 def _medroi_box(source: VoxelSource) -> Box:
     """Return the box of the MedROI paper: of a 2-D image, or around those of all 3-D volumes."""
-    from mroi.volume.medroi import find_image_roi, find_volume_roi
+    from mroi.roi.medroi import find_image_roi, find_volume_roi
 
     g = source.geometry
     width, height, depth = g.shape[:3]

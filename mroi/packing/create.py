@@ -14,10 +14,10 @@ from mroi.errors import SourceError, UsageError
 from mroi.format.datatypes import Datatype
 from mroi.format.geom import Background, Geom
 from mroi.geometry import Box, spacing_of
-from mroi.volume.choose import fit_unseen, untried_codec
+from mroi.packing.choose import fit_unseen, untried_codec
+from mroi.packing.pack import BackgroundChoice, check_choices
 from mroi.volume.chunks import codec_named
 from mroi.volume.layout import ChunkChoice, Cut, Purpose
-from mroi.volume.pack import BackgroundChoice, check_choices
 from mroi.volume.source import as_datatype, check_affine
 from mroi.volume.write import VolumeWriter
 
@@ -75,7 +75,7 @@ def create_volume(
         the type, for an archive at its level ``small``. A name gets the exact filters that its
         codec needs for this type.
     slice_axis, chunk
-        See `mroi.volume.pack.plan_pack`. Small slices are not put together here, so that each is
+        See `mroi.packing.pack.plan_pack`. Small slices are not put together here, so that each is
         written when it comes; where chunks span volumes, all slices of these are held.
 
     Returns

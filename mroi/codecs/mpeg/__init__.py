@@ -1,0 +1,1 @@
+"""Codecs of MPEG: HEIF with HEVC."""

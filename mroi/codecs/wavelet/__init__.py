@@ -1,0 +1,1 @@
+"""A wavelet over three axes, and the range coder for its coefficients."""
