@@ -3,7 +3,8 @@
 
 python3 tools/dev.py demo [FILE]    pack, look at, restore and prove a volume (yours or a real one)
 python3 tools/dev.py test           everything that CI checks
-python3 tools/dev.py check          the same without the tests: lint, types, layers, specification
+python3 tools/dev.py check          the same without the tests: lint, types, layers, spec, manual
+python3 tools/dev.py docs           build the manual into site/ and show it at http://127.0.0.1:8000
 python3 tools/dev.py fuzz SECONDS   so long with each target in fuzz/
 python3 tools/dev.py bench [NAME]   a measurement of benchmarks/, with its own arguments after it
 
@@ -53,6 +54,7 @@ def main() -> int:
     commands.add_parser("demo").add_argument("file", nargs="?", type=Path)
     commands.add_parser("fuzz").add_argument("seconds", type=int)
     commands.add_parser("bench").add_argument("arguments", nargs=argparse.REMAINDER)
+    commands.add_parser("docs")
     args = parser.parse_args()
     if args.command == "demo":
         return demo(args.file)
@@ -60,7 +62,9 @@ def main() -> int:
         return fuzz(args.seconds)
     if args.command == "bench":
         return bench(args.arguments)
-    set_up("dev")
+    set_up("dev", "docs")
+    if args.command == "docs":
+        return run_all([Step("manual", [BIN / "mkdocs", "serve", "--strict"])])
     return run_all([*checks(), *tests()] if args.command == "test" else checks())
 
 
@@ -127,6 +131,7 @@ def checks() -> list[Step]:
         Step("mypy", [PYTHON, "-m", "mypy"]),
         Step("layers", [BIN / "lint-imports"]),
         *(Step(name, [PYTHON, ROOT / "tools" / f"{name}.py", "--check"]) for name in generators),
+        Step("manual", [BIN / "mkdocs", "build", "--strict", "--quiet"]),
     ]
 
 
@@ -239,9 +244,10 @@ def digest(path: Path) -> str:
 def call(command: Sequence[str | Path], *, quiet: bool = False) -> int:
     """Run a command from the root of the repository and return its exit code."""
     output = subprocess.DEVNULL if quiet else None
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # an appeal of the theme's, not of the build
     try:
         return subprocess.run(
-            list(map(str, command)), cwd=ROOT, check=False, stdout=output, stderr=output
+            list(map(str, command)), cwd=ROOT, check=False, stdout=output, stderr=output, env=env
         ).returncode
     except OSError as exc:
         print(f"{command[0]}: {exc.strerror}", file=sys.stderr)
