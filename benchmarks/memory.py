@@ -78,7 +78,7 @@ def main() -> None:
             "import mroi, numpy, nibabel": "import numpy, nibabel, mroi.adapters.convert",
             "pack .nii": f"mroi.pack({str(plain)!r}, {str(packed)!r}, {codec}, overwrite=True)",
             "pack .nii.gz": f"mroi.pack({str(zipped)!r}, {str(packed)!r}, {codec}, overwrite=True)",
-            "verify": f"assert mroi.verify({str(packed)!r})[0].ok",
+            "verify": f"assert mroi.verify({str(packed)!r}).ok",
             "unpack .nii": f"mroi.unpack({str(packed)!r}, {str(folder / 'y.nii')!r})",
         }
         sizes = [path.stat().st_size / 2**20 for path in (plain, zipped)]

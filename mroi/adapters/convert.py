@@ -19,8 +19,8 @@ from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source, is_pipe, is_url, name_of, on_disk, refuse_inputs
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
-from mroi.format.metadata import DigestScope, parse_digest
-from mroi.format.records import MAGIC
+from mroi.format.metadata import DigestScope, NiftiPart, parse_digest
+from mroi.format.records import MAGIC, FrameType
 from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.packing.pack import (
@@ -36,7 +36,7 @@ from mroi.volume.model import Volume, open_volume
 from mroi.volume.overview import Factor
 from mroi.volume.progress import Progress
 from mroi.volume.source import ArraySource, VoxelSource
-from mroi.volume.verify import Comparison, VerifyReport, compare, verify_volume
+from mroi.volume.verify import VerifyReport, compare, verify_volume
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -364,7 +364,8 @@ def _open_targets(
         )
         raw = stack.enter_context(target)
         if gz:  # what stood behind the stream of the source follows that of the copy
-            trailing = volume.reader.find_metadata(b"nIFt", 3 if part == "image" else 4)
+            kind = NiftiPart.AFTER_GZIP if part == "image" else NiftiPart.HEADER_AFTER_GZIP
+            trailing = volume.reader.find_metadata(FrameType.NIFTI, kind)
             stack.callback(raw.write, trailing or b"")
             outputs[part] = stack.enter_context(gzip_writer(raw))
         else:
@@ -408,7 +409,7 @@ def _restored(volume: Volume) -> Iterator[tuple[str, bytes]]:
 
 
 def _source_digest(volume: Volume) -> bytes | None:
-    data = volume.reader.find_metadata(b"dIGE", DigestScope.SOURCE)
+    data = volume.reader.find_metadata(FrameType.DIGEST, DigestScope.SOURCE)
     if data is None:
         return None
     return parse_digest(data, ordinal=DigestScope.SOURCE, offset=0).sha256
@@ -429,10 +430,28 @@ def verify(
     jobs: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Progress | None = None,
-) -> tuple[VerifyReport, Comparison | None]:
+) -> VerifyReport:
     """Check every byte of a file, decode all of it, and compare it with a source if one is given.
 
     Metadata are not compared if the file says that they were cleaned or left out.
+
+    Parameters
+    ----------
+    source : path, URL, bytes, binary file, Source or Volume
+        The packed file.
+    against : path, array, nibabel image or VoxelSource, optional
+        What it was packed from. Compared only if the file itself is sound.
+    jobs : int, optional
+        Threads; the processors by default.
+    limits : Limits
+        What a file may make the reader take.
+    progress : callable, optional
+        Called as ``progress(step, done, total)``.
+
+    Returns
+    -------
+    VerifyReport
+        What was checked, every problem, and the comparison if there was one.
 
     Raises
     ------
@@ -456,12 +475,12 @@ def verify(
         if problem is not None and report.ok:
             report = replace(report, problems=(problem,))
         if against is None or not report.ok:
-            return report, None
+            return report
         image = open_input(_at_hand(against, stack), wanted=picked(volume))
         compared = compare(volume, image, progress)
         if "metadata" in volume.provenance:  # cleaned or stripped: it cannot be equal
             compared = replace(compared, same_metadata=True)
-        return report, compared
+        return replace(report, comparison=compared)
 
 
 def picked(volume: Volume) -> dict[str, int]:

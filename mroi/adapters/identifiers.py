@@ -15,6 +15,8 @@ from mroi.adapters.analyze import TEXTS as ANALYZE_TEXTS
 from mroi.adapters.analyze import analyze_header
 from mroi.adapters.nifti import kept_header, parse_header
 from mroi.format.geom import SourceKind
+from mroi.format.metadata import NiftiPart
+from mroi.format.records import FrameType
 from mroi.volume.model import Volume
 
 SHOWN = 64
@@ -23,6 +25,12 @@ SHOWN = 64
 _TEXTS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 _EXTENSIONS = {2: "DICOM", 4: "AFNI", 6: "comment", 8: "XCEDE", 44: "JSON"}
 _FIXED = 8  # bytes before the data of an extension
+_PARTS = {
+    NiftiPart.GAP: "bytes before the voxels",
+    NiftiPart.REST: "bytes after the voxels",
+    NiftiPart.AFTER_GZIP: "bytes after the gzip stream",
+    NiftiPart.HEADER_AFTER_GZIP: "bytes after the gzip stream",
+}
 
 __all__ = ["HeldIdentifier", "find_held_identifiers"]
 
@@ -60,7 +68,7 @@ def find_held_identifiers(volume: Volume) -> list[HeldIdentifier]:
     if volume.geom.source_kind is SourceKind.DICOM:
         from mroi.adapters.dicom import find_identifiers, read_heads
 
-        if volume.reader.find_metadata(b"dCMh") is None:  # it was left out
+        if volume.reader.find_metadata(FrameType.DICOM) is None:  # it was left out
             return []
         lists = (find_identifiers(head.part10) for head in read_heads(volume))
         counts = Counter(found for one in lists for found in dict.fromkeys(one))
@@ -72,12 +80,8 @@ def find_held_identifiers(volume: Volume) -> list[HeldIdentifier]:
     if kept is None:
         return []
     found = list(_in_header(kept.header, in_pair=kept.is_pair))
-    for name, data in (
-        ("bytes before the voxels", kept.gap),
-        ("bytes after the voxels", volume.reader.find_metadata(b"nIFt", 1) or b""),
-        ("bytes after the gzip stream", volume.reader.find_metadata(b"nIFt", 3) or b""),
-        ("bytes after the gzip stream", volume.reader.find_metadata(b"nIFt", 4) or b""),
-    ):
+    for part, name in _PARTS.items():
+        data = volume.reader.find_metadata(FrameType.NIFTI, part) or b""
         if data.strip(b"\0"):
             found.append(HeldIdentifier("NIfTI image", name, _shown(data)))
     return found

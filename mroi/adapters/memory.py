@@ -22,6 +22,7 @@ from mroi.errors import SourceError
 from mroi.format.datatypes import Datatype
 from mroi.format.geom import SourceFlags
 from mroi.format.metadata import Digest, DigestScope, build_digest
+from mroi.format.records import FrameType
 from mroi.volume.source import ArraySource
 
 if TYPE_CHECKING:
@@ -81,8 +82,8 @@ class ImageSource(ArraySource):
             sha256.update((swap_bytes(data, datatype) if is_swapped else data).data)
         digest = Digest(DigestScope.SOURCE, sha256.digest())
         return [
-            Metadata(b"nIFt", self._header),
-            Metadata(b"dIGE", build_digest(digest), DigestScope.SOURCE),
+            Metadata(FrameType.NIFTI, self._header),
+            Metadata(FrameType.DIGEST, build_digest(digest), DigestScope.SOURCE),
         ]
 
 

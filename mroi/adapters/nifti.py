@@ -35,7 +35,8 @@ from mroi.container.builder import Metadata
 from mroi.errors import FormatError, SourceError, UsageError
 from mroi.format.datatypes import DATATYPES, Datatype
 from mroi.format.geom import Geom, SourceFlags, SourceKind
-from mroi.format.metadata import Digest, DigestScope, build_digest, deflate_payload
+from mroi.format.metadata import Digest, DigestScope, NiftiPart, build_digest, deflate_payload
+from mroi.format.records import FrameType
 from mroi.volume.model import Volume
 from mroi.volume.source import SourceGeometry, to_samples
 
@@ -309,7 +310,7 @@ class NiftiSource:
                 with open_inflated(self._header_path) as header_file:
                     header = _read_all(header_file, str(self._header_path))
                     around.add_header(header)
-                    around.add_trailing(header_file, ordinal=4)
+                    around.add_trailing(header_file, NiftiPart.HEADER_AFTER_GZIP)
                 before = self._take(file, self.header.vox_offset)
             else:
                 header = before = self._take(file, self.header.vox_offset)
@@ -324,7 +325,7 @@ class NiftiSource:
                 around.sha256.update(data)
                 yield from self._slices(data, axis, depth)
             around.add_after(_read_all(file, self.name))
-            around.add_trailing(file, ordinal=3)
+            around.add_trailing(file, NiftiPart.AFTER_GZIP)
         if self._around is not None and not around.is_like(self._around):
             raise self._changed()
         self._around = around
@@ -375,30 +376,30 @@ class _Around:
         """Take the header file of a pair, or what stands before the voxels of a single file."""
         if self._policy.name == "clean":
             data = clean_header(data, self._header)
-        self._add(data, 0)
+        self._add(data, NiftiPart.HEADER)
 
     def add_before(self, data: bytes) -> None:
         """Take what stands before the voxels."""
         if not self._header.is_pair:
             self.add_header(data)
         elif data and self._policy.keeps:
-            self._add(data, 2)
+            self._add(data, NiftiPart.GAP)
 
     def add_after(self, data: bytes) -> None:
         """Take what stands behind the voxels."""
         if data and self._policy.keeps:
-            self._add(data, 1)
+            self._add(data, NiftiPart.REST)
 
-    def add_trailing(self, file: BinaryIO, ordinal: int) -> None:
+    def add_trailing(self, file: BinaryIO, part: NiftiPart) -> None:
         """Take what stands behind a gzip stream, which is no part of what is restored."""
         data = file.trailing if isinstance(file, GzipReader) else b""
         self.trailing += len(data)
         if data and self._policy.keeps:
-            self._frames.append(Metadata(b"nIFt", data, ordinal))
+            self._frames.append(Metadata(FrameType.NIFTI, data, part))
 
-    def _add(self, data: bytes, ordinal: int) -> None:
+    def _add(self, data: bytes, part: NiftiPart) -> None:
         self.sha256.update(data)
-        self._frames.append(Metadata(b"nIFt", data, ordinal))
+        self._frames.append(Metadata(FrameType.NIFTI, data, part))
 
     def is_like(self, other: _Around) -> bool:
         """Whether another pass read the same bytes."""
@@ -410,7 +411,10 @@ class _Around:
         if self._policy.name == "strip":
             return []
         digest = build_digest(Digest(DigestScope.SOURCE, self.sha256.digest()))
-        return [*map(_compressed, self._frames), Metadata(b"dIGE", digest, DigestScope.SOURCE)]
+        return [
+            *map(_compressed, self._frames),
+            Metadata(FrameType.DIGEST, digest, DigestScope.SOURCE),
+        ]
 
 
 _TEXTS = ("data_type", "db_name", "extents", "session_error", "glmax", "glmin", "descrip",
@@ -532,7 +536,7 @@ def restore(volume: Volume) -> Iterator[tuple[str, bytes]]:
         if big_endian and geom.datatype.swap > 1:
             samples = swap_bytes(samples, geom.datatype)
         yield "image", samples.tobytes()
-    if is_nifti and (after := reader.find_metadata(b"nIFt", 1)) is not None:
+    if is_nifti and (after := reader.find_metadata(FrameType.NIFTI, NiftiPart.REST)) is not None:
         yield "image", after
 
 
@@ -569,11 +573,11 @@ def kept_header(volume: Volume) -> KeptHeader | None:
     is_whole = volume.shape == geom.shape[: geom.ndim]
     if geom.source_kind not in _NIFTI_KINDS or not is_whole:
         return None
-    header = volume.reader.find_metadata(b"nIFt", 0)
+    header = volume.reader.find_metadata(FrameType.NIFTI, NiftiPart.HEADER)
     if header is None:
         return None
     is_pair = geom.source_kind in (SourceKind.NIFTI1_PAIR, SourceKind.NIFTI2_PAIR)
-    gap = (volume.reader.find_metadata(b"nIFt", 2) or b"") if is_pair else b""
+    gap = (volume.reader.find_metadata(FrameType.NIFTI, NiftiPart.GAP) or b"") if is_pair else b""
     check_header(header, geom, gap=gap)
     return KeptHeader(header, gap, is_pair)
 

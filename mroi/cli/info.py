@@ -214,8 +214,9 @@ def _format(geom: Geom) -> dict[str, object]:
 def _overview(volume: Volume) -> dict[str, object] | None:
     """Return what there is to know of the overview without decoding it."""
     from mroi.format.overview import parse_overview
+    from mroi.format.records import FrameType
 
-    frame = volume.reader.find_frame(b"oVRW")
+    frame = volume.reader.find_frame(FrameType.OVERVIEW)
     if frame is None:
         return None
     record = parse_overview(frame.payload, volume.reader.head, offset=frame.header.offset)
@@ -230,10 +231,11 @@ def _overview(volume: Volume) -> dict[str, object] | None:
 
 def _digests(volume: Volume) -> dict[str, str]:
     from mroi.format.metadata import parse_digest
+    from mroi.format.records import FrameType
 
     found = {}
     for frame in volume.reader.frames:
-        if frame.header.type == b"dIGE":
+        if frame.header.type == FrameType.DIGEST:
             digest = parse_digest(
                 frame.payload, ordinal=frame.header.ordinal, offset=frame.header.offset
             )

@@ -77,6 +77,6 @@ def _is_undamaged(path: Path) -> bool:
     from mroi.errors import MroiError
 
     try:
-        return verify(path)[0].ok
+        return verify(path).ok
     except MroiError:
         return False

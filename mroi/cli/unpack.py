@@ -90,10 +90,11 @@ def run(
 def _proof(volume: Volume) -> str:
     """Say what is known of an image that was not checked against the digest of its source."""
     from mroi.format.metadata import DigestScope
+    from mroi.format.records import FrameType
 
     keys = {frame.key for frame in volume.reader.frames}
-    held = "voxels and attributes" if (b"dCMh", 0) in keys else "voxels"
-    if (b"dIGE", DigestScope.VOLUME) not in keys:
+    held = "voxels and attributes" if (FrameType.DICOM, 0) in keys else "voxels"
+    if (FrameType.DIGEST, DigestScope.VOLUME) not in keys:
         return f"{held} from the file; not proven: no digest"
     return f"{held} from the file; `mroi verify` proves the voxels"
 

@@ -63,7 +63,8 @@ def run(
             )
             if image is not None:
                 report.warn_of(str(against), image)
-            checked, compared = convert.verify(volume, against=image, jobs=threads, progress=step)
+            checked = convert.verify(volume, against=image, jobs=threads, progress=step)
+            compared = checked.comparison
             is_cleaned = "metadata" in volume.provenance
         for problem in checked.problems[:-1]:
             report.say(f"mroi: {task.source}: {problem}")

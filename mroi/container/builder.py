@@ -24,6 +24,7 @@ from mroi.format.records import (
     PREFIX_SIZE,
     ChunkState,
     Footer,
+    FrameType,
     Incompat,
     Prefix,
     align,
@@ -84,13 +85,13 @@ class ContainerBuilder:
             Incompat.BACKGROUND_PLANE if geom.background.is_stored else Incompat(0)
         )
         frames = [
-            Metadata(b"GEOM", build_geom(geom)),
-            Metadata(b"CODC", build_codec_table(codecs)),
-            *([Metadata(b"SLSC", rescale)] if rescale is not None else []),
+            Metadata(FrameType.GEOMETRY, build_geom(geom)),
+            Metadata(FrameType.CODECS, build_codec_table(codecs)),
+            *([Metadata(FrameType.RESCALE, rescale)] if rescale is not None else []),
             *metadata,
         ]
         if has_roi_record(geom):
-            frames.insert(0, Metadata(b"rOIB", build_roi_record(geom)))
+            frames.insert(0, Metadata(FrameType.ROI_RECORD, build_roi_record(geom)))
         self._sync = _sync_word(frames)
         self._frames = b"".join(self._frame(frame) for frame in frames)
         largest = max((most_stored(geom.decoded_size(i)) for i in self._largest()), default=0)
@@ -123,7 +124,9 @@ class ContainerBuilder:
         """Return prefix and head; an unfinished file with them is refused by readers."""
         room = b""
         if self._can_seek:
-            room = self._frame(Metadata(b"pADd", bytes(index_size(self._count, self._entry_size))))
+            room = self._frame(
+                Metadata(FrameType.PADDING, bytes(index_size(self._count, self._entry_size)))
+            )
         return self._prefix(0, 0) + self._frames + room
 
     def preface(self, metadata: Sequence[Metadata]) -> bytes:
@@ -140,7 +143,7 @@ class ContainerBuilder:
         if self._next == self._count:
             raise UsageError(f"the file has {self._count} chunks, this is one more")
         frame = build_frame(
-            b"CHNK", payload, sync=self._sync, ordinal=self._next, slot=slot, flags=state
+            FrameType.CHUNK, payload, sync=self._sync, ordinal=self._next, slot=slot, flags=state
         )
         self._lengths[self._next] = memoryview(payload).nbytes
         self._crcs[self._next] = decoded_crc
@@ -169,7 +172,7 @@ class ContainerBuilder:
         crcs = self._crcs if self._has_crcs else None
         index = Index(self._first, self._lengths, crcs)
         index_frame = self._frame(
-            Metadata(b"INDX", build_index(index, entry_size=self._entry_size))
+            Metadata(FrameType.INDEX, build_index(index, entry_size=self._entry_size))
         )
         frames = b"".join(self._frame(frame) for frame in metadata)
         if self._can_seek:
@@ -180,7 +183,7 @@ class ContainerBuilder:
             head, tail = self._frames, index_frame + frames
         file_size = self._offset + len(tail) + FOOTER_SIZE
         footer = Footer(index_offset, file_size, hashlib.sha256(head).digest()[:8])
-        tail += self._frame(Metadata(b"FOOT", build_footer(footer)))
+        tail += self._frame(Metadata(FrameType.FOOTER, build_footer(footer)))
         return tail, self._prefix(index_offset, file_size) + head if self._can_seek else b""
 
 

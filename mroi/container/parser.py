@@ -37,6 +37,7 @@ from mroi.format.records import (
     FRAME_HEADER_SIZE,
     ChunkState,
     FrameHeader,
+    FrameType,
     Prefix,
     check_payload,
     parse_frame_header,
@@ -178,7 +179,7 @@ class ContainerParser:
                     sync=self._head.prefix.sync,
                     offset=self._offset,
                 )
-                if header.type == b"CHNK":
+                if header.type == FrameType.CHUNK:
                     break
                 check_preface_header(header)
                 if len(self._preface) + header.size > preface_bound(self._limits):

@@ -38,6 +38,7 @@ from mroi.format.records import (
     SLOT_OFFSET,
     ChunkState,
     FrameHeader,
+    FrameType,
     Incompat,
     Prefix,
     check_payload,
@@ -175,7 +176,10 @@ class ContainerReader:
     def _ends_with_footer(self, prefix: Prefix) -> bool:
         try:
             header, payload = self._read_frame(self.size - FOOTER_SIZE, FOOTER_SIZE, prefix)
-            return header.type == b"FOOT" and parse_footer(payload, offset=0).file_size == self.size
+            return (
+                header.type == FrameType.FOOTER
+                and parse_footer(payload, offset=0).file_size == self.size
+            )
         except MroiError:
             return False
 
@@ -216,7 +220,7 @@ class ContainerReader:
             raise TruncatedError(
                 f"the file has no footer, so its end is missing ({exc.message})", "LAY-4", self.size
             ) from exc
-        if header.type != b"FOOT":
+        if header.type != FrameType.FOOTER:
             raise TruncatedError(f"the file ends with {header}, not FOOT", "LAY-4", self.size)
         return header, payload
 
@@ -283,10 +287,10 @@ class ContainerReader:
     def _frames_likely_first(self, kind: bytes) -> Iterator[MetadataFrame]:
         """Yield all ancillary frames; what is seldom in the preface is looked for there last."""
         yield from self.head.frames
-        if kind == b"oVRW":
+        if kind == FrameType.OVERVIEW:
             yield from self._read_preface()
         yield from self._read_tail().frames
-        if kind != b"oVRW":
+        if kind != FrameType.OVERVIEW:
             yield from self._read_preface()
 
     # -- chunks ----------------------------------------------------------------------------
@@ -361,7 +365,7 @@ class ContainerReader:
         header = frame[:FRAME_HEADER_SIZE]
         slot = header[SLOT_OFFSET]
         usual = frame_header(
-            b"CHNK",
+            FrameType.CHUNK,
             frame[FRAME_HEADER_SIZE:stop],
             sync=head.prefix.sync,
             ordinal=ordinal,

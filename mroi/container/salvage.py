@@ -23,6 +23,7 @@ from mroi.format.records import (
     FRAME_HEADER_SIZE,
     ChunkState,
     FrameHeader,
+    FrameType,
     Prefix,
     align,
     build_frame,
@@ -38,7 +39,7 @@ __all__ = ["Salvaged", "salvage"]
 _WINDOW = 1 << 16
 _UNBOUNDED = 1 << 62
 _MAX_WORK = 16
-_VITAL = frozenset({b"rOIB", b"GEOM", b"CODC", b"SLSC"})
+_VITAL = frozenset({FrameType.ROI_RECORD, FrameType.GEOMETRY, FrameType.CODECS, FrameType.RESCALE})
 
 Frame = tuple[FrameHeader, bytes]
 
@@ -102,7 +103,7 @@ def salvage(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     head = _find_head(source, prefix, first, limits)
 
     def check(header: FrameHeader) -> None:
-        if header.type == b"CHNK":
+        if header.type == FrameType.CHUNK:
             if header.ordinal >= head.chunk_count:
                 raise FormatError(f"{header} of {head.chunk_count} chunks", "CHK-1", header.offset)
             check_chunk_header(header, head, header.ordinal, limits)
@@ -114,9 +115,9 @@ def salvage(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     frames: list[MetadataFrame] = []
     seen: set[tuple[bytes, int]] = set()
     for header, payload in (*first, *search.frames(prefix.head_size, size, check)):
-        if header.type == b"CHNK":
+        if header.type == FrameType.CHUNK:
             found.setdefault(header.ordinal, header)
-        elif header.type == b"INDX":
+        elif header.type == FrameType.INDEX:
             index = index or _find_index(payload, head, header)
         elif header.type[3] & 0x20:  # the frame holds whatever became of the voxels
             with suppress(FormatError):
@@ -154,7 +155,7 @@ def _check_no_rescale(source: Source, prefix: Prefix, found: list[Frame], head: 
     at = prefix.prefix_size
     stop = prefix.index_offset or prefix.head_size
     for start, after in (*((h.offset, h.stop) for h, _payload in found), (stop, stop)):
-        if start - at >= size and _kind_at(source, prefix, at, start) in (None, b"SLSC"):
+        if start - at >= size and _kind_at(source, prefix, at, start) in (None, FrameType.RESCALE):
             raise FormatError("the rescale factors of the slices may be damaged", "SLS-1", at)
         at = max(at, after)
 

@@ -14,12 +14,19 @@ from mroi.errors import ChecksumError, FormatError, LimitError, TruncatedError
 from mroi.format.codec_table import CodecEntry, Role, parse_codec_table
 from mroi.format.geom import Background, Geom, check_roi_record, parse_geom
 from mroi.format.index import Index, index_size, parse_index
-from mroi.format.metadata import inflate_payload, parse_digest, parse_positions, parse_rescale
+from mroi.format.metadata import (
+    NiftiPart,
+    inflate_payload,
+    parse_digest,
+    parse_positions,
+    parse_rescale,
+)
 from mroi.format.records import (
     FRAME_HEADER_SIZE,
     ChunkState,
     Footer,
     FrameHeader,
+    FrameType,
     Incompat,
     Prefix,
     check_payload,
@@ -48,9 +55,17 @@ __all__ = [
     "tail_bound",
 ]
 
-_CRITICAL = frozenset({b"GEOM", b"CODC", b"SLSC", b"CHNK", b"INDX", b"FOOT"})
-_ONE_PART = frozenset({b"SLSC", b"INDX", b"FOOT", b"jSOn", b"sLPo", b"oVRW"})
-_NIFTI_PARTS = 5
+_CRITICAL = frozenset(kind for kind in FrameType if kind.value[:1].isupper())
+_ONE_PART = frozenset(
+    {
+        FrameType.RESCALE,
+        FrameType.INDEX,
+        FrameType.FOOTER,
+        FrameType.JSON,
+        FrameType.POSITIONS,
+        FrameType.OVERVIEW,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,31 +181,31 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
     frames = iter_frames(data, base=prefix.prefix_size, sync=prefix.sync, limits=limits)
     header, payload = _next(frames, prefix)
     roi_record: bytes | None = None
-    if header.type == b"rOIB":
-        _expect(header, b"rOIB")
+    if header.type == FrameType.ROI_RECORD:
+        _expect(header, FrameType.ROI_RECORD)
         roi_record, roi_offset = payload, header.offset + FRAME_HEADER_SIZE
         header, payload = _next(frames, prefix)
     else:
         roi_offset = header.offset
-    _expect(header, b"GEOM")
+    _expect(header, FrameType.GEOMETRY)
     geom = parse_geom(payload, offset=header.offset + FRAME_HEADER_SIZE)
     _check_limits(geom, limits, offset=header.offset)
     check_roi_record(roi_record, geom, offset=roi_offset)
     header, payload = _next(frames, prefix)
-    _expect(header, b"CODC")
+    _expect(header, FrameType.CODECS)
     codecs = parse_codec_table(payload, offset=header.offset + FRAME_HEADER_SIZE)
     _check_flags(prefix, geom, codecs)
     rescale: NDArray[np.float64] | None = None
     index: Index | None = None
     metadata: list[MetadataFrame] = []
-    seen = {(b"GEOM", 0), (b"CODC", 0)}
+    seen: set[tuple[bytes, int]] = {(FrameType.GEOMETRY, 0), (FrameType.CODECS, 0)}
     for header, payload in frames:
         if index is not None:
             raise FormatError(f"{header} after INDX in the head", "HED-2", header.offset)
         check_unique(header, seen)
-        if header.type == b"SLSC":
+        if header.type == FrameType.RESCALE:
             rescale = parse_rescale(payload, geom, offset=header.offset)
-        elif header.type == b"INDX":
+        elif header.type == FrameType.INDEX:
             if header.offset != prefix.index_offset:
                 rule = "PFX-10" if prefix.index_offset else "LAY-2"
                 raise FormatError("INDX is not where the prefix says", rule, header.offset)
@@ -249,7 +264,7 @@ def parse_tail(
         if footer is not None:
             raise FormatError(f"{header} after FOOT", "LAY-1", header.offset)
         check_unique(header, seen)
-        if header.type == b"INDX":
+        if header.type == FrameType.INDEX:
             if index is not None:
                 raise FormatError("second INDX", "LAY-2", header.offset)
             if header.offset != base:
@@ -262,7 +277,7 @@ def parse_tail(
                 stop=size,
                 offset=header.offset + FRAME_HEADER_SIZE,
             )
-        elif header.type == b"FOOT":
+        elif header.type == FrameType.FOOTER:
             footer = parse_footer(payload, offset=header.offset + FRAME_HEADER_SIZE)
             check_footer(
                 footer, head, index_offset=index_offset, size=header.stop, offset=header.offset
@@ -298,7 +313,7 @@ def check_footer(footer: Footer, head: Head, *, index_offset: int, size: int, of
 
 def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Limits) -> int:
     """Check the header of chunk `ordinal` (CHK-1 to CHK-7); return the decoded size in bytes."""
-    if header.type != b"CHNK":
+    if header.type != FrameType.CHUNK:
         rule = "LAY-3" if header.type in _CRITICAL or not header.is_critical else "FRM-9"
         raise FormatError(f"{header} in the place of chunk {ordinal}", rule, header.offset)
     if header.ordinal != ordinal:
@@ -356,12 +371,16 @@ def _expect(header: FrameHeader, kind: bytes) -> None:
 
 def check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
     """Check that a frame may stand after CODC, and that it is the only one of its kind."""
-    if header.type == b"rOIB":
+    if header.type == FrameType.ROI_RECORD:
         raise FormatError("rOIB is not the first frame", "HED-1", header.offset)
     key = header.type, header.ordinal
     if key in seen:
         raise FormatError(f"second frame {header}", "FRM-10", header.offset)
-    if header.is_critical and header.type not in (b"SLSC", b"INDX", b"FOOT"):
+    if header.is_critical and header.type not in (
+        FrameType.RESCALE,
+        FrameType.INDEX,
+        FrameType.FOOTER,
+    ):
         raise FormatError(
             f"critical frame {header} is not known, or not known here", "FRM-9", header.offset
         )
@@ -375,17 +394,17 @@ def add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) ->
     kind, offset = frame.header.type, frame.header.offset
     if frame.header.is_critical:
         raise FormatError(f"{frame.header} is not known here", "FRM-9", offset)
-    if kind == b"pADd":
+    if kind == FrameType.PADDING:
         if frame.payload.count(0) != len(frame.payload):
             raise FormatError("pADd is not zero", "MET-4", offset)
         return
-    if kind == b"dIGE":
+    if kind == FrameType.DIGEST:
         parse_digest(frame.payload, ordinal=frame.header.ordinal, offset=offset)
-    elif kind == b"sLPo":
+    elif kind == FrameType.POSITIONS:
         parse_positions(frame.payload, geom, offset=offset)
-    elif kind == b"nIFt" and frame.header.ordinal >= _NIFTI_PARTS:
+    elif kind == FrameType.NIFTI and frame.header.ordinal >= len(NiftiPart):
         raise FormatError(f"{frame.header} is no part of a NIfTI source", "FRM-10", offset)
-    elif kind == b"jSOn" and not frame.header.flags:
+    elif kind == FrameType.JSON and not frame.header.flags:
         parse_json(frame.payload, max_size=MAX_JSON_SIZE, offset=offset + FRAME_HEADER_SIZE)
     into.append(frame)
 

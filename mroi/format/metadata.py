@@ -19,6 +19,7 @@ from mroi.limits import Limits
 __all__ = [
     "Digest",
     "DigestScope",
+    "NiftiPart",
     "build_digest",
     "build_records",
     "deflate_payload",
@@ -42,6 +43,16 @@ class DigestScope(IntEnum):
     ROI = 1
     VOLUME = 2
     SOURCE = 3
+
+
+class NiftiPart(IntEnum):
+    """Ordinals of nIFt: which bytes of a NIfTI source a frame holds."""
+
+    HEADER = 0  # before the voxels; of a pair, the header file
+    REST = 1  # after the voxels
+    GAP = 2  # of a pair: before the voxels in the image file
+    AFTER_GZIP = 3  # on disk, after the gzip stream
+    HEADER_AFTER_GZIP = 4  # of a pair: the same of the header file
 
 
 @dataclass(frozen=True, slots=True)

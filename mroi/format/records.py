@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from enum import Enum, IntEnum, IntFlag
 
 import numpy as np
 from typing_extensions import Buffer, override
@@ -23,6 +23,7 @@ __all__ = [
     "ChunkState",
     "Footer",
     "FrameHeader",
+    "FrameType",
     "Incompat",
     "Prefix",
     "align",
@@ -53,7 +54,40 @@ SLOT_OFFSET = 20  # in a frame header
 FOOTER_SIZE = FRAME_HEADER_SIZE + _FOOTER.size
 _MAX_PREFIX_SIZE = 4096
 _ORDINAL_WORD = 4  # of a frame header, in words of 4 bytes
-_NEVER_COMPRESSED = frozenset({b"rOIB", b"dIGE", b"sLPo", b"oVRW", b"pADd"})
+
+
+class FrameType(bytes, Enum):
+    """Types of the frames that this version gives a meaning (FRM-2).
+
+    An unknown type is plain `bytes`: the capital of its first letter says whether it may be
+    skipped.
+    """
+
+    GEOMETRY = b"GEOM"
+    CODECS = b"CODC"
+    RESCALE = b"SLSC"
+    CHUNK = b"CHNK"
+    INDEX = b"INDX"
+    FOOTER = b"FOOT"
+    ROI_RECORD = b"rOIB"
+    OVERVIEW = b"oVRW"
+    POSITIONS = b"sLPo"
+    NIFTI = b"nIFt"
+    DICOM = b"dCMh"
+    JSON = b"jSOn"
+    DIGEST = b"dIGE"
+    PADDING = b"pADd"
+
+
+_NEVER_COMPRESSED = frozenset(
+    {
+        FrameType.ROI_RECORD,
+        FrameType.DIGEST,
+        FrameType.POSITIONS,
+        FrameType.OVERVIEW,
+        FrameType.PADDING,
+    }
+)
 
 
 class Incompat(IntFlag):
@@ -197,7 +231,7 @@ class FrameHeader:
 
     @override
     def __str__(self) -> str:
-        number = f" {self.ordinal}" if self.type == b"CHNK" or self.ordinal else ""
+        number = f" {self.ordinal}" if self.type == FrameType.CHUNK or self.ordinal else ""
         return f"{self.type.decode('ascii', 'replace')}{number}"
 
 
@@ -215,7 +249,7 @@ def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
         )
     if not kind.isalpha() or kind[2] & 0x20:
         raise FormatError(f"frame type {kind!r}", "FRM-3", offset + 4)
-    if reserved or (slot and kind != b"CHNK"):
+    if reserved or (slot and kind != FrameType.CHUNK):
         raise FormatError(f"reserved bytes of frame {kind!r} are set", "FRM-4", offset + 20)
     if flags not in _legal_flags(kind):
         raise FormatError(f"flags {flags} of frame {kind!r}", "FRM-5", offset + 21)
@@ -223,7 +257,7 @@ def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
 
 
 def _legal_flags(kind: bytes) -> tuple[int, ...]:
-    if kind == b"CHNK":
+    if kind == FrameType.CHUNK:
         return (0, 1, 2, 4)
     is_ancillary = bool(kind[0] & 0x20)
     return (0, 1) if is_ancillary and kind not in _NEVER_COMPRESSED else (0,)
@@ -261,7 +295,7 @@ def build_empty_chunks(first: int, count: int, *, sync: int, slot: int, flags: i
     Their headers differ in the ordinal alone, and a CRC is linear: what each bit of the ordinal
     does to it is found once.
     """
-    body = _FRAME.pack(sync, b"CHNK", 0, 0, slot, flags, 0, crc32(b""))
+    body = _FRAME.pack(sync, FrameType.CHUNK, 0, 0, slot, flags, 0, crc32(b""))
     frames = np.empty((count, FRAME_HEADER_SIZE // 4), dtype="<u4")
     frames[:, :-1] = np.frombuffer(body, dtype="<u4")
     ordinals = frames[:, _ORDINAL_WORD] = np.arange(first, first + count, dtype="<u4")

@@ -13,6 +13,7 @@ from mroi._version import __version__
 from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom
+from mroi.format.records import FrameType
 from mroi.geometry import Box
 from mroi.packing.choose import Trials, auto_mode, fit_codec, is_auto
 from mroi.packing.quality import CountingSink, Target, find_setting
@@ -351,7 +352,7 @@ def _write(
                 progress(step, done, geom.slice_count)
         for frame in source.metadata():
             # A digest of the source says that it can be given back.
-            if frame.type != b"dIGE" or writer.is_exact:
+            if frame.type != FrameType.DIGEST or writer.is_exact:
                 writer.add_metadata(frame)
     return writer
 

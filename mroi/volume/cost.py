@@ -70,7 +70,7 @@ def _usual_reads(volume: Volume) -> Iterator[tuple[str, Ranges, Sequence[int]]]:
 
 def _cost(volume: Volume, ranges: Ranges, volumes: Sequence[int]) -> ReadCost:
     x, y, z = (len(r) for r in ranges)
-    ordinals = volume._regions.find_chunks(ranges, volumes)  # noqa: SLF001 (the same layer)
+    ordinals = volume.regions.find_chunks(ranges, volumes)
     offsets = volume.reader.index.offsets
     return ReadCost(
         (x, y, z, len(volumes)),

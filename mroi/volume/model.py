@@ -22,7 +22,7 @@ from mroi.container import ContainerReader, Source, open_source
 from mroi.errors import UsageError
 from mroi.format.geom import Background, Geom
 from mroi.format.overview import OverviewMethod, parse_overview
-from mroi.format.records import FRAME_HEADER_SIZE, Incompat
+from mroi.format.records import FRAME_HEADER_SIZE, FrameType, Incompat
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
 from mroi.geometry import Box, axis_codes, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
@@ -37,7 +37,7 @@ _GROUP_SIZE = 1 << 28
 
 
 class Volume:
-    """A volume in a file; use `mroi.open` to get one.
+    """A volume in a file; `mroi.open` makes one, the constructor is not public.
 
     ``volume[x0:x1, y0:y1, z0:z1, ...]``, ``volume.slice(k)`` and ``np.asarray(volume)`` give the
     full field of view in real units: ``slope * stored + inter`` as float64, or the stored values
@@ -52,7 +52,7 @@ class Volume:
     Views that were taken before, and copies sent to other processes, open the file for themselves.
     """
 
-    def __init__(self, regions: RegionReader, *, box: Box, scaled: bool = True) -> None:
+    def __init__(self, regions: RegionReader, box: Box, *, scaled: bool = True) -> None:
         self._regions = regions
         self._box = box
         self._scaled = scaled
@@ -64,19 +64,40 @@ class Volume:
     @property
     def unscaled(self) -> Self:
         """The same volume, giving stored values instead of real units."""
-        return type(self)(self._open_regions(), box=self._box, scaled=False)
+        return type(self)(self.regions, self._box, scaled=False)
 
     @property
     def cropped(self) -> Self:
         """The ROI alone, with its own shape and affine."""
-        return type(self)(self._open_regions(), box=self.roi, scaled=self._scaled)
+        return type(self)(self.regions, self.roi, scaled=self._scaled)
+
+    @property
+    def full(self) -> Self:
+        """The full field of view, of a volume that is `cropped`."""
+        return type(self)(self.regions, Box.whole(self.geom.shape), scaled=self._scaled)
 
     @property
     def isolated(self) -> Self:
         """The same volume, native codecs decoding in a process of their own (`Limits.isolate`)."""
-        old = self._open_regions()
-        regions = RegionReader(old.reader, jobs=old.jobs, missing=old.missing, isolated=True)
-        return type(self)(regions, box=self._box, scaled=self._scaled)
+        return type(self)(self.regions.replaced(isolated=True), self._box, scaled=self._scaled)
+
+    @property
+    def filled(self) -> Self:
+        """The same volume, the fill value standing for voxels that are not in the file."""
+        return type(self)(self.regions.replaced(missing="fill"), self._box, scaled=self._scaled)
+
+    @property
+    def regions(self) -> RegionReader:
+        """What reads parts of the file chunk by chunk, below slices and indices.
+
+        Raises
+        ------
+        UsageError
+            If the volume is closed.
+        """
+        if self._is_closed:
+            raise UsageError("the volume is closed")
+        return self._regions
 
     # -- geometry --------------------------------------------------------------------------
 
@@ -150,7 +171,7 @@ class Volume:
     @cached_property
     def provenance(self) -> dict[str, object]:
         """What the file says of how it was made, and of what was lost."""
-        data = self._open_regions().reader.find_metadata(b"jSOn")
+        data = self.regions.reader.find_metadata(FrameType.JSON)
         return {} if data is None else parse_json(data, max_size=MAX_JSON_SIZE)
 
     @property
@@ -170,8 +191,8 @@ class Volume:
         MroiError
             If it is damaged, or its codec is not installed.
         """
-        regions = self._open_regions()
-        frame = regions.reader.find_frame(b"oVRW")
+        regions = self.regions
+        frame = regions.reader.find_frame(FrameType.OVERVIEW)
         if frame is None:
             return None
         geom = self.geom
@@ -238,7 +259,7 @@ class Volume:
             )
         k = range(self._box.shape[axis])[index] + self._box.start[axis]
         volumes = range(geom.grid.volumes)
-        planes = np.stack([self._open_regions().read_level(k, v, level) for v in volumes])
+        planes = np.stack([self.regions.read_level(k, v, level) for v in volumes])
         elements = self._elements(planes)  # (volumes, slow, fast)
         array = elements.reshape(*geom.shape[:2:-1], *elements.shape[1:]).transpose()
         rescale = self._slice_rescale(range(k, k + 1), volumes)
@@ -273,7 +294,7 @@ class Volume:
         ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
         for volumes, part in self._reads(axis):
             ranges[axis] = part
-            blocks = self._open_regions().read((ranges[0], ranges[1], ranges[2]), volumes)
+            blocks = self.regions.read((ranges[0], ranges[1], ranges[2]), volumes)
             for block in blocks:
                 rest = range(3, block.ndim)
                 planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
@@ -284,7 +305,7 @@ class Volume:
         grid = self.geom.grid
         lo, hi = self._box.start[axis], self._box.stop[axis]
         thick = grid.chunk_shape[axis]
-        step = thick * max(1, 2 * self._regions.jobs // thick)
+        step = thick * max(1, 2 * self.regions.jobs // thick)
         first = lo + ((grid.roi.start[axis] - lo) % step or step)
         together = grid.span * self._box.count * self.geom.itemsize <= _GROUP_SIZE
         for group in range(grid.groups):
@@ -306,7 +327,7 @@ class Volume:
         )
         outer = indices[3:]
         volumes = _linear(outer, self.geom.shape[3:])
-        block = self._elements(self._open_regions().read((x, y, z), volumes))  # (volumes, z, y, x)
+        block = self._elements(self.regions.read((x, y, z), volumes))  # (volumes, z, y, x)
         block = block.reshape(*(len(r) for r in reversed(indices)))
         rescale = self._slice_rescale((x, y, z)[self.geom.slice_axis], volumes)
         if rescale is not None:
@@ -340,8 +361,8 @@ class Volume:
         if geom.background is Background.OMIT:
             mask[:] = True
             mask[(slice(None), *grid.roi.slices[::-1])] = False
-        for ordinal in self._open_regions().reader.find_missing():
-            self._regions.mark(mask, ordinal)
+        for ordinal in self.regions.reader.find_missing():
+            self.regions.mark_chunk(mask, ordinal)
         mask = mask[(slice(None), *self._box.slices[::-1])]
         return mask.reshape(*geom.shape[:2:-1], *mask.shape[1:]).T.reshape(self.shape)
 
@@ -357,11 +378,6 @@ class Volume:
         self.close()
 
     # -- pieces ----------------------------------------------------------------------------
-
-    def _open_regions(self) -> RegionReader:
-        if self._is_closed:
-            raise UsageError("the volume is closed")
-        return self._regions
 
     def _elements(self, block: NDArray[Any]) -> NDArray[Any]:
         """Return samples as elements: RGB triples become structures."""
@@ -478,4 +494,4 @@ def open_volume(
             source.close()
         raise
     regions = RegionReader(reader, jobs=jobs or default_jobs(), missing=missing)
-    return Volume(regions, box=Box.whole(regions.geom.shape))
+    return Volume(regions, Box.whole(regions.geom.shape))

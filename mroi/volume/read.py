@@ -11,7 +11,6 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakSet
@@ -26,7 +25,6 @@ from mroi.format.geom import Background
 from mroi.format.overview import OverviewRecord
 from mroi.format.records import ChunkState
 from mroi.geometry import Box, ChunkGrid
-from mroi.geometry.box import Triple
 from mroi.volume.chunks import ChunkDecoder
 from mroi.volume.overview import array_spec, decode_overview
 
@@ -34,7 +32,8 @@ __all__ = ["ChunkCache", "Missing", "Ranges", "RegionReader"]
 
 Missing = Literal["error", "fill"]
 Ranges = tuple[range, range, range]
-Place = tuple[slice | list[int], slice, slice, slice]
+Index = tuple[slice | list[int], slice, slice, slice]
+"""Into (volumes, slices, slow, fast) of a chunk or of a block."""
 
 _SHARE = 1 << 18  # decoded bytes that are worth a thread
 _CACHE_SIZE = 1 << 25
@@ -90,31 +89,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_clear_caches)
 
 
-@dataclass(frozen=True, slots=True)
-class _Picks:
-    """Which volumes of a group are wanted, and where they land in the block.
+# What is wanted has two indices: `inside` is into the chunk that has it, `place` into the block.
 
-    Attributes
-    ----------
-    group : int
-        Number of the group.
-    inside, places : slice or list of int
-        Indices of the volumes in the group, and in the block.
-    last : int
-        Greatest index in the group.
-    count : int
-        Number of volumes that are wanted.
-    """
+
+class _Volumes(NamedTuple):
+    """The wanted volumes of one group, of which `last` has the greatest index in the group."""
 
     group: int
     inside: slice | list[int]
-    places: slice | list[int]
+    place: slice | list[int]
     last: int
-    count: int
+    total: int
 
 
 class _Strip(NamedTuple):
-    """Chunks along one axis that a range meets: number, length, what is wanted, where it lands."""
+    """The wanted voxels of one chunk along one axis; `length` is that of the chunk."""
 
     number: int
     length: int
@@ -127,8 +116,8 @@ class _Strip(NamedTuple):
         return len(range(self.place.start, self.place.stop)) == self.length
 
 
-class _Part(NamedTuple):
-    """What is wanted of a chunk of the ROI: indices (volumes, then scan order).
+class _RoiPart(NamedTuple):
+    """What is wanted of a chunk of the ROI.
 
     Attributes
     ----------
@@ -137,31 +126,31 @@ class _Part(NamedTuple):
     slices : int
         Slices of each of its volumes.
     needed : int
-        How many of its first slices hold all that is wanted.
+        How many planes, from the first of the first volume on, hold all that is wanted.
     is_whole : bool
         Whether all its voxels are wanted; then it need not be kept for other reads.
     inside, place : tuple
-        Indices into the chunk, and into the block.
+        Where they are in the chunk, and in the block.
     """
 
     ordinal: int
     slices: int
     needed: int
     is_whole: bool
-    inside: Place
-    place: Place
+    inside: Index
+    place: Index
 
 
-class _Residue(NamedTuple):
-    """A background chunk that is wanted, its slab, and what is wanted of its volumes."""
+class _BackgroundPart(NamedTuple):
+    """What is wanted of a chunk of the background, box by box; None of a box that is not met."""
 
     ordinal: int
-    box: Box
-    picks: _Picks
+    slab: Box
+    boxes: list[tuple[Index, Index] | None]
     is_whole: bool = False
 
 
-_Wanted: TypeAlias = _Part | _Residue
+_Part: TypeAlias = _RoiPart | _BackgroundPart
 
 
 class RegionReader:
@@ -169,8 +158,8 @@ class RegionReader:
 
     Parameters
     ----------
-    reader : ContainerReader or Salvaged
-        Gives chunks.
+    reader : ContainerReader
+        Gives chunks and checks them.
     jobs : int
         Threads that decode.
     missing : {"error", "fill"}
@@ -194,6 +183,17 @@ class RegionReader:
     def __reduce__(self) -> tuple[Callable[..., RegionReader], tuple[Any, ...]]:
         return _rebuild, (self.reader, self.jobs, self.missing, self.isolated)
 
+    def replaced(
+        self, *, missing: Missing | None = None, isolated: bool | None = None
+    ) -> RegionReader:
+        """Return a reader of the same file that differs in what is given."""
+        return RegionReader(
+            self.reader,
+            jobs=self.jobs,
+            missing=self.missing if missing is None else missing,
+            isolated=self.isolated if isolated is None else isolated,
+        )
+
     def read(self, ranges: Ranges, volumes: Sequence[int]) -> NDArray[Any]:
         """Return the stored values of a region: (volumes, z, y, x[, samples]).
 
@@ -213,28 +213,28 @@ class RegionReader:
         axes = geom.grid.axes
         scan = block.transpose(0, *(3 - axis for axis in axes), *range(4, block.ndim))
         parts = self._plan(ranges, volumes)
-        unread: list[_Wanted] = []
+        unread: list[_Part] = []
         for part in parts:
             cached = self._cache.find(part.ordinal)
             if cached is None:
                 unread.append(part)
             else:
-                self._place(scan, part, ranges, cached)
+                self._place(scan, part, cached)
 
-        def place(part: _Wanted, stored: StoredChunk) -> None:
-            self._place(scan, part, ranges, self._decode(part, stored))
+        def place(part: _Part, stored: StoredChunk) -> None:
+            self._place(scan, part, self._decode(part, stored))
 
         _work(self.reader, unread, place, self._threads_for(unread))
         return block
 
-    def _threads_for(self, parts: Sequence[_Wanted]) -> int:
+    def _threads_for(self, parts: Sequence[_Part]) -> int:
         """Return how many threads it pays to decode chunks with."""
         if self.jobs == 1 or len(parts) < 2:
             return 1
         size = sum(self.geom.decoded_size(part.ordinal) for part in parts)
         return max(1, min(self.jobs, len(parts), size // _SHARE))
 
-    def mark(self, mask: NDArray[np.bool_], ordinal: int) -> None:
+    def mark_chunk(self, mask: NDArray[np.bool_], ordinal: int) -> None:
         """Set the voxels of a chunk in `mask`, which is the whole volume: (volumes, z, y, x)."""
         grid = self.geom.grid
         if ordinal < grid.roi_chunks:
@@ -257,11 +257,9 @@ class RegionReader:
         """
         grid = self.geom.grid
         if (grid.slab, grid.span) != (1, 1) or grid.counts[1:] != (1, 1):
-            raise UsageError(
-                "reduced resolutions are for files with one slice in each chunk; pack with chunk=1"
-            )
-        number = index - grid.roi.start[self.geom.slice_axis]
-        chunk = self.reader.read_chunk(volume * grid.counts[0] + number)
+            raise UsageError("reduced resolution needs one slice per chunk: pack with chunk=1")
+        layer = index - grid.roi.start[self.geom.slice_axis]
+        chunk = self.reader.read_chunk(volume * grid.counts[0] + layer)
         plane: NDArray[Any] = self.decoder.decode_level(chunk, level)[0]
         return plane
 
@@ -278,43 +276,58 @@ class RegionReader:
         """Return the ordinals of the chunks that `read` decodes for a region, in order."""
         return [part.ordinal for part in self._plan(ranges, volumes)]
 
-    def _plan(self, ranges: Ranges, volumes: Sequence[int]) -> list[_Wanted]:
-        """Return all chunks that hold what is wanted, in order."""
-        picks = sorted(_pick_volumes(self.geom.grid, volumes), key=lambda pick: pick.group)
-        return [*self._plan_roi(ranges, picks), *self._plan_background(ranges, picks)]
+    def _plan(self, ranges: Ranges, volumes: Sequence[int]) -> list[_Part]:
+        """Return what is wanted of each chunk that has some of it, in order."""
+        groups = sorted(_by_group(self.geom.grid, volumes), key=lambda wanted: wanted.group)
+        return [*self._plan_roi(ranges, groups), *self._plan_background(ranges, groups)]
 
-    def _plan_roi(self, ranges: Ranges, picks: Sequence[_Picks]) -> Iterator[_Part]:
-        """Yield the chunks of the ROI that hold what is wanted, in order."""
+    def _plan_roi(self, ranges: Ranges, groups: Sequence[_Volumes]) -> Iterator[_RoiPart]:
+        """Yield what is wanted of each chunk of the ROI."""
         grid = self.geom.grid
         strips = [
             _strips(ranges[axis], grid.roi.start[axis], grid.roi.stop[axis], grid.chunk_shape[axis])
             for axis in grid.axes
         ]
         layers, rows, columns = grid.counts
-        for pick in picks:
-            all_volumes = pick.count == grid.group_size(pick.group)
-            for s in strips[0]:
-                last = _last(s.inside) + 1 if not pick.last else s.length
-                for w in strips[1]:
-                    first = ((pick.group * layers + s.number) * rows + w.number) * columns
-                    whole_rows = all_volumes and s.is_whole and w.is_whole
-                    for f in strips[2]:
-                        yield _Part(
-                            first + f.number,
-                            s.length,
-                            pick.last * s.length + last,
-                            whole_rows and f.is_whole,
-                            (pick.inside, s.inside, w.inside, f.inside),
-                            (pick.places, s.place, w.place, f.place),
+        for v in groups:
+            all_volumes = v.total == grid.group_size(v.group)
+            for z in strips[0]:
+                needed = v.last * z.length + (z.length if v.last else _last(z.inside) + 1)
+                for y in strips[1]:
+                    first = ((v.group * layers + z.number) * rows + y.number) * columns
+                    whole_rows = all_volumes and z.is_whole and y.is_whole
+                    for x in strips[2]:
+                        yield _RoiPart(
+                            first + x.number,
+                            z.length,
+                            needed,
+                            whole_rows and x.is_whole,
+                            (v.inside, z.inside, y.inside, x.inside),
+                            (v.place, z.place, y.place, x.place),
                         )
 
-    def _plan_background(self, ranges: Ranges, picks: Sequence[_Picks]) -> Iterator[_Residue]:
+    def _plan_background(
+        self, ranges: Ranges, groups: Sequence[_Volumes]
+    ) -> Iterator[_BackgroundPart]:
+        """Yield what is wanted of each chunk of the background."""
         grid, bounds = self.geom.grid, _bounding_box(ranges)
-        for pick in picks:
-            for ordinal in grid.find_background(bounds, pick.group):
+        for v in groups:
+            for ordinal in grid.find_background(bounds, v.group):
                 slab = grid.background_box(ordinal)
-                if any(_meets(ranges, box) for box in grid.outside_boxes(slab)):
-                    yield _Residue(ordinal, slab, pick)
+                boxes = [self._overlap(ranges, v, box) for box in grid.outside_boxes(slab)]
+                if any(boxes):
+                    yield _BackgroundPart(ordinal, slab, boxes)
+
+    def _overlap(self, ranges: Ranges, v: _Volumes, box: Box) -> tuple[Index, Index] | None:
+        """Return what is wanted of a box: where it is in the box, and in the block."""
+        strips = []
+        for axis in self.geom.grid.axes:
+            lo, hi = box.start[axis], box.stop[axis]
+            strips += _strips(ranges[axis], lo, hi, hi - lo)
+        if len(strips) < 3:  # nothing along an axis
+            return None
+        z, y, x = strips
+        return (v.inside, z.inside, y.inside, x.inside), (v.place, z.place, y.place, x.place)
 
     def _empty_block(self, shape: tuple[int, ...], bounds: Box) -> NDArray[Any]:
         """Return the block to fill, with the fill value where no chunk will land."""
@@ -336,28 +349,22 @@ class RegionReader:
 
     # -- placing ---------------------------------------------------------------------------
 
-    def _decode(self, part: _Wanted, stored: StoredChunk) -> NDArray[Any] | None:
+    def _decode(self, part: _Part, stored: StoredChunk) -> NDArray[Any] | None:
         """Return the first slices of a chunk, or None if it is missing and that is fine."""
         chunk = self.reader.parse_chunk(stored)
         if chunk.state is ChunkState.MISSING and self.missing == "fill":
             return None
-        count = part.needed if isinstance(part, _Part) else None
+        count = part.needed if isinstance(part, _RoiPart) else None
         decoded = self.decoder.decode(chunk, count)
         is_complete = decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED
         if is_complete and not part.is_whole:
             self._cache.keep(part.ordinal, decoded)
         return decoded
 
-    def _place(
-        self,
-        scan: NDArray[Any],
-        part: _Wanted,
-        ranges: Ranges,
-        decoded: NDArray[Any] | None,
-    ) -> None:
+    def _place(self, scan: NDArray[Any], part: _Part, decoded: NDArray[Any] | None) -> None:
         """Put what is wanted of a chunk into the block, (volumes, scan order), or the fill."""
-        if isinstance(part, _Residue):
-            self._place_background(scan, part, ranges, decoded)
+        if isinstance(part, _BackgroundPart):
+            self._place_background(scan, part, decoded)
         elif decoded is None:
             scan[part.place] = self._fill()
         else:  # perhaps only the first slices of the first volume
@@ -365,24 +372,18 @@ class RegionReader:
             scan[part.place] = decoded.reshape(-1, slices, *decoded.shape[1:])[part.inside]
 
     def _place_background(
-        self,
-        scan: NDArray[Any],
-        part: _Residue,
-        ranges: Ranges,
-        decoded: NDArray[Any] | None,
+        self, scan: NDArray[Any], part: _BackgroundPart, decoded: NDArray[Any] | None
     ) -> None:
         grid = self.geom.grid
-        boxes = grid.outside_boxes(part.box)
-        views: list[NDArray[Any] | None] = [None] * len(boxes)
+        views: Sequence[NDArray[Any] | None] = [None] * len(part.boxes)
         if decoded is not None:
             volumes = len(grid.background_volumes(part.ordinal))
             voxels = decoded.reshape(volumes, -1, *decoded.shape[3:])
-            views = [*_residue(grid, part.box, voxels)]
-        for box, view in zip(boxes, views, strict=True):
-            if _meets(ranges, box):
-                inside, place = _overlap(ranges, box, grid.axes)
-                where = (part.picks.places, *place)
-                scan[where] = self._fill() if view is None else view[(part.picks.inside, *inside)]
+            views = _split_background(grid, part.slab, voxels)
+        for view, overlap in zip(views, part.boxes, strict=True):
+            if overlap is not None:
+                inside, place = overlap
+                scan[place] = self._fill() if view is None else view[inside]
 
     def _fill(self) -> Any:
         """Return what stands for missing voxels: the fill value of the file, or zeros."""
@@ -401,8 +402,8 @@ def _rebuild(
     return RegionReader(reader, jobs=jobs, missing=missing, isolated=isolated)
 
 
-def _pick_volumes(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Picks]:
-    """Yield what is wanted of each group that holds one of these volumes."""
+def _by_group(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Volumes]:
+    """Yield what is wanted of each group that has one of these volumes."""
     by_group: dict[int, tuple[list[int], list[int]]] = {}
     for place, volume in enumerate(volumes):
         group = grid.group_of(volume)
@@ -410,7 +411,7 @@ def _pick_volumes(grid: ChunkGrid, volumes: Sequence[int]) -> Iterator[_Picks]:
         inside.append(volume - grid.group_volumes(group).start)
         places.append(place)
     for group, (inside, places) in by_group.items():
-        yield _Picks(group, _as_index(inside), _as_index(places), max(inside), len(inside))
+        yield _Volumes(group, _as_index(inside), _as_index(places), max(inside), len(inside))
 
 
 def _as_index(numbers: Sequence[int]) -> slice | list[int]:
@@ -423,13 +424,6 @@ def _as_index(numbers: Sequence[int]) -> slice | list[int]:
 def _bounding_box(ranges: Ranges) -> Box:
     x, y, z = ranges
     return Box((x[0], y[0], z[0]), (x[-1] + 1, y[-1] + 1, z[-1] + 1))
-
-
-def _meets(ranges: Ranges, box: Box) -> bool:
-    """Whether any wanted voxel lies in the box: steps may jump over it."""
-    return all(
-        _first(r, lo) < _first(r, hi) for r, lo, hi in zip(ranges, box.start, box.stop, strict=True)
-    )
 
 
 def _first(wanted: range, bound: int) -> int:
@@ -451,24 +445,15 @@ def _strips(wanted: range, lo: int, hi: int, size: int) -> list[_Strip]:
     return strips
 
 
-def _overlap(ranges: Ranges, box: Box, axes: Triple) -> tuple[list[slice], list[slice]]:
-    """Return the wanted part of a box in scan order: as indices into it, and into the block."""
-    strips = [
-        _strips(ranges[axis], lo, hi, hi - lo)[0]
-        for axis, lo, hi in ((axis, box.start[axis], box.stop[axis]) for axis in axes)
-    ]
-    return [strip.inside for strip in strips], [strip.place for strip in strips]
-
-
 def _last(index: slice) -> int:
     """Return the last index of a slice with explicit bounds."""
     return range(index.start, index.stop, index.step)[-1]
 
 
-def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[Any]]:
-    """Return the lists of voxels (volumes, n[, samples]) of a background chunk as views.
+def _split_background(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Return a background chunk, (volumes, n[, samples]), as a view for each of its boxes.
 
-    There is one for each of its boxes, in scan order, with the volumes before.
+    Each has the axes (volumes, slices, slow, fast[, samples]).
     """
     count, rest = voxels.shape[0], voxels.shape[2:]
     planes, height, width = grid.scan_shape(box)
@@ -502,8 +487,8 @@ def _residue(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[NDArray[An
 
 def _work(
     reader: ContainerReader,
-    parts: Sequence[_Wanted],
-    place: Callable[[_Wanted, StoredChunk], None],
+    parts: Sequence[_Part],
+    place: Callable[[_Part, StoredChunk], None],
     threads: int,
 ) -> None:
     """Place all parts, in this thread and in others that are started for it.
@@ -511,7 +496,7 @@ def _work(
     Runs of chunks are read one after the other, by whoever finds nothing to do, and their chunks
     are worked on by all: at most two runs are held.
     """
-    tasks: deque[tuple[_Wanted, StoredChunk]] = deque()
+    tasks: deque[tuple[_Part, StoredChunk]] = deque()
     runs = reader.iter_runs([part.ordinal for part in parts])
     order = iter(parts)
     lock = threading.Lock()

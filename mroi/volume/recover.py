@@ -25,7 +25,7 @@ from mroi.errors import (
     MroiError,
 )
 from mroi.format.codec_table import Role
-from mroi.format.records import ChunkState
+from mroi.format.records import ChunkState, FrameType
 from mroi.format.restricted_json import MAX_JSON_SIZE, build_json, parse_json
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.chunks import ChunkDecoder, decoded_crc
@@ -179,7 +179,7 @@ def _metadata(found: Salvaged, missing: tuple[int, ...]) -> list[Metadata]:
     frames = []
     for frame in found.frames:
         header = frame.header
-        if header.type == b"jSOn":
+        if header.type == FrameType.JSON:
             try:
                 content = frame.content(DEFAULT_LIMITS)
                 provenance = parse_json(content, max_size=MAX_JSON_SIZE)
@@ -191,5 +191,5 @@ def _metadata(found: Salvaged, missing: tuple[int, ...]) -> list[Metadata]:
         saved = {"missing": len(missing), "missing_chunks": list(missing[:_LISTED])}
         provenance = {**provenance, "salvage": saved}
     if provenance:
-        frames.append(Metadata(b"jSOn", build_json(provenance)))
+        frames.append(Metadata(FrameType.JSON, build_json(provenance)))
     return frames

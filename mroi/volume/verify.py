@@ -20,14 +20,12 @@ from mroi.format.checksum import array_bytes
 from mroi.format.geom import Geom
 from mroi.format.metadata import DigestScope, parse_digest, parse_records, parse_upper_bits
 from mroi.format.overview import OverviewMethod, parse_overview
-from mroi.format.records import FRAME_HEADER_SIZE, ChunkState
+from mroi.format.records import FRAME_HEADER_SIZE, ChunkState, FrameType
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
-from mroi.geometry import Box
 from mroi.limits import Limits
 from mroi.volume.model import Volume
 from mroi.volume.overview import Reducer
 from mroi.volume.progress import Progress
-from mroi.volume.read import RegionReader
 from mroi.volume.source import VoxelSource, to_samples
 from mroi.volume.write import default_jobs
 
@@ -37,6 +35,34 @@ _GROUP_SIZE = 1 << 18  # bytes of decoded chunks that are checked one after anot
 
 Checked = tuple[bool, NDArray[Any] | None]
 """Whether the file says that it does not have a chunk, and its voxels if they are hashed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a file differs from a source, in stored values.
+
+    Attributes
+    ----------
+    voxels, different : int
+        Voxels compared, and those whose bytes differ.
+    max_error : float
+        Largest absolute difference; NaN if it has no meaning for the type.
+    same_geometry : bool
+        Whether shape, type, affine and scaling are equal.
+    same_metadata : bool
+        Whether the bytes around the voxels are equal.
+    """
+
+    voxels: int
+    different: int
+    max_error: float
+    same_geometry: bool
+    same_metadata: bool
+
+    @property
+    def equal(self) -> bool:
+        """Whether nothing differs."""
+        return not self.different and self.same_geometry and self.same_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +79,20 @@ class VerifyReport:
         Everything that is wrong, in the order in which it was found.
     digests : tuple of str
         Which digests were computed anew and agree: ``roi``, ``volume``, ``source``.
+    comparison : Comparison, optional
+        How the file differs from a source that was given.
     """
 
     chunks: int
     missing: int
     problems: tuple[MroiError, ...]
     digests: tuple[str, ...]
+    comparison: Comparison | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
+        """Whether nothing is wrong with the file, and it equals the source if one was given."""
+        return not self.problems and (self.comparison is None or self.comparison.equal)
 
 
 def verify_volume(
@@ -83,8 +112,8 @@ def verify_volume(
     source_digest : callable, optional
         Gives the SHA-256 of the restored source, for the digest of scope 3.
     """
-    volume = volume.isolated
-    reader, regions = volume.reader, volume._regions  # noqa: SLF001 (the same layer)
+    volume = volume.full.isolated
+    reader, regions = volume.reader, volume.regions
     problems: list[MroiError] = []
     frames: tuple[MetadataFrame, ...] = ()
     try:
@@ -95,7 +124,7 @@ def verify_volume(
     count = reader.head.chunk_count
     roi_chunks = volume.geom.grid.roi_chunks
     roi_sha256 = hashlib.sha256()
-    wants_roi = any(frame.key == (b"dIGE", DigestScope.ROI) for frame in frames)
+    wants_roi = any(frame.key == (FrameType.DIGEST, DigestScope.ROI) for frame in frames)
 
     def check(ordinal: int) -> Checked:
         chunk = reader.read_chunk(ordinal)
@@ -133,11 +162,11 @@ def _check_frames(
         kind, ordinal, offset = frame.header.type, frame.header.ordinal, frame.header.offset
         try:
             content = frame.content(limits)
-            if kind == b"jSOn":
+            if kind == FrameType.JSON:
                 parse_json(content, max_size=MAX_JSON_SIZE, offset=offset)
-            elif kind == b"dCMh" and not ordinal:
+            elif kind == FrameType.DICOM and not ordinal:
                 parse_records(content, geom.slice_count, offset=offset)
-            elif kind == b"dCMh":
+            elif kind == FrameType.DICOM:
                 slices = parse_upper_bits(content, geom, offset=offset).keys()
                 if seen & slices:
                     raise FormatError("dCMh: two records of one slice", "DCM-2", offset)
@@ -150,14 +179,13 @@ def _check_overview(
     volume: Volume, frames: Sequence[MetadataFrame], *, exact: bool
 ) -> Iterator[MroiError]:
     """Yield what is wrong with the overview; if voxels are `exact`, compare it with them."""
-    frame = next((frame for frame in frames if frame.header.type == b"oVRW"), None)
+    frame = next((frame for frame in frames if frame.header.type == FrameType.OVERVIEW), None)
     if frame is None:
         return
-    geom, regions = volume.geom, volume._regions  # noqa: SLF001 (the same layer)
-    head, offset = volume.reader.head, frame.header.offset
+    geom, head, offset = volume.geom, volume.reader.head, frame.header.offset
     try:
         record = parse_overview(frame.payload, head, offset=offset + FRAME_HEADER_SIZE)
-        found = regions.decode_overview(record, offset=offset)
+        found = volume.regions.decode_overview(record, offset=offset)
     except MroiError as exc:
         yield exc
         return
@@ -165,12 +193,7 @@ def _check_overview(
     exact &= all(entry.fidelity == 1 for entry in head.codecs)
     if not exact or not (is_integer or record.method is OverviewMethod.NEAREST):
         return
-    # Voxels that are not in the file count as the fill value.
-    filled = RegionReader(
-        volume.reader, jobs=regions.jobs, missing="fill", isolated=regions.isolated
-    )
-    whole = Volume(filled, box=Box.whole(geom.shape), scaled=False)
-    planes = whole.planes(geom.slice_axis)
+    planes = volume.filled.unscaled.planes(geom.slice_axis)
     for volume_number, expected in enumerate(np.split(found, record.volumes)):
         reducer = Reducer(geom, record.factor, record.method)
         for plane in islice(planes, geom.shape[geom.slice_axis]):
@@ -238,7 +261,7 @@ def _check_digests(
     if source_digest is not None:
         compute[DigestScope.SOURCE] = lambda: source_digest(volume)
     for frame in volume.reader.frames:
-        if frame.header.type != b"dIGE":
+        if frame.header.type != FrameType.DIGEST:
             continue
         digest = parse_digest(
             frame.payload, ordinal=frame.header.ordinal, offset=frame.header.offset
@@ -262,34 +285,6 @@ def volume_digest(volume: Volume) -> bytes:
     for plane in volume.unscaled.planes(axis=2):
         sha256.update(array_bytes(plane))
     return sha256.digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """How a file differs from a source, in stored values.
-
-    Attributes
-    ----------
-    voxels, different : int
-        Voxels compared, and those whose bytes differ.
-    max_error : float
-        Largest absolute difference; NaN if it has no meaning for the type.
-    same_geometry : bool
-        Whether shape, type, affine and scaling are equal.
-    same_metadata : bool
-        Whether the bytes around the voxels are equal.
-    """
-
-    voxels: int
-    different: int
-    max_error: float
-    same_geometry: bool
-    same_metadata: bool
-
-    @property
-    def equal(self) -> bool:
-        """Whether nothing differs."""
-        return not self.different and self.same_geometry and self.same_metadata
 
 
 def compare(volume: Volume, source: VoxelSource, progress: Progress | None = None) -> Comparison:
@@ -320,7 +315,7 @@ def compare(volume: Volume, source: VoxelSource, progress: Progress | None = Non
     ours_around = {frame.key: frame.content(volume.reader.limits) for frame in volume.reader.frames}
     same_metadata = True
     for frame in source.metadata():
-        if frame.type == b"dIGE":
+        if frame.type == FrameType.DIGEST:
             continue
         theirs_content = _content(frame, volume)
         same_metadata &= ours_around.get((frame.type, frame.ordinal)) == theirs_content

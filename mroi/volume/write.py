@@ -22,6 +22,7 @@ from mroi.format.checksum import array_bytes
 from mroi.format.codec_table import Role
 from mroi.format.geom import Background, Geom
 from mroi.format.metadata import Digest, DigestScope, build_digest
+from mroi.format.records import FrameType
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
 from mroi.volume.overview import OverviewPlan, encode_overview
@@ -102,7 +103,7 @@ class VolumeWriter:
             entries.append(codec_entry(background_codec, Role.BACKGROUND))
         preface = []
         if overview is not None:
-            preface = [Metadata(b"oVRW", encode_overview(overview, geom, len(entries)))]
+            preface = [Metadata(FrameType.OVERVIEW, encode_overview(overview, geom, len(entries)))]
             entries.append(codec_entry(overview.codec, Role.OVERVIEW))
         _refuse_early(codec, background_codec, geom)
         self._slabs: dict[int, list[NDArray[Any]]] = {}  # planes of the ROI, by slab
@@ -301,10 +302,10 @@ class VolumeWriter:
             self.provenance["loss"] = loss
         frames = list(self._metadata)
         if self.provenance:
-            frames.append(Metadata(b"jSOn", build_json(self.provenance)))
+            frames.append(Metadata(FrameType.JSON, build_json(self.provenance)))
         if self._sha256 is not None and self.is_exact:
             digest = Digest(DigestScope.VOLUME, self._sha256.digest())
-            frames.append(Metadata(b"dIGE", build_digest(digest), DigestScope.VOLUME))
+            frames.append(Metadata(FrameType.DIGEST, build_digest(digest), DigestScope.VOLUME))
         self._writer.finish(frames)
         self._release()
 

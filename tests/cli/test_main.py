@@ -193,7 +193,7 @@ def test_a_later_run_removes_what_nobody_writes_any_more(tmp_path: Path) -> None
         living.terminate()
     names = sorted(path.name for path in tmp_path.iterdir())
     assert names == [".other.mroi.0.part", "a.mroi", "a.nii"]
-    assert library.verify(tmp_path / "a.mroi", against=tmp_path / "a.nii")[1].equal
+    assert library.verify(tmp_path / "a.mroi", against=tmp_path / "a.nii").comparison.equal
 
 
 @pytest.mark.parametrize(("option", "said"), [("--verbose", 1), ("--quiet", 0)])

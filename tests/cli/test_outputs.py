@@ -89,7 +89,7 @@ def test_an_output_that_is_another_input(mroi: Mroi, scan: Path) -> None:
     done = mroi("pack", scan, "other.nii.gz", "-o", "out", *FORCE, "-c", "zstd")
     assert done.code == ExitCode.SOME_FAILED
     assert scan.read_bytes() == before
-    assert library.verify("out/scan.mroi", against=scan)[1].equal
+    assert library.verify("out/scan.mroi", against=scan).comparison.equal
 
 
 def test_an_output_that_is_the_mask(mroi: Mroi, scan: Path) -> None:
@@ -129,7 +129,7 @@ def test_standard_output_that_is_the_input(packed: Path) -> None:
 def test_another_file_with_the_same_bytes_is_no_input(mroi: Mroi, scan: Path) -> None:
     shutil.copy(scan, "copy.mroi")
     assert mroi("pack", scan, "-o", "copy.mroi", "-c", "zstd", *FORCE).code == 0
-    assert library.verify("copy.mroi", against=scan)[1].equal
+    assert library.verify("copy.mroi", against=scan).comparison.equal
 
 
 # -- another output ----------------------------------------------------------------------------
@@ -174,7 +174,7 @@ def test_the_number_stands_before_the_ending(
     shutil.copy(scan, source)
     for _ in range(2):
         assert mroi("pack", source, "-c", "zstd", "--exists", "suffix").code == 0
-    assert library.verify(numbered, against=scan)[1].equal
+    assert library.verify(numbered, against=scan).comparison.equal
     assert mroi("unpack", numbered, "-o", "back.nii.gz").code == 0
     assert mroi("unpack", numbered, "-o", "back.nii.gz", "--exists", "suffix").code == 0
     assert Path("back-1.nii.gz").exists()

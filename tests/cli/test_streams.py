@@ -49,7 +49,7 @@ def mask(scan: Path) -> Path:
 def test_pack_takes_urls(mroi: Mroi, scan: Path, mask: Path, root: str) -> None:
     done = mroi("pack", f"{root}/scan.nii.gz?key=1", "-c", "zstd")
     assert done.code == 0, done.err
-    assert library.verify("scan.mroi", against=scan)[1].equal
+    assert library.verify("scan.mroi", against=scan).comparison.equal
     done = mroi("pack", f"{root}/scan.nii.gz", "-o", "m.mroi", "--roi", f"{root}/mask.nii.gz:2")
     assert done.code == 0, done.err
     assert library.open("m.mroi").roi == library.Box((3, 4, 2), (9, 12, 8))
@@ -125,7 +125,8 @@ def test_messages_name_the_url(mroi: Mroi, scan: Path, root: str) -> None:
 def test_urls_in_python(scan: Path, packed: Path, root: str, monkeypatch) -> None:
     monkeypatch.chdir(packed.parent)
     library.pack(f"{root}/scan.nii.gz", "python.mroi")
-    report, compared = library.verify(f"{root}/python.mroi", against=f"{root}/scan.nii.gz")
+    report = library.verify(f"{root}/python.mroi", against=f"{root}/scan.nii.gz")
+    compared = report.comparison
     assert report.ok
     assert compared.equal
     result = library.unpack(f"{root}/python.mroi")
@@ -154,7 +155,7 @@ def pipe_of(data: bytes, name: str = "pipe") -> Iterator[Path]:
 def test_every_command_that_reads_takes_named_pipes(mroi: Mroi, scan: Path, packed: Path) -> None:
     with pipe_of(scan.read_bytes()) as pipe:
         assert mroi("pack", pipe, "-o", "p.mroi", "-c", "zstd", "--chunk", "1").code == 0
-    assert library.verify("p.mroi", against=scan)[1].equal
+    assert library.verify("p.mroi", against=scan).comparison.equal
     data = packed.read_bytes()
     with pipe_of(data) as pipe:
         assert mroi("verify", pipe).code == 0
@@ -222,7 +223,7 @@ def test_in_a_shell(mroi: Mroi, scan: Path, packed: Path) -> None:
         )
         assert done.returncode == 0, (script, done.stderr)
     for name in "abcd":
-        assert library.verify(f"{name}.mroi", against=scan)[1].equal
+        assert library.verify(f"{name}.mroi", against=scan).comparison.equal
 
 
 @PIPES
@@ -242,7 +243,7 @@ def test_python_says_at_once_that_a_pipe_has_no_places(tmp_path: Path, scan: Pat
     feeder.start()
     library.pack(pipe, tmp_path / "x.mroi")
     feeder.join()
-    assert library.verify(tmp_path / "x.mroi", against=scan)[1].equal
+    assert library.verify(tmp_path / "x.mroi", against=scan).comparison.equal
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no devices there")

@@ -140,7 +140,7 @@ def test_runs_of_remote_chunks_are_those_of_single_reads(any_file):
 def problem(data: bytes) -> MroiError | None:
     """What opening and verifying, or else reading as a stream, finds wrong."""
     try:
-        report, _ = mroi.verify(data, jobs=1)
+        report = mroi.verify(data, jobs=1)
     except MroiError as exc:
         return exc
     return report.problems[0] if report.problems else None

@@ -209,11 +209,11 @@ def test_sinks_of_all_manners_get_every_byte(tmp_path):
     write(silent)
     write(dribble)
     assert b"".join(silent.parts) == bytes(dribble.data)
-    assert mroi.verify(bytes(dribble.data))[0].ok
+    assert mroi.verify(bytes(dribble.data)).ok
     raw = tmp_path / "raw.mroi"
     with raw.open("wb", buffering=0) as file:
         write(file)
-    assert mroi.verify(raw)[0].ok
+    assert mroi.verify(raw).ok
 
 
 def test_a_sink_that_does_not_wait_is_an_error():
@@ -240,7 +240,7 @@ def test_a_file_object_is_written_where_it_stands():
     write(file)
     assert file.tell() == len(file.getvalue())
     assert file.getvalue().startswith(b"before\x89MROI")
-    assert mroi.verify(file.getvalue()[6:])[0].ok
+    assert mroi.verify(file.getvalue()[6:]).ok
 
 
 def test_what_is_no_sink_is_refused():
@@ -256,4 +256,4 @@ def test_named_pipes_are_written_directly(tmp_path):
     with subprocess.Popen([sys.executable, "-c", program, pipe], stdout=subprocess.PIPE) as reader:
         write(pipe, overwrite=True)
         data, _ = reader.communicate(timeout=30)
-    assert mroi.verify(data)[0].ok
+    assert mroi.verify(data).ok

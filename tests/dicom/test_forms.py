@@ -52,7 +52,8 @@ def check(folder, paths, *, raw=False, same=True):
     out = mroi.unpack(folder.with_suffix(".mroi"), folder.with_name("out")).paths
     if same:
         assert [p.read_bytes() for p in out] == [p.read_bytes() for p in paths]
-    report, compared = mroi.verify(folder.with_suffix(".mroi"), against=folder)
+    report = mroi.verify(folder.with_suffix(".mroi"), against=folder)
+    compared = report.comparison
     assert (report.ok, compared.equal) == (True, True)
     return out
 

@@ -58,7 +58,8 @@ def test_picked_volumes_come_back_and_compare(tmp_path, kind):
     mroi.pack(open_input(tmp_path / "ct", wanted=wanted), tmp_path / "a.mroi")
     out = mroi.unpack(tmp_path / "a.mroi", tmp_path / "out").paths
     assert [p.read_bytes() for p in out] == [p.read_bytes() for p in paths[4:]]
-    report, compared = mroi.verify(tmp_path / "a.mroi", against=tmp_path / "ct")
+    report = mroi.verify(tmp_path / "a.mroi", against=tmp_path / "ct")
+    compared = report.comparison
     assert (report.ok, compared.equal) == (True, True)
     mroi.pack(tmp_path / "ct", tmp_path / "both.mroi")
     with mroi.open(tmp_path / "both.mroi") as volume:

@@ -44,7 +44,8 @@ def test_images_come_back(tmp_path, kind, dtype, order):
     for ending in ("hdr", "img"):
         data = (tmp_path / f"a.{ending}").read_bytes()
         assert (tmp_path / f"b.{ending}").read_bytes() == data
-    report, compared = mroi.verify(tmp_path / "a.mroi", against=tmp_path / "a.hdr")
+    report = mroi.verify(tmp_path / "a.mroi", against=tmp_path / "a.hdr")
+    compared = report.comparison
     assert report.ok
     assert compared.equal
 
@@ -75,7 +76,7 @@ def test_the_affine_of_a_mat_file(tmp_path):
     assert ".mat" in result.warnings[-1]
     with mroi.open(tmp_path / "a.mroi") as volume:
         np.testing.assert_array_equal(volume.affine, nib.load(tmp_path / "a.img").affine)
-    assert mroi.verify(tmp_path / "a.mroi", against=tmp_path / "a.img")[1].equal
+    assert mroi.verify(tmp_path / "a.mroi", against=tmp_path / "a.img").comparison.equal
     (tmp_path / "a.mat").write_bytes(b"no matrix")
     with pytest.raises(SourceError, match=r"a\.mat: the affine of SPM cannot be read"):
         open_input(tmp_path / "a.hdr")

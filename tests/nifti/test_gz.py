@@ -87,7 +87,8 @@ def test_bytes_after_the_stream_are_taken_and_kept(tmp_path, trailing, ending):
     with mroi.open(tmp_path / "a.mroi") as volume:
         np.testing.assert_array_equal(volume.unscaled[...], IMAGE.dataobj)
         assert volume.reader.find_metadata(b"nIFt", 3) == trailing
-    report, compared = mroi.verify(tmp_path / "a.mroi", against=path)
+    report = mroi.verify(tmp_path / "a.mroi", against=path)
+    compared = report.comparison
     assert report.ok
     assert compared.equal
     restored = mroi.unpack(tmp_path / "a.mroi", tmp_path / f"back{ending}")
@@ -106,5 +107,5 @@ def test_a_difference_behind_the_stream_is_one(tmp_path):
     path.write_bytes(ZIPPED + b"garbage!")
     mroi.pack(path, tmp_path / "a.mroi")
     path.write_bytes(ZIPPED + b"garbage?")
-    _, compared = mroi.verify(tmp_path / "a.mroi", against=path)
+    compared = mroi.verify(tmp_path / "a.mroi", against=path).comparison
     assert not compared.same_metadata

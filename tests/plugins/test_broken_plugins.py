@@ -117,7 +117,7 @@ def test_one_that_works_is_a_row_like_others(plugin: Plugin) -> None:
     rows = [json.loads(line) for line in listed("--json").splitlines()]
     (row,) = [row for row in rows if row["name"] == "org.example.broken"]
     assert row["works"]
-    assert mroi.verify(write("org.example.broken"))[0].ok
+    assert mroi.verify(write("org.example.broken")).ok
 
 
 @pytest.mark.parametrize(("kind", "value"), ENCODED.items(), ids=ENCODED)

@@ -128,7 +128,7 @@ def test_constant_chunks_take_no_memory(chunk):
     data = constant_file(geometry((1024, 1024, 256), chunk=chunk))
     assert len(data) < 40_000
     with at_most(24 << 20):
-        report, _ = mroi.verify(data, jobs=2)
+        report = mroi.verify(data, jobs=2)
         assert report.ok
         volume = mroi.open(data)
         assert volume.slice(3).shape == (1024, 1024)
@@ -190,7 +190,7 @@ def test_a_metadata_bomb_is_refused():
         volume = mroi.open(data)
         with pytest.raises(mroi.LimitError):
             volume.reader.find_metadata(b"nIFt")
-        report, _ = mroi.verify(data, jobs=1)
+        report = mroi.verify(data, jobs=1)
     assert [problem.rule for problem in report.problems] == ["LIM-1"]
 
 
@@ -209,7 +209,7 @@ def test_a_metadata_bomb_is_refused():
 )
 def test_what_is_not_exactly_one_compressed_frame_is_refused(payload):
     data = constant_file(geometry((4, 4, 4)), metadata=[Metadata(b"nIFt", payload, flags=1)])
-    report, _ = mroi.verify(data, jobs=1)
+    report = mroi.verify(data, jobs=1)
     assert [problem.rule for problem in report.problems] == ["FRM-11"]
 
 

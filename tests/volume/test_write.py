@@ -44,7 +44,7 @@ def test_a_slice_of_another_kind_is_refused_and_changes_nothing(image):
             writer.write(image)
         writer.write(IMAGE + 1)
     assert np.array_equal(mroi.open(file), np.stack([IMAGE, IMAGE + 1], axis=2))
-    assert mroi.verify(file)[0].ok
+    assert mroi.verify(file).ok
 
 
 def test_a_slice_with_a_wrong_background_is_refused_and_changes_nothing():
@@ -60,7 +60,7 @@ def test_a_slice_with_a_wrong_background_is_refused_and_changes_nothing():
         writer.write(right)
         writer.write(right)
     assert np.array_equal(mroi.open(file).slice(1), right)
-    assert mroi.verify(file)[0].digests == ("volume",)
+    assert mroi.verify(file).digests == ("volume",)
 
 
 def test_the_number_of_slices_is_kept():
@@ -166,7 +166,7 @@ def test_what_is_dropped_is_told():
     lost = volume.provenance["loss"]["background"]
     assert lost == {"voxels": 20, "min": 0.0, "max": 9.0}
     assert not volume.is_lossless
-    assert mroi.verify(file)[0].digests == ()
+    assert mroi.verify(file).digests == ()
     assert volume[2, 3, 0] == 0
 
 

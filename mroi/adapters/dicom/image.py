@@ -15,6 +15,7 @@ from mroi.adapters.dicom.source import is_turned, read_heads
 from mroi.adapters.dicom.stack import to_dcm2niix_orientation
 from mroi.adapters.nifti import build_header
 from mroi.format.datatypes import DATATYPES
+from mroi.format.records import FrameType
 from mroi.geometry import spacing_of
 from mroi.volume.model import Volume
 from mroi.volume.source import ArraySource, array_datatype
@@ -34,7 +35,7 @@ def iter_nifti(volume: Volume) -> Iterator[bytes]:
     MroiError
         If the file is damaged.
     """
-    has_heads = volume.reader.find_metadata(b"dCMh") is not None
+    has_heads = volume.reader.find_metadata(FrameType.DICOM) is not None
     turned = has_heads and is_turned(read_heads(volume)[0], volume.shape)
     per_slice = volume.reader.head.rescale is not None
     array = np.asarray(volume).astype(np.float32) if per_slice else np.asarray(volume.unscaled)

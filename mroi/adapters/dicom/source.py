@@ -29,6 +29,7 @@ from mroi.format.metadata import (
     inflate_payload,
     parse_upper_bits,
 )
+from mroi.format.records import FrameType
 from mroi.limits import DEFAULT_LIMITS
 from mroi.volume.model import Volume
 from mroi.volume.source import SourceGeometry
@@ -144,13 +145,13 @@ class DicomSource:
                 heads = [
                     Head(h.slices, clean_head(h.part10, policy.salt, policy.retain)) for h in heads
                 ]
-            frames.append(Metadata(b"dCMh", deflate_payload(build_heads(heads)), flags=1))
+            frames.append(Metadata(FrameType.DICOM, deflate_payload(build_heads(heads)), flags=1))
         if policy.keeps:  # an overlay may name somebody
             frames += self._frames_above()
         if series.positions is not None and not _is_regular(series):
             volumes = series.plane_count // len(series.positions)
             positions = np.tile(series.positions, (volumes, 1)).astype("<f8")
-            frames.append(Metadata(b"sLPo", positions.tobytes()))
+            frames.append(Metadata(FrameType.POSITIONS, positions.tobytes()))
         series.check_unchanged()
         return frames
 
@@ -166,7 +167,9 @@ class DicomSource:
             parts[-1].append((index, above))
             left -= len(above)
         for number, records in enumerate(parts, start=1):
-            yield Metadata(b"dCMh", deflate_payload(build_records(records)), number, flags=1)
+            yield Metadata(
+                FrameType.DICOM, deflate_payload(build_records(records)), number, flags=1
+            )
 
 
 def _left_out(files: Sequence[LeftOut], *, with_names: bool) -> dict[str, object]:
@@ -209,7 +212,7 @@ def read_upper_bits(volume: Volume) -> dict[int, NDArray[Any]]:
     """
     found: dict[int, NDArray[Any]] = {}
     number = 1
-    while (payload := volume.reader.find_metadata(b"dCMh", number)) is not None:
+    while (payload := volume.reader.find_metadata(FrameType.DICOM, number)) is not None:
         found |= parse_upper_bits(payload, volume.geom, offset=0)
         number += 1
     return found
@@ -243,7 +246,7 @@ def read_heads(volume: Volume) -> list[Head]:
     FormatError
         If they are damaged.
     """
-    payload = volume.reader.find_metadata(b"dCMh")
+    payload = volume.reader.find_metadata(FrameType.DICOM)
     if payload is None:
         raise SourceError("the file does not hold the attributes of a DICOM series")
     return parse_heads(payload, math.prod(volume.geom.shape[2:]))
