@@ -12,13 +12,13 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 from mroi.cli import codecs, info, pack, preview, recover, roi, slice, unpack, verify  # noqa: A004
 from mroi.cli.exits import ExitCode, code_of
 from mroi.cli.report import message_of, wants_traceback
-from mroi.errors import MroiError
+from mroi.errors import MroiError, UsageError
 
 __all__ = ["app", "main"]
 
@@ -44,6 +44,20 @@ class Shell(TyperGroup):
             raise typer.Exit(code_of(exc, "")) from exc
 
 
+class Command(TyperCommand):
+    """Shows an option that the library refuses as the parser shows one that it refuses itself.
+
+    What is wrong with a single file does not get here: `batch.run` tells it.
+    """
+
+    @override
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UsageError as exc:
+            raise typer.BadParameter(exc.message, ctx=ctx) from exc
+
+
 _EXITS = "\b\nExit codes:\n" + "\n".join(f"  {code:<4} {code.meaning}" for code in ExitCode)
 
 app = typer.Typer(
@@ -67,7 +81,9 @@ for _name, _module in (
     ("codecs", codecs),
 ):
     _examples = f"\b\nExamples:\n{_module.EXAMPLES}"
-    app.command(_name, epilog=_examples, no_args_is_help=_name != "codecs")(_module.run)
+    app.command(_name, cls=Command, epilog=_examples, no_args_is_help=_name != "codecs")(
+        _module.run
+    )
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001

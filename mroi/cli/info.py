@@ -10,8 +10,9 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import FailFast, Inputs, Json
-from mroi.cli.report import Report, Step, columns, size_text
+from mroi.cli.report import Report, Step, columns
 from mroi.cli.streams import open_volume
+from mroi.text import size_text
 
 if TYPE_CHECKING:
     from mroi.format.geom import Geom

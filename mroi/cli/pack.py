@@ -33,8 +33,9 @@ from mroi.cli.options import (
     Verbose,
     parse_picks,
 )
-from mroi.cli.report import Report, Step, size_text
+from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk, sink
+from mroi.text import size_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

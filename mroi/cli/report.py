@@ -24,7 +24,7 @@ from mroi.errors import MroiError
 if TYPE_CHECKING:
     from mroi.volume.source import VoxelSource
 
-__all__ = ["Report", "Step", "columns", "message_of", "size_text", "wants_traceback"]
+__all__ = ["Report", "Step", "columns", "message_of", "wants_traceback"]
 
 Step = Callable[[str, int, int], None]
 """Called as ``step(name, done, total)`` while a file is worked on."""
@@ -226,18 +226,3 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     widths[-1] = 0
     lines = ["  ".join(map(str.ljust, row, widths)) for row in rows]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def size_text(size: float) -> str:
-    """Return a number of bytes for people, in powers of 1000 with three digits.
-
-    Examples
-    --------
-    >>> size_text(0), size_text(999), size_text(1234), size_text(56_789_012)
-    ('0 B', '999 B', '1.23 kB', '56.8 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 999.5:
-            return f"{size:.0f} B" if unit == "B" else f"{size:#.3g} {unit}".replace(". ", " ")
-        size /= 1000
-    return f"{size:.3g} TB"

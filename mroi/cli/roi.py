@@ -212,14 +212,15 @@ def _draw(found: FoundRoi, name: str, window: Window | None) -> Image:
     else:
         geom = found.to_geom()
         view = planes.View(_Found(geom, axis_codes(geom.affine)))
-        places = view.centre()
+        centre = view.centre()
         values = [
-            found.stored.take(index, axis).astype(np.float64) * found.slope + found.inter
-            for axis, index in places
+            found.stored.take(plane.index, plane.axis).astype(np.float64) * found.slope
+            + found.inter
+            for plane in centre
         ]
         window = window or planes.find_window(values)
         panels = [
-            view.panel(planes.to_pixels(plane, window), axis, index)
-            for plane, (axis, index) in zip(values, places, strict=True)
+            view.panel(planes.to_pixels(pixels, window), plane)
+            for pixels, plane in zip(values, centre, strict=True)
         ]
     return draw_sheet(panels, columns=len(panels), title=name, lines=lines, width=_WIDTH)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, BinaryIO
 
@@ -22,7 +23,7 @@ from mroi.cli.streams import Missing, MissingOption, open_output, open_volume
 from mroi.errors import UsageError
 
 if TYPE_CHECKING:
-    from mroi.pictures.planes import Window
+    from mroi.pictures.planes import Plane, Window
     from mroi.volume.model import Volume
 
 EXAMPLES = """\
@@ -87,19 +88,17 @@ def run(
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source, missing=missing) as opened:
-            number = opened.slice_axis if axis is None else axis.number
-            at = _index(opened, number, index)
+            across = opened.slice_axis if axis is None else axis.number
+            plane = planes.Plane(across, _index(opened, across, index), volume or 0)
             if kind is Format.PNG:
-                planes.check_size(opened, number)
+                planes.check_size(opened, across)
+            all_volumes = kind is Format.NPY and volume is None
             with open_output(task) as file:
                 if kind is Format.PNG:
-                    _write_png(file, opened, (number, at, volume or 0), window=chosen)
+                    _write_png(file, opened, plane, window=chosen)
                 else:
-                    _write_npy(file, opened, (number, at, volume), stored=stored)
-            numbers = range(opened.geom.grid.volumes)
-            if kind is Format.PNG or volume is not None:
-                numbers = range(volume or 0, (volume or 0) + 1)
-            filled = _count_filled(opened, (number, at), numbers)
+                    _write_npy(file, opened, plane, all_volumes=all_volumes, stored=stored)
+            filled = _count_filled(opened, plane, all_volumes=all_volumes)
         if filled and not quiet:
             report.say(
                 f"mroi: {task.source}: warning: {filled:,} voxels of this slice are not in the "
@@ -109,66 +108,65 @@ def run(
             {
                 "source": task.source,
                 "target": task.target,
-                "axis": "xyz"[number],
-                "index": at,
+                "axis": "xyz"[across],
+                "index": plane.index,
                 "filled": filled,
             },
-            f"{task.source} -> {task.target}  {'ijk'[number]} = {at}",
+            f"{task.source} -> {task.target}  {'ijk'[across]} = {plane.index}",
         )
 
     raise typer.Exit(batch.run(tasks, work, report))
 
 
 def _index(volume: Volume, axis: int, index: int | None) -> int:
-    """Return the slice that is meant, counted from the first."""
-    geom = volume.geom
+    """Return the index that is meant, counted from the first slice."""
     if index is None:
-        return (geom.roi.start[axis] + geom.roi.stop[axis] - 1) // 2
-    extent = geom.shape[axis]
+        return (volume.roi.start[axis] + volume.roi.stop[axis] - 1) // 2
+    extent = volume.geom.shape[axis]
     if not -extent <= index < extent:
-        raise UsageError(f"slice {index} of {extent} along {'xyz'[axis]}")
+        raise UsageError(
+            f"index {index} is out of range: axis {'xyz'[axis]} has {extent} slices, "
+            f"{-extent} to {extent - 1}"
+        )
     return index % extent
 
 
-def _count_filled(volume: Volume, place: tuple[int, int], numbers: range) -> int:
-    """Return how many voxels of a slice, in these 3-D volumes, the file does not have."""
+def _count_filled(volume: Volume, plane: Plane, *, all_volumes: bool) -> int:
+    """Return how many voxels of a slice the file does not have."""
     from mroi.format.geom import Background
-    from mroi.pictures import planes
+    from mroi.pictures.planes import find_lost
 
-    axis, index = place
     missing = volume.reader.find_missing()
     if not missing and volume.geom.background is not Background.OMIT:
         return 0
-    return sum(int(planes.lacks(volume, missing, axis, index, n).sum()) for n in numbers)
+    numbers = range(volume.geom.grid.volumes) if all_volumes else [plane.volume]
+    planes = (replace(plane, volume=number) for number in numbers)
+    return sum(int(find_lost(volume, one, missing).sum()) for one in planes)
 
 
 def _write_npy(
-    file: BinaryIO, volume: Volume, place: tuple[int, int, int | None], *, stored: bool
+    file: BinaryIO, volume: Volume, plane: Plane, *, all_volumes: bool, stored: bool
 ) -> None:
     import numpy as np
 
-    from mroi.pictures import planes
+    from mroi.pictures.planes import plane_key
 
-    axis, index, number = place
     values = volume.unscaled if stored else volume
     with np.errstate(all="ignore"):
-        if number is None:
-            image = values.slice(index, axis)
+        if all_volumes:
+            image = values.slice(plane.index, plane.axis)
         else:
-            image = values[planes.pick_plane(volume, axis, index, number)]
+            image = values[plane_key(volume, plane)]
     if image.dtype.kind == "V" and not image.dtype.names:
         raise UsageError(f"NPY cannot hold {volume.geom.datatype.name}")
     np.lib.format.write_array(file, image, allow_pickle=False)
 
 
-def _write_png(
-    file: BinaryIO, volume: Volume, place: tuple[int, int, int], *, window: Window | None
-) -> None:
+def _write_png(file: BinaryIO, volume: Volume, plane: Plane, *, window: Window | None) -> None:
     from PIL import Image
 
     from mroi.pictures import planes
 
-    axis, index, number = place
-    values = planes.read_values(volume, axis, index, number)
+    values = planes.read_values(volume, plane)
     pixels = planes.to_pixels(values, window or planes.find_window([values]))
-    Image.fromarray(planes.View(volume).turned(pixels, axis)).save(file, "PNG")
+    Image.fromarray(planes.View(volume).turned(pixels, plane.axis)).save(file, "PNG")

@@ -21,17 +21,19 @@ from mroi.pictures.sheet import Panel
 from mroi.volume.model import Volume
 
 __all__ = [
+    "Plane",
     "Seen",
     "View",
     "Window",
     "check_size",
     "drawn_spacing",
+    "find_lost",
     "find_window",
     "has_place",
-    "lacks",
     "mark",
     "parse_window",
-    "pick_plane",
+    "plane_key",
+    "read_coarse",
     "read_values",
     "step_for",
     "to_pixels",
@@ -55,20 +57,39 @@ class Window:
     high: float
 
 
-def step_for(volume: Volume, places: Sequence[tuple[int, int]]) -> int:
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """A slice of one 3-D volume.
+
+    Attributes
+    ----------
+    axis : int
+        Spatial axis the slice is taken across, 0 to 2.
+    index : int
+        Which slice along it.
+    volume : int
+        Which 3-D volume, for data with more axes (axis 3 fastest).
+    """
+
+    axis: int
+    index: int
+    volume: int = 0
+
+
+def step_for(volume: Volume, planes: Sequence[Plane]) -> int:
     """Return which voxels of planes are read for a picture: each, or every second, third, ...
 
     Parameters
     ----------
-    places : sequence of (axis, index)
-        The planes, all of which are held in memory.
+    planes : sequence of Plane
+        All of them are held in memory.
 
     Raises
     ------
     LimitError
         If one is so large that finding those voxels would take minutes.
     """
-    sizes = [_plane_size(volume, axis) for axis, _index in places]
+    sizes = [_plane_size(volume, plane.axis) for plane in planes]
     if max(sizes) > _MAX_READ:
         raise LimitError(
             f"a plane of {max(sizes):,} voxels: pictures are drawn of {_MAX_READ:,} at most",
@@ -91,15 +112,15 @@ def _plane_size(volume: Volume, axis: int) -> int:
     return math.prod(volume.geom.shape[:3]) // volume.geom.shape[axis]
 
 
-def read_values(volume: Volume, axis: int, index: int, number: int, step: int = 1) -> NDArray[Any]:
+def read_values(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     """Return the values of one plane for drawing, the two in-plane axes in ascending order.
 
     Parameters
     ----------
-    axis, index : int
-        Spatial axis the plane is taken across, and where.
-    number : int
-        Which 3-D volume, for data with more axes (axis 3 fastest).
+    volume : Volume
+        In real units, or not.
+    plane : Plane
+        Which.
     step : int
         Take every so many-th voxel along both axes.
 
@@ -116,20 +137,18 @@ def read_values(volume: Volume, axis: int, index: int, number: int, step: int = 
         If values of this type cannot be drawn.
     """
     with np.errstate(all="ignore"):  # what slope and intercept make infinite is drawn so
-        plane = volume[pick_plane(volume, axis, index, number, step)]
-    shape = [-(-n // step) for a, n in enumerate(volume.geom.shape[:3]) if a != axis]
-    plane = plane.reshape(shape)
-    if plane.dtype.names:
-        return np.stack([plane[name] for name in plane.dtype.names[:3]], axis=2)
-    if plane.dtype.kind == "V":
+        values = volume[plane_key(volume, plane, step)]
+    shape = [-(-n // step) for a, n in enumerate(volume.geom.shape[:3]) if a != plane.axis]
+    values = values.reshape(shape)
+    if values.dtype.names:
+        return np.stack([values[name] for name in values.dtype.names[:3]], axis=2)
+    if values.dtype.kind == "V":
         raise SourceError(f"values of type {volume.geom.datatype.name} cannot be drawn")
-    return np.abs(plane) if plane.dtype.kind == "c" else plane.astype(np.float64)
+    return np.abs(values) if values.dtype.kind == "c" else values.astype(np.float64)
 
 
-def pick_plane(
-    volume: Volume, axis: int, index: int, number: int, step: int = 1
-) -> tuple[slice | int, ...]:
-    """Return what to index `volume` with for one plane of its 3-D volume `number`.
+def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int, ...]:
+    """Return what to index `volume` with to get one plane.
 
     Raises
     ------
@@ -137,15 +156,15 @@ def pick_plane(
         If there is no such 3-D volume.
     """
     volumes = volume.geom.grid.volumes
-    if number >= volumes:
-        raise UsageError(f"volume {number} of {volumes}: they are counted from 0")
-    outer = np.unravel_index(number, volume.geom.shape[3:] or (1,), order="F")
-    picks: list[slice | int] = [slice(None, None, step)] * 3 + [int(i) for i in outer]
-    picks[axis] = index
-    return tuple(picks[: volume.ndim])
+    if plane.volume >= volumes:
+        raise UsageError(f"volume {plane.volume} is out of range: the file has {volumes}")
+    outer = np.unravel_index(plane.volume, volume.geom.shape[3:] or (1,), order="F")
+    key: list[slice | int] = [slice(None, None, step)] * 3 + [int(i) for i in outer]
+    key[plane.axis] = plane.index
+    return tuple(key[: volume.ndim])
 
 
-def read_coarse(volume: Volume, axis: int, index: int, number: int, step: int = 1) -> NDArray[Any]:
+def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     """Return one plane as the overview of the file has it, each voxel repeated: see `read_values`.
 
     Raises
@@ -156,27 +175,28 @@ def read_coarse(volume: Volume, axis: int, index: int, number: int, step: int = 
     overview = volume.overview
     if overview is None:
         raise UsageError("the file has no overview: leave out --coarse, or pack with --overview 4")
+    number = plane.volume
     if number > (overview.array.shape[3] - 1 if overview.array.ndim > 3 else 0):
         raise UsageError(f"the overview does not have volume {number}: leave out --coarse")
     array = overview.array[..., number] if overview.array.ndim > 3 else overview.array
-    plane: NDArray[Any] = array.take(index // overview.factor[axis], axis=axis)
-    for place, other in enumerate(a for a in range(3) if a != axis):
+    values: NDArray[Any] = array.take(plane.index // overview.factor[plane.axis], axis=plane.axis)
+    for in_plane, other in enumerate(a for a in range(3) if a != plane.axis):
         wanted = np.arange(0, volume.geom.shape[other], step) // overview.factor[other]
-        plane = plane.take(wanted, axis=place)
-    return plane
+        values = values.take(wanted, axis=in_plane)
+    return values
 
 
-def lacks(
-    volume: Volume, missing: Sequence[int], axis: int, index: int, number: int, step: int = 1
+def find_lost(
+    volume: Volume, plane: Plane, missing: Sequence[int], step: int = 1
 ) -> NDArray[np.bool_]:
     """Return which voxels of one plane are not in the file.
 
     Parameters
     ----------
+    volume, plane, step
+        As for `read_values`.
     missing : sequence of int
         Ordinals of the missing chunks of the file.
-    axis, index, number, step : int
-        As for `read_values`.
 
     Returns
     -------
@@ -185,22 +205,22 @@ def lacks(
     """
     shape, grid, gone = volume.geom.shape[:3], volume.geom.grid, frozenset(missing)
     start, stop = [0, 0, 0], list(shape)
-    start[axis], stop[axis] = index, index + 1
-    plane = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
-    group = grid.group_of(number)
+    start[plane.axis], stop[plane.axis] = plane.index, plane.index + 1
+    slab = Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+    group = grid.group_of(plane.volume)
     boxes: list[Box] = []
     if gone:
-        boxes += [chunk.box for chunk in grid.find_chunks(plane, group) if chunk.ordinal in gone]
-        for ordinal in grid.find_background(plane, group):
+        boxes += [chunk.box for chunk in grid.find_chunks(slab, group) if chunk.ordinal in gone]
+        for ordinal in grid.find_background(slab, group):
             if ordinal in gone:
                 boxes += grid.outside_boxes(grid.background_box(ordinal))
     if volume.geom.background is Background.OMIT:
-        boxes += grid.outside_boxes(plane)
-    mask = np.zeros([-(-n // step) for n in plane.shape], dtype=np.bool_)
+        boxes += grid.outside_boxes(slab)
+    mask = np.zeros([-(-n // step) for n in slab.shape], dtype=np.bool_)
     for box in boxes:
-        if (inside := box.find_overlap(plane)) is not None:
-            mask[_stepped(inside.shifted([-at for at in start]), step)] = True
-    return mask.squeeze(axis)
+        if (inside := box.find_overlap(slab)) is not None:
+            mask[_stepped(inside.shifted([-n for n in start]), step)] = True
+    return mask.squeeze(plane.axis)
 
 
 def _stepped(box: Box, step: int) -> tuple[slice, ...]:
@@ -321,25 +341,30 @@ class View:
         """Return the voxel axis across which a plane like ``axial`` is taken."""
         return self._voxel_axis[_PLANES.index(plane)]
 
-    def centre(self) -> list[tuple[int, int]]:
-        """Return (axis, index) of the three planes through the centre of the ROI.
+    def centre(self, volume: int = 0) -> list[Plane]:
+        """Return the three planes of a 3-D volume through the centre of the ROI.
 
         A single slice is seen from one side only.
         """
         roi, shape = self._geom.roi, self._geom.shape
         axes = [self.voxel_axis(plane) for plane in ("axial", "coronal", "sagittal")]
-        places = [(a, (roi.start[a] + roi.stop[a] - 1) // 2) for a in axes]
-        flat = [place for place in places if shape[place[0]] == 1]
-        return flat[:1] or places
+        planes = [Plane(a, (roi.start[a] + roi.stop[a] - 1) // 2, volume) for a in axes]
+        flat = [plane for plane in planes if shape[plane.axis] == 1]
+        return flat[:1] or planes
 
-    def panel(self, pixels: NDArray[np.uint8], axis: int, index: int, step: int = 1) -> Panel:
-        """Return a plane taken across voxel axis `axis`, as it is drawn on a sheet.
+    def panel(self, pixels: NDArray[np.uint8], plane: Plane, step: int = 1) -> Panel:
+        """Return a plane as it is drawn on a sheet.
 
         Parameters
         ----------
         pixels : (n, m) ndarray of uint8
             The two in-plane axes in ascending order, every `step`-th voxel.
+        plane : Plane
+            Which it is.
+        step : int
+            Which voxels were taken.
         """
+        axis, index = plane.axis, plane.index
         world = self._voxel_axis.index(axis)
         across, up = (w for w in range(3) if w != world)
         column_axis, row_axis = self._voxel_axis[across], self._voxel_axis[up]

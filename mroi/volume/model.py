@@ -254,7 +254,7 @@ class Volume:
             raise UsageError(f"level {level}: expected 0 to {_MAX_LEVEL}")
         if axis != geom.slice_axis or self._box != geom.roi:
             raise UsageError(
-                "reduced resolutions are of slices across the slice axis of the ROI alone: use "
+                "reduced resolution works only for ROI slices along the slice axis: use "
                 f"volume.cropped.slice(index, level={level})"
             )
         k = range(self._box.shape[axis])[index] + self._box.start[axis]

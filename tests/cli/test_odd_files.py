@@ -25,7 +25,7 @@ from mroi.format.geom import Background, Geom
 from mroi.format.records import ChunkState
 from mroi.geometry import axis_codes, spacing_of
 from mroi.packing.create import create_volume
-from mroi.pictures.planes import View, lacks, read_values, step_for
+from mroi.pictures.planes import Plane, View, find_lost, read_values, step_for
 from mroi.volume.chunks import codec_entry, codec_named
 from mroi.volume.write import VolumeWriter
 from tests.cli.runner import Mroi, phantom
@@ -102,7 +102,7 @@ def test_the_scale_of_a_picture_is_that_of_the_voxels(tmp_path: Path) -> None:
         spacing = (1.0 * unit, 2.0 * unit, 4.0 * unit)
         write(tmp_path / "x.mroi", image, affine=np.diag([*spacing, 1]), spacing=spacing)
         with library.open(tmp_path / "x.mroi") as volume:
-            panel = View(volume).panel(np.zeros((12, 15), np.uint8), 2, 0)
+            panel = View(volume).panel(np.zeros((12, 15), np.uint8), Plane(2, 0))
             sizes.append(panel.size[1] / panel.size[0])
     assert sizes == pytest.approx([2.5, 2.5, 2.5])
 
@@ -162,9 +162,9 @@ def test_a_large_plane_is_drawn_from_some_of_its_voxels(mroi: Mroi) -> None:
     """1.7 GB as numbers of a picture; a sheet has room for a few hundred pixels."""
     constant(Path("large.mroi"), (1 << 14, 13_000, 2), (1 << 14, 100, 1))
     with library.open("large.mroi") as volume:
-        assert step_for(volume, [(2, 0)]) == 3
-        assert step_for(volume, [(0, 0), (1, 0)]) == 1
-        plane = read_values(volume, 2, 0, 0, 3)
+        assert step_for(volume, [Plane(2, 0)]) == 3
+        assert step_for(volume, [Plane(0, 0), Plane(1, 0)]) == 1
+        plane = read_values(volume, Plane(2, 0), 3)
     assert plane.shape == (-(-(1 << 14) // 3), -(-13_000 // 3))
     assert (plane == 7).all()
     done = mroi("preview", "large.mroi", "--axis", "z", "-o", "p.png")
@@ -182,13 +182,13 @@ def test_what_is_read_in_steps_is_what_is_there(tmp_path: Path, step: int, axis:
     write(path, image, roi=box, background=Background.OMIT, chunk_shape=_chunks(box))
     with library.open(path, missing="fill") as volume:
         view, number = View(volume), 4
-        plane = read_values(volume, axis, number, 0, step)
+        plane = read_values(volume, Plane(axis, number), step)
         expected = np.where(volume.missing_mask(), 0, image).take(number, axis)
         assert np.array_equal(plane, expected[::step, ::step])
         mask = volume.missing_mask().take(number, axis)[::step, ::step]
-        assert np.array_equal(lacks(volume, [], axis, number, 0, step), mask)
-        panel = view.panel(plane.astype(np.uint8), axis, number, step)
-        whole = view.panel(np.zeros(expected.shape, np.uint8), axis, number)
+        assert np.array_equal(find_lost(volume, Plane(axis, number), [], step), mask)
+        panel = view.panel(plane.astype(np.uint8), Plane(axis, number), step)
+        whole = view.panel(np.zeros(expected.shape, np.uint8), Plane(axis, number))
     rows, columns = panel.pixels.shape[:2]
     of = whole.pixels.shape
     left, top, right, bottom = (

@@ -13,7 +13,7 @@ from PIL import Image
 
 import mroi as library
 from mroi.cli.exits import ExitCode
-from mroi.pictures.planes import View, Window, find_window, to_pixels
+from mroi.pictures.planes import Plane, View, Window, find_window, to_pixels
 from mroi.pictures.sheet import Panel, draw_sheet
 from tests.cli.runner import SHAPE, Mroi, phantom
 
@@ -86,7 +86,7 @@ def test_voxel_order_never_changes_what_is_seen(
                 runs_up = to_world[world, axis] > 0
                 index = 4 if runs_up else volume.shape[axis] - 5
                 pixels = to_pixels(volume.slice(index, axis).astype(float), Window(0, 900))
-                panels.append(view.panel(pixels, axis, index))
+                panels.append(view.panel(pixels, Plane(axis, index)))
             seen.append(panels)
     for expected, found in zip(*seen, strict=True):
         assert np.array_equal(found.pixels, expected.pixels)
@@ -102,7 +102,7 @@ def test_the_canonical_view_is_right_front_head(tmp_path: Path) -> None:
     library.pack(phantom(), tmp_path / "ras.mroi", affine=np.eye(4))
     with library.open(tmp_path / "ras.mroi") as volume:
         view = View(volume)
-        panels = {p: view.panel(np.zeros((1, 1), np.uint8), view.voxel_axis(p), 0).letters
+        panels = {p: view.panel(np.zeros((1, 1), np.uint8), Plane(view.voxel_axis(p), 0)).letters
                   for p in ("axial", "coronal", "sagittal")}  # fmt: skip
         top_left = view.turned(volume.slice(4), 2)[0, 0]
     assert panels == {"axial": "LRAP", "coronal": "LRSI", "sagittal": "PASI"}

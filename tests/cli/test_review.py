@@ -16,7 +16,7 @@ import mroi as library
 from mroi.cli.exits import ExitCode
 from mroi.format.datatypes import DATATYPES
 from mroi.format.geom import Background, Geom
-from mroi.pictures.planes import lacks
+from mroi.pictures.planes import Plane, find_lost
 from mroi.volume.chunks import codec_named
 from mroi.volume.write import VolumeWriter
 from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
@@ -69,7 +69,7 @@ def test_what_is_missing_of_each_plane(recovered: tuple[str, int]) -> None:
         expected, missing = volume.missing_mask(), volume.reader.find_missing()
         for axis, extent in enumerate(SHAPE):
             for index in range(extent):
-                found = lacks(volume, missing, axis, index, 0)
+                found = find_lost(volume, Plane(axis, index), missing)
                 assert np.array_equal(found, expected.take(index, axis))
 
 
@@ -96,7 +96,9 @@ def test_voxels_that_were_left_out_count_as_missing(mroi: Mroi) -> None:
         expected = volume.missing_mask()
         for axis, extent in enumerate(SHAPE):
             for index in range(extent):
-                assert np.array_equal(lacks(volume, [], axis, index, 0), expected.take(index, axis))
+                assert np.array_equal(
+                    find_lost(volume, Plane(axis, index), []), expected.take(index, axis)
+                )
     assert mroi("slice", "left.mroi", "-k", "4", "-o", "s.png").code == ExitCode.DAMAGED
     (record,) = mroi("slice", "left.mroi", "-k", "4", "--missing", "fill", "--json").records
     assert record["filled"] == 12 * 15 - 6 * 8
@@ -168,7 +170,7 @@ def test_a_panel_without_position_has_no_letters_and_no_place(mroi: Mroi) -> Non
     dataset.save_as("flat.dcm")
     mroi("pack", "flat.dcm", "--roi", "10:20,30:50,0:1")
     with library.open("flat.mroi") as volume:
-        panel = View(volume).panel(np.zeros((128, 128), np.uint8), 2, 0)
+        panel = View(volume).panel(np.zeros((128, 128), np.uint8), Plane(2, 0))
     assert (panel.letters.strip(), panel.caption, panel.box) == ("", "k = 0", (10, 30, 20, 50))
 
 

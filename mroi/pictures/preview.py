@@ -1,0 +1,131 @@
+"""The picture of a volume: planes to scale with letters, the ROI, and what the file is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mroi.geometry import spacing_of
+from mroi.pictures.planes import (
+    Plane,
+    View,
+    Window,
+    find_lost,
+    find_window,
+    has_place,
+    mark,
+    read_coarse,
+    read_values,
+    step_for,
+    to_pixels,
+)
+from mroi.pictures.sheet import draw_sheet
+from mroi.text import size_text
+from mroi.volume.model import Volume
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["draw_preview"]
+
+
+def draw_preview(
+    volume: Volume,
+    title: str,
+    *,
+    axis: int | None = None,
+    count: int = 20,
+    number: int = 0,
+    window: Window | None = None,
+    coarse: bool = False,
+    width: int = 1280,
+) -> Image:
+    """Draw a contact sheet of a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+        Best opened with ``missing="fill"``: what the file lacks is then drawn in magenta.
+    title : str
+        The first line.
+    axis : int, optional
+        Draw `count` slices of the ROI across this axis, evenly spread. By default three planes
+        through the centre of the ROI.
+    count : int
+        How many, with `axis`.
+    number : int
+        Which 3-D volume of 4-D data.
+    window : Window, optional
+        What is drawn black and white; by default `find_window` says.
+    coarse : bool
+        Draw from the overview of the file, with one read.
+    width : int
+        Pixels of the picture.
+
+    Raises
+    ------
+    UsageError
+        If there is no such 3-D volume, or no overview.
+    LimitError
+        If a plane is so large that reading it would take minutes.
+    SourceError
+        If values of this type cannot be drawn.
+    """
+    view = View(volume)
+    planes = view.centre(number) if axis is None else _spread(volume, axis, count, number)
+    read = read_coarse if coarse else read_values
+    step = step_for(volume, planes)
+    values = [read(volume, plane, step) for plane in planes]
+    missing = volume.reader.find_missing()
+    lost = [find_lost(volume, plane, missing, step) for plane in planes]
+    window = window or find_window([v[~gone] for v, gone in zip(values, lost, strict=True)])
+    panels = [
+        view.panel(mark(to_pixels(v, window), gone), plane, step)
+        for v, gone, plane in zip(values, lost, planes, strict=True)
+    ]
+    if axis is not None:  # many of a kind: one set of letters is enough
+        panels[1:] = [replace(panel, letters="    ") for panel in panels[1:]]
+    columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
+    lines = _lines(volume, number, len(missing))
+    return draw_sheet(panels, columns=columns, title=title, lines=lines, width=width)
+
+
+def _spread(volume: Volume, axis: int, count: int, number: int) -> list[Plane]:
+    """Return planes of the ROI along an axis, evenly spread."""
+    start, stop = volume.roi.start[axis], volume.roi.stop[axis]
+    shown = min(count, stop - start)
+    apart = (stop - start) / shown
+    return [Plane(axis, start + int((n + 0.5) * apart), number) for n in range(shown)]
+
+
+def _columns(count: int, size: tuple[float, float]) -> int:
+    """Return how many panels in a row give a sheet about 1.6 times as wide as high, rows full."""
+    wide, high = size
+
+    def badness(columns: int) -> float:
+        rows = -(-count // columns)
+        shape = columns * wide / (rows * high)
+        empty = rows * columns - count
+        return abs(math.log(shape / 1.6)) + empty / count
+
+    return min(range(1, count + 1), key=badness)
+
+
+def _lines(volume: Volume, number: int, missing: int) -> list[str]:
+    geom, reader = volume.geom, volume.reader
+    shape = " x ".join(map(str, volume.shape))
+    spacing = " x ".join(f"{d:.3g}" for d in spacing_of(geom.affine)[: volume.ndim])
+    orientation = volume.orientation if has_place(geom) else "orientation not known"
+    first = [f"{shape} voxels of {spacing} mm", geom.datatype.name, orientation]
+    if missing:
+        first.insert(0, f"{missing} of {reader.head.chunk_count} chunks are missing (magenta)")
+    if geom.grid.volumes > 1:
+        first.append(f"volume {number} of {geom.grid.volumes}")
+    share = geom.roi.count / math.prod(geom.shape[:3])
+    second = [
+        f"ROI {geom.roi} ({share:.0%} of the voxels)",
+        reader.head.codecs[0].name,
+        f"{size_text(reader.size)} for {size_text(geom.size)} of voxels",
+    ]
+    return ["   ".join(first), "   ".join(second)]
