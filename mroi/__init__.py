@@ -31,13 +31,18 @@ from mroi.errors import (
 from mroi.limits import Limits
 
 if TYPE_CHECKING:
-    from mroi.adapters.convert import pack, unpack, verify
+    from mroi.adapters.convert import UnpackResult, pack, unpack, verify
     from mroi.geometry import Box
     from mroi.packing.create import create_volume as create
+    from mroi.packing.pack import PackResult
     from mroi.volume.model import Volume
     from mroi.volume.model import open_volume as open  # noqa: A004
+    from mroi.volume.overview import Overview
+    from mroi.volume.recover import Recovery
     from mroi.volume.recover import recover_volume as recover
+    from mroi.volume.stream import StreamedSlice, VolumeStream
     from mroi.volume.stream import open_stream as stream
+    from mroi.volume.verify import Comparison, VerifyReport
     from mroi.volume.write import VolumeWriter
 
 __all__ = [
@@ -45,16 +50,24 @@ __all__ = [
     "ChecksumError",
     "CodecError",
     "CodecUnavailableError",
+    "Comparison",
     "DecodeError",
     "FormatError",
     "LimitError",
     "Limits",
     "MissingVoxelsError",
     "MroiError",
+    "Overview",
+    "PackResult",
+    "Recovery",
     "SourceError",
+    "StreamedSlice",
     "TruncatedError",
+    "UnpackResult",
     "UsageError",
+    "VerifyReport",
     "Volume",
+    "VolumeStream",
     "VolumeWriter",
     "__version__",
     "create",
@@ -68,7 +81,15 @@ __all__ = [
 
 _LAZY = {
     "Box": "mroi.geometry:Box",
+    "Comparison": "mroi.volume.verify:Comparison",
+    "Overview": "mroi.volume.overview:Overview",
+    "PackResult": "mroi.packing.pack:PackResult",
+    "Recovery": "mroi.volume.recover:Recovery",
+    "StreamedSlice": "mroi.volume.stream:StreamedSlice",
+    "UnpackResult": "mroi.adapters.convert:UnpackResult",
+    "VerifyReport": "mroi.volume.verify:VerifyReport",
     "Volume": "mroi.volume.model:Volume",
+    "VolumeStream": "mroi.volume.stream:VolumeStream",
     "VolumeWriter": "mroi.volume.write:VolumeWriter",
     "create": "mroi.packing.create:create_volume",
     "open": "mroi.volume.model:open_volume",
@@ -80,13 +101,15 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> object:
-    if name not in _LAZY:
-        raise AttributeError(f"module 'mroi' has no attribute {name!r}")
-    module, _, attribute = _LAZY[name].partition(":")
-    value = getattr(import_module(module), attribute)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # or a misspelt name would be an object to type checkers
+
+    def __getattr__(name: str) -> object:
+        if name not in _LAZY:
+            raise AttributeError(f"module 'mroi' has no attribute {name!r}")
+        module, _, attribute = _LAZY[name].partition(":")
+        value = getattr(import_module(module), attribute)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -390,6 +390,15 @@ def read_box(table: str | os.PathLike[str], subject: str, g: SourceGeometry) -> 
     ------
     SourceError
         If the table cannot be read, does not have the subject, or has it with another shape.
+
+    Parameters
+    ----------
+    table : path
+        CSV file.
+    subject : str
+        Which row.
+    g : SourceGeometry
+        Of the volume that the box is for.
     """
     try:
         text = Path(table).read_text("utf-8", _BYTES)

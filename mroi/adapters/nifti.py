@@ -586,6 +586,20 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
     """Check that the header kept in a file describes the volume of its geometry (MET-1).
 
     `gap` is what stood before the voxels of the image file of a pair.
+
+    Parameters
+    ----------
+    data : bytes
+        The header.
+    geom : Geom
+        Geometry of the file.
+    gap : bytes
+        What stood before the voxels of the image file of a pair.
+
+    Raises
+    ------
+    FormatError
+        If they do not agree.
     """
     try:
         in_pair = geom.source_kind is SourceKind.NIFTI1_PAIR

@@ -2,6 +2,13 @@
 
 Each command is a module with a function ``run``; whatever is heavy is imported inside it, so that
 ``mroi --help`` is quick.
+
+low
+    `exits` (exit codes), `options` (what several commands take), `report` (what is said, and where)
+middle
+    `batch` (inputs to tasks, one after the other or at once), `streams` (``-``, pipes, URLs)
+high, the commands
+    `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `codecs`
 """
 
 from __future__ import annotations

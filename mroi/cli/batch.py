@@ -106,6 +106,20 @@ def find_inputs(
     Files, pipes and URLs are taken whatever they are called. In folders, and in those below them,
     it is what is not hidden: files with one of `suffixes`, and folders that are one input with all
     they hold.
+
+    Parameters
+    ----------
+    arguments : sequence of str
+        Files, folders, pipes, URLs.
+    suffixes : sequence of str
+        Endings of the files that are taken from folders.
+    is_one_input : callable
+        Whether a folder is one input.
+
+    Raises
+    ------
+    typer.BadParameter
+        If standard input is not the only input, or a folder has none.
     """
     from mroi.container import is_url, name_of
 
@@ -322,6 +336,21 @@ def run(
 
     `work` does one task and reports its success itself; its errors are reported here. It calls
     its second argument now and then, so that it can be stopped.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        What to do.
+    work : callable
+        Does a task.
+    report : Report
+        Where to say what came of it.
+    at_once : int
+        Tasks in threads at the same time.
+    fail_fast : bool
+        Stop at the first failure.
+    dry_run : bool
+        Say what would be done, and do nothing.
     """
     if report.json and any(task.target == STANDARD for task in tasks):
         raise typer.BadParameter("JSON and data cannot both go to standard output")

@@ -68,6 +68,15 @@ def open_volume(
     """Open a ``.mroi`` file; what else it may be is said in the error if it is none.
 
     Missing voxels are an error without `missing`, as for a command that has no such option.
+
+    Parameters
+    ----------
+    source : str
+        Path, URL, or ``-``.
+    jobs : int, optional
+        Threads that decode.
+    missing : Missing, optional
+        What becomes of voxels that are not in the file.
     """
     from mroi.container import is_url
     from mroi.volume import model

@@ -1,7 +1,12 @@
 """The container: frames in order, an index, checks. Payloads and codec names are opaque here.
 
-``parser`` and ``builder`` are sans-IO: bytes to events and values to bytes. ``reader`` and
-``writer`` are the thin shells that own a source or a sink.
+low
+    `sections` (head, preface and tail, checked as a whole), `source` (where bytes come from),
+    `inputs` (paths, pipes and URLs), `parts` (outputs that appear when they are whole)
+middle, sans-IO
+    `parser` (bytes to events), `builder` (values to bytes)
+high, the thin shells that own a source or a sink
+    `reader`, `writer`, `remote` (ranges over HTTP and fsspec), `salvage` (of a damaged file)
 """
 
 from mroi.container.builder import ContainerBuilder

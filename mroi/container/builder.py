@@ -139,7 +139,24 @@ class ContainerBuilder:
         return frames
 
     def chunk(self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int) -> bytes:
-        """Return the next chunk; they come in the order of their ordinals."""
+        """Return the next chunk; they come in the order of their ordinals.
+
+        Parameters
+        ----------
+        state : ChunkState
+            How the payload stands for the voxels.
+        payload : bytes-like
+            What the codec made.
+        slot : int
+            Slot of the codec.
+        decoded_crc : int
+            CRC-32 of the decoded voxels.
+
+        Raises
+        ------
+        UsageError
+            If the file has all its chunks already.
+        """
         if self._next == self._count:
             raise UsageError(f"the file has {self._count} chunks, this is one more")
         frame = build_frame(

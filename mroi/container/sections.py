@@ -140,6 +140,26 @@ def iter_frames(
     """Yield the frames of a section that stands at `base` and is all of `data`, checked.
 
     A frame that does not fit breaks FRM-8, or LAY-4 where the section `ends_file`.
+
+    Parameters
+    ----------
+    data : bytes
+        The section.
+    base : int
+        Where it stands in the file.
+    sync : int
+        Sync word of the file.
+    limits : Limits
+        What a file may make the reader take.
+    ends_file : bool
+        Whether nothing follows.
+
+    Raises
+    ------
+    FormatError, ChecksumError
+        If a frame breaks a rule (FRM).
+    LimitError
+        If there are more frames than the limits allow.
     """
     at = 0
     view = memoryview(data)
@@ -234,7 +254,24 @@ def check_preface_header(header: FrameHeader) -> None:
 def parse_preface(
     data: bytes, head: Head, *, base: int, limits: Limits
 ) -> tuple[MetadataFrame, ...]:
-    """Parse the frames between the head and the first chunk, which stand at `base`."""
+    """Parse the frames between the head and the first chunk, which stand at `base`.
+
+    Parameters
+    ----------
+    data : bytes
+        All of them.
+    head : Head
+        Head of the same file.
+    base : int
+        Where they stand in the file.
+    limits : Limits
+        What a file may make the reader take.
+
+    Raises
+    ------
+    FormatError
+        If a frame may not stand there (LAY-3), or breaks another rule.
+    """
     seen = {frame.key for frame in head.frames}
     metadata: list[MetadataFrame] = []
     for header, payload in iter_frames(data, base=base, sync=head.prefix.sync, limits=limits):
@@ -252,7 +289,26 @@ def parse_tail(
     limits: Limits,
     preface: Sequence[MetadataFrame] = (),
 ) -> Tail:
-    """Parse the tail, which stands at `base` and ends the file."""
+    """Parse the tail, which stands at `base` and ends the file.
+
+    Parameters
+    ----------
+    data : bytes
+        The tail.
+    head : Head
+        Head of the same file.
+    base : int
+        Where it stands in the file.
+    limits : Limits
+        What a file may make the reader take.
+    preface : sequence of MetadataFrame
+        Frames before the chunks: a type and ordinal occur once in a file.
+
+    Raises
+    ------
+    FormatError
+        If it breaks a rule; `TruncatedError` if it ends early.
+    """
     prefix, size = head.prefix, base + len(data)
     seen = {frame.key for frame in (*head.frames, *preface)}
     index, footer = head.index, None
@@ -296,7 +352,24 @@ def parse_tail(
 
 
 def check_footer(footer: Footer, head: Head, *, index_offset: int, size: int, offset: int) -> None:
-    """Check what FOOT, which stands at `offset`, says of the file (FOT-2 to FOT-4, PFX-11)."""
+    """Check what FOOT, which stands at `offset`, says of the file (FOT-2 to FOT-4, PFX-11).
+
+    Parameters
+    ----------
+    footer : Footer
+        What it says.
+    head : Head
+        Head of the same file.
+    index_offset, size : int
+        Where the index stands, and bytes of the file.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError, ChecksumError
+        If it does not agree with the file.
+    """
     if footer.index_offset != index_offset:
         raise FormatError(
             f"FOOT: index at {footer.index_offset}, it is at {index_offset}", "FOT-2", offset
@@ -312,7 +385,26 @@ def check_footer(footer: Footer, head: Head, *, index_offset: int, size: int, of
 
 
 def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Limits) -> int:
-    """Check the header of chunk `ordinal` (CHK-1 to CHK-7); return the decoded size in bytes."""
+    """Check the header of chunk `ordinal` (CHK-1 to CHK-7); return the decoded size in bytes.
+
+    Parameters
+    ----------
+    header : FrameHeader
+        Of the chunk.
+    head : Head
+        Head of the same file.
+    ordinal : int
+        Which chunk is expected.
+    limits : Limits
+        What a file may make the reader take.
+
+    Raises
+    ------
+    FormatError
+        If the header breaks a rule.
+    LimitError
+        If the chunk decodes to more bytes than the limits allow.
+    """
     if header.type != FrameType.CHUNK:
         rule = "LAY-3" if header.type in _CRITICAL or not header.is_critical else "FRM-9"
         raise FormatError(f"{header} in the place of chunk {ordinal}", rule, header.offset)
@@ -390,7 +482,22 @@ def check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
 
 
 def add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) -> None:
-    """Check an ancillary frame and add it to those that were found."""
+    """Check an ancillary frame and add it to those that were found.
+
+    Parameters
+    ----------
+    frame : MetadataFrame
+        The frame.
+    geom : Geom
+        Geometry of the file.
+    into : list of MetadataFrame
+        Those that were found; padding is checked, and left out.
+
+    Raises
+    ------
+    FormatError
+        If its payload breaks a rule, or its type is critical and not known.
+    """
     kind, offset = frame.header.type, frame.header.offset
     if frame.header.is_critical:
         raise FormatError(f"{frame.header} is not known here", "FRM-9", offset)

@@ -146,7 +146,19 @@ class ContainerWriter:
     def write_chunk(
         self, state: ChunkState, payload: Buffer, *, slot: int, decoded_crc: int
     ) -> None:
-        """Write the next chunk."""
+        """Write the next chunk.
+
+        Parameters
+        ----------
+        state : ChunkState
+            How the payload stands for the voxels.
+        payload : bytes-like
+            What the codec made.
+        slot : int
+            Slot of the codec.
+        decoded_crc : int
+            CRC-32 of the decoded voxels.
+        """
         assert self._builder is not None
         self._write(self._builder.chunk(state, payload, slot=slot, decoded_crc=decoded_crc))
 

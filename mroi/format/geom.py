@@ -295,7 +295,22 @@ def build_roi_record(geom: Geom) -> bytes:
 
 
 def check_roi_record(data: bytes | None, geom: Geom, *, offset: int) -> None:
-    """Check the payload of rOIB, None if there is none, against GEOM."""
+    """Check the payload of rOIB, None if there is none, against GEOM.
+
+    Parameters
+    ----------
+    data : bytes or None
+        The payload.
+    geom : Geom
+        What it has to agree with.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it does not (ROI-1 to ROI-3).
+    """
     if (data is not None) != has_roi_record(geom):
         raise FormatError(
             "rOIB is missing, or there for a volume that it cannot hold", "ROI-1", offset

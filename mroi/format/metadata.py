@@ -64,7 +64,22 @@ class Digest:
 
 
 def parse_digest(data: bytes, *, ordinal: int, offset: int) -> Digest:
-    """Parse the payload of dIGE (MET-2)."""
+    """Parse the payload of dIGE (MET-2).
+
+    Parameters
+    ----------
+    data : bytes
+        The payload.
+    ordinal : int
+        Of the frame; it is the scope, too.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it breaks MET-2.
+    """
     if len(data) != _DIGEST.size:
         raise FormatError(f"dIGE of {len(data)} bytes", "MET-2", offset)
     algorithm, scope, reserved, sha256 = _DIGEST.unpack(data)
@@ -79,7 +94,22 @@ def build_digest(digest: Digest) -> bytes:
 
 
 def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
-    """Parse the payload of SLSC: (slices, 2) pairs of slope and inter."""
+    """Parse the payload of SLSC: (slices, 2) pairs of slope and inter.
+
+    Parameters
+    ----------
+    data : bytes
+        The payload.
+    geom : Geom
+        Geometry of the file.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it breaks SLS-1.
+    """
     if len(data) != 16 * geom.slice_count or (geom.slope, geom.inter) != (1.0, 0.0):
         raise FormatError(
             f"SLSC of {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset
@@ -91,7 +121,22 @@ def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64
 
 
 def parse_positions(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64]:
-    """Parse the payload of sLPo: (slices, 3) positions, mm, LPS+."""
+    """Parse the payload of sLPo: (slices, 3) positions, mm, LPS+.
+
+    Parameters
+    ----------
+    data : bytes
+        The payload.
+    geom : Geom
+        Geometry of the file.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it breaks MET-3.
+    """
     if len(data) != 24 * geom.slice_count:
         raise FormatError(
             f"sLPo of {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset
@@ -143,6 +188,15 @@ def upper_bits_type(geom: Geom) -> np.dtype[np.unsignedinteger]:
 def parse_upper_bits(data: bytes, geom: Geom, *, offset: int) -> dict[int, NDArray[Any]]:
     """Parse the payload of dCMh 1 and up: the bits above ``bits_stored`` of slices (DCM-2).
 
+    Parameters
+    ----------
+    data : bytes
+        The payload.
+    geom : Geom
+        Geometry of the file.
+    offset : int
+        Where it stands in the file, for messages.
+
     Returns
     -------
     dict
@@ -162,7 +216,24 @@ def parse_upper_bits(data: bytes, geom: Geom, *, offset: int) -> dict[int, NDArr
 
 
 def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
-    """Undo flag 1 of a metadata frame (FRM-11), within `limits`."""
+    """Undo flag 1 of a metadata frame (FRM-11), within `limits`.
+
+    Parameters
+    ----------
+    data : bytes
+        The payload.
+    limits : Limits
+        What a file may make the reader take.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        If it is not one Zstandard frame of the size that it states.
+    LimitError
+        If it inflates to more than the limits allow.
+    """
     import zstandard
 
     try:

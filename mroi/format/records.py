@@ -236,7 +236,22 @@ class FrameHeader:
 
 
 def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
-    """Parse 32 bytes; `offset` is where they stand in the file, `sync` that of the prefix."""
+    """Parse 32 bytes; `offset` is where they stand in the file, `sync` that of the prefix.
+
+    Parameters
+    ----------
+    data : bytes-like
+        The header.
+    sync : int
+        Sync word of the file.
+    offset : int
+        Where it stands in the file, for messages.
+
+    Raises
+    ------
+    FormatError, ChecksumError
+        If it breaks FRM-1 to FRM-5.
+    """
     found_sync, kind, length, ordinal, slot, flags, reserved, payload_crc = _FRAME.unpack_from(data)
     (crc,) = _U32.unpack_from(data, _FRAME.size)
     if crc != crc32(memoryview(data)[: _FRAME.size]):
@@ -264,7 +279,20 @@ def _legal_flags(kind: bytes) -> tuple[int, ...]:
 
 
 def check_payload(header: FrameHeader, payload: Buffer, padding: Buffer) -> None:
-    """Check what follows a header: the CRC of the payload (FRM-6) and the padding (FRM-7)."""
+    """Check what follows a header: the CRC of the payload (FRM-6) and the padding (FRM-7).
+
+    Parameters
+    ----------
+    header : FrameHeader
+        The header.
+    payload, padding : bytes-like
+        What follows it.
+
+    Raises
+    ------
+    FormatError, ChecksumError
+        If one of them is not what it has to be.
+    """
     if crc32(payload) != header.payload_crc:
         raise ChecksumError(
             f"payload of {header} was changed: its CRC is wrong",
@@ -282,7 +310,19 @@ def check_payload(header: FrameHeader, payload: Buffer, padding: Buffer) -> None
 def build_frame(
     kind: bytes, payload: Buffer, *, sync: int, ordinal: int = 0, slot: int = 0, flags: int = 0
 ) -> bytes:
-    """Return a whole frame: header, payload, padding."""
+    """Return a whole frame: header, payload, padding.
+
+    Parameters
+    ----------
+    kind : bytes
+        Type of the frame.
+    payload : bytes-like
+        Its payload.
+    sync : int
+        Sync word of the file.
+    ordinal, slot, flags : int
+        Fields of the header.
+    """
     view = memoryview(payload).cast("B")
     header = frame_header(kind, view, sync=sync, ordinal=ordinal, slot=slot, flags=flags)
     size = FRAME_HEADER_SIZE + view.nbytes
@@ -294,6 +334,15 @@ def build_empty_chunks(first: int, count: int, *, sync: int, slot: int, flags: i
 
     Their headers differ in the ordinal alone, and a CRC is linear: what each bit of the ordinal
     does to it is found once.
+
+    Parameters
+    ----------
+    first, count : int
+        Which ordinals.
+    sync : int
+        Sync word of the file.
+    slot, flags : int
+        Fields of the headers.
     """
     body = _FRAME.pack(sync, FrameType.CHUNK, 0, 0, slot, flags, 0, crc32(b""))
     frames = np.empty((count, FRAME_HEADER_SIZE // 4), dtype="<u4")
@@ -312,7 +361,19 @@ def build_empty_chunks(first: int, count: int, *, sync: int, slot: int, flags: i
 def frame_header(
     kind: bytes, payload: memoryview, *, sync: int, ordinal: int = 0, slot: int = 0, flags: int = 0
 ) -> bytes:
-    """Return the header of the frame of a payload."""
+    """Return the header of the frame of a payload.
+
+    Parameters
+    ----------
+    kind : bytes
+        Type of the frame.
+    payload : memoryview
+        Its payload.
+    sync : int
+        Sync word of the file.
+    ordinal, slot, flags : int
+        Fields of the header.
+    """
     body = _FRAME.pack(sync, kind, payload.nbytes, ordinal, slot, flags, 0, crc32(payload))
     return body + _U32.pack(crc32(body))
 

@@ -26,7 +26,22 @@ class _RefusedError(ValueError):
 
 
 def parse_json(data: bytes, *, max_size: int, offset: int | None = None) -> dict[str, object]:
-    """Parse one object; raises `FormatError` with the broken rule."""
+    """Parse one object; raises `FormatError` with the broken rule.
+
+    Parameters
+    ----------
+    data : bytes
+        UTF-8.
+    max_size : int
+        Bytes that are accepted.
+    offset : int, optional
+        Where they stand in the file, for messages.
+
+    Raises
+    ------
+    FormatError
+        With the broken rule (JSN).
+    """
     try:
         return _parse(data, max_size)
     except _RefusedError as exc:

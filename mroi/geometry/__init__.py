@@ -1,4 +1,6 @@
-"""Geometry: arithmetic on voxel boxes, chunk grids and affines. No bytes, no IO."""
+"""Arithmetic on voxels: `box` (half-open boxes), `affine` (index to mm), then `grid` (chunks of a
+volume and their ordinals). No bytes, no IO.
+"""
 
 from mroi.geometry.affine import axis_codes, crop_affine, spacing_of
 from mroi.geometry.box import Box

@@ -150,6 +150,15 @@ def read_values(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
 def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int, ...]:
     """Return what to index `volume` with to get one plane.
 
+    Parameters
+    ----------
+    volume : Volume
+        What will be indexed.
+    plane : Plane
+        Which one.
+    step : int
+        Take every so many-th voxel along both axes.
+
     Raises
     ------
     UsageError
@@ -166,6 +175,15 @@ def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int,
 
 def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     """Return one plane as the overview of the file has it, each voxel repeated: see `read_values`.
+
+    Parameters
+    ----------
+    volume : Volume
+        Its file has the overview.
+    plane : Plane
+        Which one.
+    step : int
+        Take every so many-th voxel along both axes.
 
     Raises
     ------

@@ -208,6 +208,13 @@ def check_same_grid(
     Every corner has to be at the same world position, within a hundredth of the smallest voxel
     distance, which is far more than what single-precision headers lose.
 
+    Parameters
+    ----------
+    mask_shape, shape : sequence of int
+        Extents of both, x first.
+    mask_affine, affine : (4, 4) ndarray of float64
+        Index of a voxel to its position in mm, RAS+.
+
     Raises
     ------
     SourceError

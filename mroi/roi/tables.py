@@ -197,6 +197,15 @@ def _subject_box(columns: Sequence[str], row: Sequence[str], line: int) -> Subje
 def find_subject(boxes: Iterable[SubjectBox], subject: str, shape: Sequence[int]) -> Box:
     """Return the box of one volume from a table.
 
+    Parameters
+    ----------
+    boxes : iterable of SubjectBox
+        Rows of the table.
+    subject : str
+        Which one.
+    shape : sequence of int
+        Extents of the volume, x first.
+
     Raises
     ------
     SourceError

@@ -131,6 +131,17 @@ def encode_chunk(
 
     What a codec of somebody else encoded is decoded again: what it says of itself is not trusted.
 
+    Parameters
+    ----------
+    pipeline : Pipeline
+        Filters and codec.
+    chunk : (slices, rows, columns[, samples]) ndarray
+        The voxels.
+    spec : ChunkSpec
+        What a decoder will know of them.
+    itemsize : int
+        Bytes of an element, all its samples together.
+
     Raises
     ------
     CodecError

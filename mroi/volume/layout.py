@@ -104,7 +104,13 @@ class Extents:
         return max(1, min(self.series, HELD_SIZE // size))
 
     def shape(self, columns: int, rows: int, slices: int, volumes: int) -> ChunkShape:
-        """Return a chunk of these extents, in the order of the axes."""
+        """Return a chunk of these extents, in the order of the axes.
+
+        Parameters
+        ----------
+        columns, rows, slices, volumes : int
+            In scan order, fast axis first.
+        """
         extents = [columns, rows]
         extents.insert(self.slice_axis, slices)
         x, y, z = extents
@@ -120,7 +126,13 @@ class Extents:
         return self.shape(*self._in_plane, slices, volumes)
 
     def brick(self, columns: int, rows: int, slices: int, volumes: int) -> ChunkShape:
-        """Return a brick of about this size: the ROI is split evenly, so that none is a sliver."""
+        """Return a brick of about this size: the ROI is split evenly, so that none is a sliver.
+
+        Parameters
+        ----------
+        columns, rows, slices, volumes : int
+            In scan order, fast axis first; the size that is aimed at.
+        """
         along, across = self._in_plane
         return self.shape(
             split_evenly(along, columns), split_evenly(across, rows),
@@ -190,6 +202,15 @@ def _wrong_chunk(text: str) -> UsageError:
 def fit_shape(chunk: int | Sequence[int], extents: Extents, codec: Codec) -> ChunkShape:
     """Return the chunk that a caller asks for, no larger than the ROI.
 
+    Parameters
+    ----------
+    chunk : int or sequence of int
+        Slices, or extents along x, y, z and axis 3; 0 for a whole axis.
+    extents : Extents
+        What is cut.
+    codec : Codec
+        What encodes the chunks.
+
     Raises
     ------
     UsageError
@@ -231,7 +252,17 @@ class Cut:
     slice_axis: int
 
     def extents(self, box: Box, shape: Sequence[int], itemsize: int) -> Extents:
-        """Return what is cut, where the ROI of a volume of `shape` is `box`."""
+        """Return what is cut, where the ROI of a volume of `shape` is `box`.
+
+        Parameters
+        ----------
+        box : Box
+            The ROI.
+        shape : sequence of int
+            Extents of the volume, x first.
+        itemsize : int
+            Bytes of an element.
+        """
         series = shape[3] if len(shape) > 3 else 1
         return Extents(box.shape, series, self.slice_axis, itemsize)
 
@@ -255,6 +286,15 @@ def default_shape(purpose: Purpose, extents: Extents, codec: Codec) -> ChunkShap
 
     Where a volume is so small that handling a chunk would take longer than decoding it, chunks
     span as many volumes as make 64 KiB.
+
+    Parameters
+    ----------
+    purpose : Purpose
+        What the file is for.
+    extents : Extents
+        What is cut.
+    codec : Codec
+        What encodes the chunks.
     """
     is_flat = codec.max_slices is not None
     thick = codec.default_slices
@@ -286,6 +326,15 @@ def longer_spans(shape: ChunkShape, extents: Extents, codec: Codec) -> list[Chun
     None has more voxels than the codec wants of such a chunk, which is what reading one slice,
     or the series of one voxel, takes; there are fewer slices in it instead. A reader of one
     volume decodes those of its chunk; a writer holds them, so they have at most 64 MiB.
+
+    Parameters
+    ----------
+    shape : tuple of 4 int
+        The chunk to begin with.
+    extents : Extents
+        What is cut.
+    codec : Codec
+        What encodes the chunks.
     """
     longer: list[ChunkShape] = []
     slices, span = shape[extents.slice_axis], shape[3]

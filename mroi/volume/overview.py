@@ -72,7 +72,17 @@ class OverviewPlan:
 
 
 def array_spec(geom: Geom, factor: Factor, volumes: int) -> ChunkSpec:
-    """Return what is known of the array of an overview."""
+    """Return what is known of the array of an overview.
+
+    Parameters
+    ----------
+    geom : Geom
+        Geometry of the file.
+    factor : tuple of 3 int
+        Along x, y, z.
+    volumes : int
+        3-D volumes of the overview.
+    """
     extent = [-(-n // f) for n, f in zip(geom.shape[:3], factor, strict=True)]
     slices, rows, columns = (extent[axis] for axis in geom.grid.axes)
     samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
@@ -152,6 +162,17 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
     It is encoded without loss: by calv if `codec`, that of the chunks, is calv and it is smaller,
     else by zstd, which every reader has.
 
+    Parameters
+    ----------
+    source : VoxelSource
+        The volume.
+    geom : Geom
+        Geometry of the file.
+    codec : Pipeline
+        What encodes the chunks.
+    factor : tuple of 3 int
+        Along x, y, z.
+
     Raises
     ------
     SourceError
@@ -220,7 +241,17 @@ def _mean(
 
 
 def encode_overview(plan: OverviewPlan, geom: Geom, slot: int) -> bytes:
-    """Return the payload of oVRW."""
+    """Return the payload of oVRW.
+
+    Parameters
+    ----------
+    plan : OverviewPlan
+        The array, and how it is encoded.
+    geom : Geom
+        Geometry of the file.
+    slot : int
+        Slot of the codec.
+    """
     spec = array_spec(geom, plan.factor, 1)
     payload = plan.codec.encode(plan.array, spec)
     decoded = array_bytes(plan.codec.decode(payload, spec))
@@ -232,6 +263,17 @@ def decode_overview(
     record: OverviewRecord, spec: ChunkSpec, pipeline: Pipeline, *, offset: int
 ) -> NDArray[Any]:
     """Return the array of an overview: (volumes * slices, rows, columns[, samples]).
+
+    Parameters
+    ----------
+    record : OverviewRecord
+        The payload, parsed.
+    spec : ChunkSpec
+        Of the array.
+    pipeline : Pipeline
+        What decodes it.
+    offset : int
+        Where it stands in the file, for messages.
 
     Raises
     ------
@@ -249,7 +291,22 @@ def decode_overview(
 
 
 def overview_affine(geom: Geom, factor: Factor, method: OverviewMethod) -> NDArray[np.float64]:
-    """Return the affine of an overview: to the centres of the boxes, or of the nearest voxels."""
+    """Return the affine of an overview: to the centres of the boxes, or of the nearest voxels.
+
+    Parameters
+    ----------
+    geom : Geom
+        Geometry of the file.
+    factor : tuple of 3 int
+        Along x, y, z.
+    method : OverviewMethod
+        How boxes of voxels became one.
+
+    Returns
+    -------
+    (4, 4) ndarray of float64
+        Index to position in mm, RAS+.
+    """
     middle = [f // 2 if method is OverviewMethod.NEAREST else (f - 1) / 2 for f in factor]
     matrix = np.diag([*factor, 1.0]).astype(np.float64)
     matrix[:3, 3] = middle

@@ -248,6 +248,15 @@ class RegionReader:
     def read_level(self, index: int, volume: int, level: int) -> NDArray[Any]:
         """Return one slice of the ROI at a reduced resolution: (slow, fast[, samples]).
 
+        Parameters
+        ----------
+        index : int
+            Slice of the full field of view, along the slice axis.
+        volume : int
+            Linear index over the axes beyond the third.
+        level : int
+            In-plane extents are divided by ``2**level``, rounded up.
+
         Raises
         ------
         UsageError

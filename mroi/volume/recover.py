@@ -70,6 +70,24 @@ def recover_volume(
 ) -> Recovery:
     """Write the whole chunks of a damaged or cut file to `target`, and check what was written.
 
+    Parameters
+    ----------
+    source : path, URL, bytes, binary file or Source
+        The damaged file.
+    target : path
+        Where to write what is whole; it appears under its name when it is proven.
+    overwrite : bool
+        Whether an existing file is replaced; otherwise `FileExistsError` is raised.
+    limits : Limits
+        What a file may make the reader take.
+    progress : callable, optional
+        Called as ``progress(step, done, total)``.
+
+    Returns
+    -------
+    Recovery
+        What was saved, and what was not.
+
     Raises
     ------
     FormatError

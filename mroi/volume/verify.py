@@ -288,7 +288,22 @@ def volume_digest(volume: Volume) -> bytes:
 
 
 def compare(volume: Volume, source: VoxelSource, progress: Progress | None = None) -> Comparison:
-    """Compare every voxel, the geometry and the metadata of a file with those of a source."""
+    """Compare every voxel, the geometry and the metadata of a file with those of a source.
+
+    Parameters
+    ----------
+    volume : Volume
+        The file.
+    source : VoxelSource
+        What it was packed from.
+    progress : callable, optional
+        Called as ``progress(step, done, total)``.
+
+    Returns
+    -------
+    Comparison
+        Voxels are compared as stored values, byte by byte.
+    """
     geom, g = volume.geom, source.geometry
     same_shape = geom.shape == g.shape and geom.datatype == g.datatype
     same_geometry = (

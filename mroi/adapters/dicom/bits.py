@@ -48,7 +48,17 @@ def split_bits(raw: NDArray[Any], bits: int) -> tuple[NDArray[Any], NDArray[Any]
 
 
 def join_bits(values: NDArray[Any], above: NDArray[Any], bits: int) -> NDArray[Any]:
-    """Undo `split_bits`; `above` may be flat."""
+    """Undo `split_bits`; `above` may be flat.
+
+    Parameters
+    ----------
+    values : ndarray of integer
+        The low bits.
+    above : ndarray of integer
+        The others, of as many samples.
+    bits : int
+        How many low bits there are.
+    """
     unsigned = np.dtype(f"<u{values.dtype.itemsize}")
     low = values.view(unsigned) & unsigned.type((1 << bits) - 1)
     high: NDArray[Any] = above.reshape(values.shape).astype(unsigned) << bits

@@ -86,6 +86,15 @@ def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
     ------
     SourceError
         If the header is incomplete, or the pixels are of a kind that cannot be kept exactly.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        The instance.
+    element : PixelElement
+        Its pixel data.
+    name : str
+        What messages call it.
     """
     samples = _integer(dataset, "SamplesPerPixel", name, 1)
     bits = _integer(dataset, "BitsAllocated", name)
@@ -155,7 +164,24 @@ def _why_not(pixels: Pixels, element: PixelElement, bits: int) -> str | None:
 
 
 def frames_of(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[Frame]:
-    """Yield the frames of one instance in the order in which they are stored."""
+    """Yield the frames of one instance in the order in which they are stored.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        The instance.
+    pixels : Pixels
+        How its pixels are stored.
+    instance : int
+        Number of the instance in the series.
+    name : str
+        What messages call it.
+
+    Raises
+    ------
+    SourceError
+        If the offsets of the frames do not fit the pixel data.
+    """
     if pixels.kind == "mosaic":
         yield from _tiles(dataset, pixels, instance, name)
         return

@@ -365,7 +365,20 @@ def split_tiles(mosaic: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 def join_tiles(tiles: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
-    """Undo `split_tiles`; unused tiles are zero."""
+    """Undo `split_tiles`; unused tiles are zero.
+
+    Parameters
+    ----------
+    tiles : (n, height, width) ndarray
+        Slices.
+    rows, columns : int
+        Of the mosaic, in pixels.
+
+    Raises
+    ------
+    SourceError
+        If the mosaic is not filled by whole tiles.
+    """
     side = math.isqrt(len(tiles) - 1) + 1
     if tiles.shape[1:] != (rows // side, columns // side) or rows % side or columns % side:
         raise SourceError(f"{tiles.shape} does not fill a mosaic of {rows} x {columns} pixels")

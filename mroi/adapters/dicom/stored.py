@@ -132,7 +132,17 @@ def swap_pairs(data: bytes) -> bytes:
 
 
 def form_of(dataset: Any, vr: str | None, order: Literal["<", ">"]) -> Form:
-    """Return how the samples of a data set are stored."""
+    """Return how the samples of a data set are stored.
+
+    Parameters
+    ----------
+    dataset : pydicom.Dataset
+        The instance.
+    vr : str or None
+        Value representation of the pixel data; None if there are none.
+    order : {"<", ">"}
+        Byte order of the transfer syntax.
+    """
     bits = int(dataset.get("BitsAllocated") or 0)
     samples = int(dataset.get("SamplesPerPixel") or 1)
     is_shared = samples == 3 and str(dataset.get("PhotometricInterpretation", "")) in _SHARED
