@@ -91,9 +91,14 @@ def mutations(seeds: Sequence[bytes], count: int) -> Iterator[bytes]:
     rng = random.Random(20260101)
     for _ in range(count):
         data = bytearray(rng.choice(seeds))
-        for _ in range(rng.randint(1, 4)):
-            rng.choice(_CHANGES)(data, rng)
+        mutate(data, rng)
         yield bytes(data)
+
+
+def mutate(data: bytearray, rng: random.Random) -> None:
+    """Make one to four changes."""
+    for _ in range(rng.randint(1, 4)):
+        rng.choice(_CHANGES)(data, rng)
 
 
 def repaired(data: bytes) -> bytes:

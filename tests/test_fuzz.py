@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-TARGETS = sorted((Path(__file__).resolve().parent.parent / "fuzz").glob("fuzz_*.py"))
+FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
+TARGETS = sorted(FUZZ.glob("fuzz_*.py"))
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda path: path.stem)
@@ -19,3 +20,18 @@ def test_target_holds(target: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["jpegls", "htj2k", "pcodec"])
+def test_native_decoders_hold(name: str) -> None:
+    for module in ("imagecodecs", "pcodec"):
+        pytest.importorskip(module)
+    done = subprocess.run(
+        [sys.executable, FUZZ / "native.py", "--seconds", "1", "--codec", name],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"| `{name}` |" in done.stdout

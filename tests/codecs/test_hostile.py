@@ -3,6 +3,7 @@
 import struct
 import zlib
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -33,6 +34,9 @@ def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(imagecodecs, decoder, reached)
     monkeypatch.setattr(openjpeg, "decode", reached)
     monkeypatch.setattr(pillow_heif, "open_heif", reached)
+    pcodec = pytest.importorskip("pcodec")
+    file = SimpleNamespace(new=lambda _: (SimpleNamespace(chunk_decompressor=reached), 2))
+    monkeypatch.setattr(pcodec.wrapped, "FileDecompressor", file)
 
 
 def payload_of(codec: Codec) -> bytes:
@@ -101,6 +105,8 @@ CODESTREAMS: dict[str, Callable[[bytes], bytes]] = {
     "16 levels": lambda p: put(p, p.index(b"\xff\x52") + 9, ">B", 16),
     "code-blocks of 2048 columns": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 9, 0),
     "code-blocks of 8192 samples": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 4, 5),
+    "code-blocks of 16 rows": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 4, 2),
+    "code-blocks of 4 columns": lambda p: put(p, p.index(b"\xff\x52") + 10, ">BB", 0, 4),
     "another wavelet": lambda p: put(p, p.index(b"\xff\x52") + 13, ">B", 2),
     "quantised, but reversible": lambda p: put(p, p.index(b"\xff\x5c") + 4, ">B", 0x22),
     "steps of one band less": lambda p: without(p, p.index(b"\xff\x5c"), 1),
@@ -169,6 +175,11 @@ def test_what_codestreams_may_have_is_decoded(name: str) -> None:
     assert np.array_equal(codec.decode(inserted(payload, b"".join(more)), SPEC), CHUNK)
 
 
+def presets(image: bytes, *values: int) -> bytes:
+    """Return a JPEG-LS image with other values of MAXVAL, T1, T2, T3 and RESET."""
+    return put(image, image.index(b"\xff\xf8") + 5, ">5H", *values)
+
+
 JPEGLS: dict[str, Callable[[bytes], bytes]] = {
     "rows": lambda p: put(p, p.index(b"\xff\xf7") + 5, ">H", 65535),
     "rows to come": lambda p: put(p, p.index(b"\xff\xf7") + 5, ">H", 0),
@@ -181,6 +192,23 @@ JPEGLS: dict[str, Callable[[bytes], bytes]] = {
     "larger sizes": lambda p: p[:2] + b"\xff\xf8\0\x0c\4\3\0\0\0\x14\0\0\0\x18" + p[2:],
     "baseline JPEG": lambda p: p.replace(b"\xff\xf7", b"\xff\xc0", 1),
     "two frames": lambda p: p[: (k := p.index(b"\xff\xf7") + 13)] + p[k - 13 : k] + p[k:],
+    "two sets of parameters": lambda p: twice(p, p.index(b"\xff\xf8")),
+    "no parameters": lambda p: without(p, p.index(b"\xff\xf8"), 2),
+    "mapping table": lambda p: put(p, p.index(b"\xff\xf8") + 4, ">B", 2),
+    "MAXVAL above the precision": lambda p: put(p, p.index(b"\xff\xf7") + 4, ">B", 15),
+    "T1 above MAXVAL": lambda p: presets(p, 4000, 4001, 0, 0, 64),
+    "T2 below T1": lambda p: presets(p, 65535, 18, 17, 276, 64),
+    "T3 below T1": lambda p: presets(p, 65535, 18, 0, 17, 64),
+    "T3 above MAXVAL": lambda p: presets(p, 4000, 18, 67, 4001, 64),
+    "RESET of 2": lambda p: presets(p, 65535, 18, 67, 276, 2),
+    "RESET above MAXVAL": lambda p: presets(p, 4000, 18, 67, 276, 4001),
+    "interleaved, but of one component": lambda p: put(p, p.index(b"\xff\xda") + 8, ">B", 2),
+    "another component": lambda p: put(p, p.index(b"\xff\xda") + 5, ">B", 2),
+    "table for a component": lambda p: put(p, p.index(b"\xff\xda") + 6, ">B", 1),
+    "longer scan header": lambda p: longer(p, p.index(b"\xff\xda"), b"\0"),
+    "restart intervals": lambda p: p[:2] + b"\xff\xdd\0\4\0\1" + p[2:],
+    "SPIFF": lambda p: p[:2] + b"\xff\xe8\0\x20" + bytes(30) + p[2:],
+    "colour transform": lambda p: p[:2] + b"\xff\xe8\0\7mrfx\1" + p[2:],
     "no end": lambda p: p[:-2],
     "two images": lambda p: p + p,
     "nothing": lambda _: b"",
@@ -197,13 +225,35 @@ def test_jpegls_is_refused(forge: Callable[[bytes], bytes]) -> None:
     refused(codec, forge(payload))
 
 
+@pytest.mark.usefixtures("no_decoder")
+def test_jpegls_of_several_components_is_interleaved() -> None:
+    spec = ChunkSpec((1, 20, 24, 3), np.dtype("u1"), 8)
+    codec = parse("jpegls")
+    payload = codec.encode(np.resize(CHUNK, spec.shape).astype("u1"), spec)
+    mode = payload.index(b"\xff\xda") + 12
+    for value in (1, 2):
+        with pytest.raises(ReachedError):
+            codec.decode(put(payload, mode, ">B", value), spec)
+    for value in (0, 3, 255):
+        refused(codec, put(payload, mode, ">B", value), spec)
+
+
+@pytest.mark.parametrize(
+    "values", [(0, 0, 0, 0, 0), (65535, 18, 67, 276, 0), (65535, 0, 67, 0, 64)], ids=str
+)
+def test_jpegls_knows_defaults(values: tuple[int, ...]) -> None:
+    """What stands for the values that the encoder wrote decodes to the same voxels."""
+    codec = parse("jpegls")
+    assert np.array_equal(codec.decode(presets(payload_of(codec), *values), SPEC), CHUNK)
+
+
 def jxl(*fields: tuple[int, int]) -> bytes:
     """Return a codestream that begins with (value, bits), lowest bit first; the rest is zero."""
     value = at = 0
     for field, bits in fields:
         value |= field << at
         at += bits
-    return b"\xff\x0a" + value.to_bytes(at // 8 + 1, "little") + bytes(64)
+    return b"\xff\x0a" + value.to_bytes(-(-at // 8), "little") + bytes(64)
 
 
 # Size 20 x 24: not small, 9 bits each, no ratio. Metadata: not default.
@@ -213,6 +263,14 @@ GRAY = ((0, 1), (0, 1), (1, 2), (1, 2), (0, 1), (1, 2), (1, 2))  # no ICC, gray,
 PLAIN = ((0, 1), (0, 1), *DEPTH, (1, 1), (0, 2), (0, 1), *GRAY, (0, 2), (1, 1))
 PAD = ((0, -sum(bits for _, bits in SIZE + PLAIN) % 8),)
 FRAME = ((0, 1), (0, 2), (1, 1), (0, 2), (0, 1), (0, 2), (1, 2), (0, 2))  # up to and with one pass
+LAST = ((0, 1), (0, 2), (1, 1), (0, 2), (1, 1), (0, 2))  # from the crop on; the filter by default
+
+
+def sections(size: int, *before: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Return the list of one section that follows the header of a frame."""
+    at = sum(bits for _, bits in (before or (*SIZE, *PLAIN, *PAD, *FRAME, *LAST)))
+    return ((0, 1), (0, -(at + 1) % 8), (0, 2), (size, 10), (0, 4))
+
 
 JPEGXL: dict[str, bytes] = {
     "size of a gigapixel": jxl((0, 1), (3, 2), (2**30 - 1, 30), (1, 3)),
@@ -231,6 +289,12 @@ JPEGXL: dict[str, bytes] = {
     "larger frame": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (1, 1), (0, 2), (1, 1)),
     "blended frame": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (1, 2), (1, 1)),
     "more frames": jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (0, 2), (0, 1)),
+    "YCbCr": jxl(*SIZE, *PLAIN, *PAD, *FRAME[:4], (1, 1)),
+    "a name": jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST[:3], (1, 2)),
+    "extensions of the filter": jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST[:4], (0, 4), (1, 2)),
+    "extensions of the frame": jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST[:5], (1, 2)),
+    "sections too short": jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST, *sections(63)),
+    "sections too long": jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST, *sections(65)),
     "a container": b"\0\0\0\x0cJXL \r\n\x87\n",
     "nothing": b"",
     "cut in the headers": jxl(*SIZE)[:4],
@@ -243,12 +307,23 @@ def test_jpegxl_is_refused(payload: bytes) -> None:
     refused(parse("jpegxl"), payload)
 
 
+@pytest.mark.parametrize("settings", ["", "effort=1", "effort=9", "distance=1", "distance=25"])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 700)], ids=str)
+def test_jpegxl_ends_where_its_sections_do(settings: str, shape: tuple[int, ...]) -> None:
+    codec = parse(f"jpegxl:{settings}")
+    spec = ChunkSpec(shape, np.dtype("u1"), 8)
+    payload = codec.encode((np.indices(shape).sum(axis=0) % 200).astype("u1"), spec)
+    codec.decode(payload, spec)
+    for other in (payload[:-1], payload + b"\0", payload + payload):
+        refused(codec, other, spec)
+
+
 @pytest.mark.usefixtures("no_decoder")
 def test_a_plain_jpegxl_header_passes() -> None:
     """The forgeries above fail for what they forge, not for what they share."""
     for payload in (
-        jxl(*SIZE, *PLAIN, *PAD, *FRAME, (0, 1), (0, 2), (1, 1)),
-        jxl(*SIZE, *PLAIN, *PAD, (1, 1)),
+        jxl(*SIZE, *PLAIN, *PAD, *FRAME, *LAST, *sections(64)),
+        jxl(*SIZE, *PLAIN, *PAD, (1, 1), *sections(64, *SIZE, *PLAIN, *PAD, (1, 1))),
         payload_of(parse("jpegxl")),
     ):
         with pytest.raises(ReachedError):
@@ -276,6 +351,19 @@ HEIF: dict[str, Callable[[bytes], bytes]] = {
         p, (k := p.index(b"mdat") + 10), ">B", p[k] & 127
     ),
     "ICC profile": lambda p: p.replace(b"nclx", b"prof"),
+    "video range": lambda p: put(p, p.index(b"colr") + 14, ">B", 0),
+    "another primary item": lambda p: put(p, p.index(b"pitm") + 8, ">H", 2),
+    "properties of another item": lambda p: put(p, p.index(b"ipma") + 12, ">H", 2),
+    "properties of two items": lambda p: put(p, p.index(b"ipma") + 8, ">I", 2),
+    "wide numbers of properties": lambda p: put(p, p.index(b"ipma") + 7, ">B", 1),
+    "a property twice": lambda p: put(p, p.index(b"ipma") + 15, ">B", 2),
+    "a property that is not there": lambda p: put(p, p.index(b"ipma") + 15, ">B", 9),
+    "an item of another number": lambda p: put(p, p.index(b"infe") + 8, ">H", 2),
+    "a slice that predicts": lambda p: put(
+        p, (k := p.index(b"mdat") + 10), ">B", p[k] & 0xE0 | 0x10
+    ),
+    "a picture that others need": lambda p: put(p, p.index(b"mdat") + 8, ">B", 21 << 1),
+    "scaling lists in the data": lambda p: put(p, p.index(b"\x44\1") + 2, ">B", 0xFF),
     "a parameter set of another kind": lambda p: put(p, p.index(b"\x44\x01"), ">B", 35 << 1),
     "parameters in the data": lambda p: put(p, p.index(b"mdat") + 8, ">B", 33 << 1),
     "nothing": lambda _: b"",
@@ -316,6 +404,77 @@ def test_heif_with_a_second_picture_is_refused() -> None:
     message = b"\0\0\0\7\x50\1\x84\1\0\x80\x80"
     with pytest.raises(ReachedError):
         parse("heif").decode(heif_with(message), SPEC)
+
+
+@pytest.mark.usefixtures("no_decoder")
+def test_heif_of_colour_that_is_converted_is_refused() -> None:
+    spec = ChunkSpec((1, 64, 64, 3), np.dtype("u1"), 8)
+    codec = parse("heif")
+    payload = codec.encode(np.zeros(spec.shape, "u1"), spec)
+    with pytest.raises(ReachedError):
+        codec.decode(payload, spec)
+    refused(codec, put(payload, payload.index(b"colr") + 12, ">H", 1), spec)
+
+
+NUMBERS = ChunkSpec((1, 300, 500), np.dtype("<i2"), 16)
+HEAD = b"pco!\3\0\0"  # no hint at the count
+
+
+def pco(count: int, *fields: tuple[int, int], version: int = 4, rest: int = 40) -> bytes:
+    """Return a file whose first inner chunk has metadata of (value, bits), lowest bit first."""
+    value = at = 0
+    for field, bits in fields:
+        value |= field << at
+        at += bits
+    meta = value.to_bytes(-(-at // 8), "little")
+    inner = b"\x08" + (count - 1).to_bytes(3, "little") + meta + bytes(rest)
+    return HEAD + bytes([version, 1]) + inner
+
+
+WHOLE = 150_000
+PCODEC: dict[str, bytes] = {
+    "a window of 2**32": pco(WHOLE, (0, 4), (2, 4), (31, 5)),
+    "a window of 2**16": pco(WHOLE, (0, 4), (2, 4), (15, 5)),
+    "a window after a multiple": pco(WHOLE, (1, 4), (3, 16), (2, 4), (31, 5)),
+    "a window after a float": pco(WHOLE, (2, 4), (3, 16), (2, 4), (31, 5)),
+    "a window after a quantum": pco(WHOLE, (3, 4), (9, 8), (2, 4), (31, 5)),
+    "a window after a dictionary": pco(WHOLE, (4, 4), (2, 25), (0, 3), (0, 32), (2, 4), (31, 5)),
+    "a dictionary of 2**25": pco(WHOLE, (4, 4), (2**25 - 1, 25)),
+    "a dictionary beyond the payload": pco(WHOLE, (4, 4), (100, 25)),
+    "more words than numbers": pco(WHOLE, (4, 4), (WHOLE + 1, 25), rest=400_000),
+    "another mode": pco(WHOLE, (5, 4)),
+    "more numbers than there are": pco(WHOLE + 1, (0, 8)),
+    "a small inner chunk": pco(2**16 - 1, (0, 8)),
+    "version 2": pco(WHOLE, (0, 8), version=2),
+    "version 5": pco(WHOLE, (0, 8), version=5),
+    "another type": pco(WHOLE, (0, 8)).replace(b"\x08", b"\7", 1),
+    "a type for all": b"pco!\3\x08" + pco(WHOLE, (0, 8))[6:],
+    "nothing": b"",
+    "cut in the headers": HEAD,
+}
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize("payload", PCODEC.values(), ids=PCODEC)
+def test_pcodec_is_refused(payload: bytes) -> None:
+    refused(parse("pcodec"), payload, NUMBERS)
+
+
+@pytest.mark.usefixtures("no_decoder")
+@pytest.mark.parametrize(
+    "payload",
+    [
+        pco(WHOLE, (0, 8)),
+        pco(2**16, (0, 8)),
+        pco(WHOLE, (0, 4), (2, 4), (14, 5)),
+        pco(WHOLE, (1, 4), (3, 16), (2, 4), (14, 5)),
+        pco(WHOLE, (4, 4), (2, 25), (0, 3), (0, 32), (2, 4), (14, 5)),
+    ],
+    ids=range(5),
+)
+def test_pcodec_within_bounds_reaches_the_library(payload: bytes) -> None:
+    with pytest.raises(ReachedError):
+        parse("pcodec").decode(payload, NUMBERS)
 
 
 ZFP: dict[str, Callable[[bytes], bytes]] = {

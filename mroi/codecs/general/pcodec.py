@@ -17,6 +17,9 @@ from mroi.errors import DecodeError
 __all__ = ["Pcodec"]
 
 _META = 1 << 20  # more than the metadata of any chunk
+_LEAST = 1 << 16  # numbers of an inner chunk before the last; encoders write 2**17 at least
+_VERSIONS = (3, 4)
+_WINDOW = 15  # log2 of the widest that encoders look back
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,8 @@ def _decode(library: ModuleType, data: bytes, samples: NDArray[Any]) -> None:
     kind, width = samples.dtype.kind, samples.dtype.itemsize
     number, name = _TYPES[f"{kind}{width}"], f"{kind}{8 * width}"
     at = 6 + (6 + 1 + (data[6] & 63) + 7) // 8  # a hint at the count: its size, and itself
+    if data[at] not in _VERSIONS:
+        raise DecodeError(f"pcodec: chunks are of version {data[at]}, not 3 or 4", "CHK-8")
     file, used = library.FileDecompressor.new(data[at : at + 16])
     at += used
     done = 0
@@ -95,7 +100,10 @@ def _decode(library: ModuleType, data: bytes, samples: NDArray[Any]) -> None:
         count = int.from_bytes(data[at + 1 : at + 4], "little") + 1
         if data[at] != number or count > samples.size - done:
             raise DecodeError("pcodec: numbers are not those of the chunk", "CHK-8")
+        if count < min(_LEAST, samples.size - done):  # each costs time, however small
+            raise DecodeError(f"pcodec: an inner chunk of {count} numbers is too small", "CHK-8")
         at += 4
+        _check_chunk(data[at : at + _META], width, count)
         # Slices are copies: no larger than the metadata, and a page of incompressible numbers.
         chunk, used = file.chunk_decompressor(data[at : at + _META], name)
         at += used
@@ -107,3 +115,24 @@ def _decode(library: ModuleType, data: bytes, samples: NDArray[Any]) -> None:
         done += count
     if done != samples.size or at + 1 != len(data):
         raise DecodeError(f"pcodec: payload is not exactly {samples.size} numbers", "CHK-8")
+
+
+def _check_chunk(meta: bytes, width: int, count: int) -> None:
+    """Refuse metadata that ask for more memory than `count` numbers of `width` bytes can need.
+
+    A dictionary may have 2**25 entries, and a window for looking back 2**32 numbers, both of which
+    the library allocates before it sees that there are none.
+    """
+    bits = int.from_bytes(meta[:16], "little")
+    mode = bits & 15
+    after = {0: 4, 1: 4 + 8 * width, 2: 4 + 8 * width, 3: 12}.get(mode)
+    if after is None:
+        entries = bits >> 4 & 0x1FFFFFF
+        if mode != 4 or entries > count or 4 + entries * width > len(meta):
+            raise DecodeError(f"pcodec: mode {mode} or its dictionary is not allowed", "CHK-8")
+        start = 4 + entries * width
+        delta = int.from_bytes(meta[start : start + 2], "little")
+    else:
+        delta = bits >> after
+    if delta & 15 == 2 and (delta >> 4 & 31) + 1 > _WINDOW:
+        raise DecodeError("pcodec: it looks back too far", "CHK-8")

@@ -226,8 +226,9 @@ def _check_style(segment: memoryview, samples: int, *, high_throughput: bool) ->
     style, order, layers, colour, levels, width, height, blocks, wavelet = _STYLE.unpack(segment)
     if style & ~0x06 or levels > _MOST_LEVELS or not 1 <= layers <= 64:
         raise DecodeError("codestream: COD asks for too much", "CHK-8")
-    # Exponents less 2: code-blocks of 4 to 1024 samples a side, at most 4096 in all.
-    if order > 4 or wavelet > 1 or max(width, height) > 8 or width + height > 8:
+    # Exponents less 2: code-blocks of 32 to 128 samples a side, at most 4096 in all. For
+    # blocks of 4 samples a side, OpenJPH takes 376 MB for any plane, and OpenJPEG 400 bytes each.
+    if order > 4 or wavelet > 1 or min(width, height) < 3 or width + height > 8:
         raise DecodeError("codestream: a value of COD is out of range", "CHK-8")
     if colour > 1 or (colour and samples < 3):
         raise DecodeError("codestream: no samples for the colour transform", "CHK-8")

@@ -17,6 +17,7 @@ __all__ = ["JpegLs"]
 
 _SOI, _SOS = 0xFFD8, 0xFFDA
 _SOF55, _LSE, _COM = 0xFFF7, 0xFFF8, 0xFFFE
+_PRESETS = struct.Struct(">B5H")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,38 +89,73 @@ class JpegLs(Codec):
 
     def _check(self, view: memoryview, spec: ChunkSpec) -> None:
         """Refuse an image whose headers are not those of one plane of `spec` in one scan."""
-        at, found = 2, False
         try:
-            (marker,) = struct.unpack_from(">H", view, 0)
-            if marker != _SOI:
-                raise DecodeError("jpegls: not a JPEG-LS image", "CHK-8")
-            while marker != _SOS:
-                marker, length = struct.unpack_from(">HH", view, at)
-                segment = view[at + 4 : at + 2 + length]
-                if length < 2 or len(segment) != length - 2:
-                    raise DecodeError("jpegls: a marker segment is cut short", "CHK-8")
-                at += 2 + length
-                if marker == _SOF55 and not found:
-                    found = True
-                    _check_frame(segment, spec)
-                elif marker == _SOS:
-                    self._check_scan(segment, spec)
-                elif marker != _COM and not (marker == _LSE and segment[0] == 1):
-                    raise DecodeError(f"jpegls: marker {marker:#06x} is not allowed", "CHK-8")
+            found, at = _segments(view)
+            frame, scan = found[_SOF55], found[_SOS]
+            _check_frame(frame, spec)
+            near = self._check_scan(scan, frame)
+            if _LSE in found:
+                _check_presets(found[_LSE], precision=frame[0], near=near)
         except (struct.error, IndexError) as exc:
             raise DecodeError("jpegls: headers are cut short", "CHK-8") from exc
-        if not found:
-            raise DecodeError("jpegls: the frame header is missing", "CHK-8")
+        except KeyError as exc:
+            raise DecodeError("jpegls: the frame header is missing", "CHK-8") from exc
         # In the scan, a byte after 0xFF is below 0x80: the first of these is the end.
         if bytes(view).find(b"\xff\xd9", at) != len(view) - 2:
             raise DecodeError("jpegls: the image does not end where the payload does", "CHK-8")
 
-    def _check_scan(self, segment: memoryview, spec: ChunkSpec) -> None:
-        """Check SOS: all components at once, and no more loss than was promised."""
-        components = segment[0]
-        near, _interleave, transform = struct.unpack_from("BBB", segment, 1 + 2 * components)
-        if components != spec.samples or near > self.near or transform:
+    def _check_scan(self, scan: memoryview, frame: memoryview) -> int:
+        """Check SOS: all components at once, in order, and no more loss than was promised.
+
+        Return its NEAR.
+        """
+        components = frame[5]
+        near: int
+        near, interleave, transform = struct.unpack_from("BBB", scan, 1 + 2 * components)
+        ids = (frame[6 + 3 * k] for k in range(components))
+        expected = bytes([components, *(byte for name in ids for byte in (name, 0))])
+        if scan[:-3] != expected or near > self.near or transform:
             raise DecodeError("jpegls: the scan is not the one of this chunk", "CHK-8")
+        if interleave not in ({0} if components == 1 else {1, 2}):
+            raise DecodeError(f"jpegls: interleave mode {interleave} is not allowed", "CHK-8")
+        return near
+
+
+def _segments(view: memoryview) -> tuple[dict[int, memoryview], int]:
+    """Return the segments before the scan, but for comments, and the offset of the scan."""
+    found: dict[int, memoryview] = {}
+    (marker,), at = struct.unpack_from(">H", view), 2
+    if marker != _SOI:
+        raise DecodeError("jpegls: not a JPEG-LS image", "CHK-8")
+    while marker != _SOS:
+        marker, length = struct.unpack_from(">HH", view, at)
+        segment = view[at + 4 : at + 2 + length]
+        if length < 2 or len(segment) != length - 2:
+            raise DecodeError("jpegls: a marker segment is cut short", "CHK-8")
+        at += 2 + length
+        if marker == _COM:
+            continue
+        if marker not in {_SOF55, _LSE, _SOS} or marker in found:
+            raise DecodeError(f"jpegls: marker {marker:#06x} is not allowed here", "CHK-8")
+        found[marker] = segment
+    return found, at
+
+
+def _check_presets(segment: memoryview, *, precision: int, near: int) -> None:
+    """Check LSE: coding parameters in the ranges of T.87, C.2.4.1.1; 0 is the default value."""
+    if len(segment) != _PRESETS.size or segment[0] != 1:
+        raise DecodeError("jpegls: LSE holds no coding parameters", "CHK-8")
+    _, largest, *thresholds, reset = _PRESETS.unpack(segment)
+    largest = largest or 2**precision - 1
+    least = near + 1
+    for threshold in thresholds:
+        if threshold and not least <= threshold <= largest:
+            raise DecodeError(f"jpegls: threshold {threshold} is out of range", "CHK-8")
+        least = max(least, threshold)
+    if largest >= 2**precision or 2 * near > largest:
+        raise DecodeError(f"jpegls: MAXVAL of {largest} is out of range", "CHK-8")
+    if reset and not 3 <= reset <= max(255, largest):
+        raise DecodeError(f"jpegls: RESET of {reset} is out of range", "CHK-8")
 
 
 def _check_frame(segment: memoryview, spec: ChunkSpec) -> None:

@@ -155,18 +155,16 @@ class _Bits:
     """Reads the fields of headers, lowest bit first."""
 
     def __init__(self, view: memoryview) -> None:
-        self._value = int.from_bytes(view[:256], "little")  # headers are far shorter
-        self._left = 8 * min(len(view), 256)
-        self._read = 0
+        self._view = view
+        self._at = 0
 
     def u(self, count: int) -> int:
-        if count > self._left:
+        start, stop = self._at, self._at + count
+        if stop > 8 * len(self._view):
             raise DecodeError("jpegxl: headers are cut short", "CHK-8")
-        value = self._value & ((1 << count) - 1)
-        self._value >>= count
-        self._left -= count
-        self._read += count
-        return value
+        self._at = stop
+        value = int.from_bytes(self._view[start // 8 : (stop + 7) // 8], "little")
+        return value >> start % 8 & (1 << count) - 1
 
     def u32(self, *choices: tuple[int, int]) -> int:
         """One of four (offset, bits) chosen by two bits."""
@@ -188,7 +186,12 @@ class _Bits:
                 raise DecodeError("jpegxl: a header field is out of range", "CHK-8")
 
     def pad(self) -> None:
-        self.u(-self._read % 8)
+        self.u(-self._at % 8)
+
+    @property
+    def rest(self) -> int:
+        """Whole bytes that were not read yet."""
+        return len(self._view) - (self._at + 7) // 8
 
 
 def _check(view: memoryview, spec: ChunkSpec) -> None:
@@ -208,7 +211,8 @@ def _check(view: memoryview, spec: ChunkSpec) -> None:
     if not default_transform:
         raise DecodeError("jpegxl: custom transforms are not allowed", "CHK-8")
     bits.pad()
-    _check_frame(bits, xyb=xyb)
+    group = _check_frame(bits, xyb=xyb)
+    _check_sections(bits, rows, columns, group)
 
 
 def _size(bits: _Bits) -> tuple[int, int]:
@@ -278,19 +282,21 @@ def _check_colour(bits: _Bits, spec: ChunkSpec) -> None:
         raise DecodeError("jpegxl: colour space is not that of the chunk", "CHK-8")
 
 
-def _check_frame(bits: _Bits, *, xyb: bool) -> None:
-    """Check the frame header: a regular frame, the last one, that covers the image."""
+def _check_frame(bits: _Bits, *, xyb: bool) -> int:
+    """Check the frame header: a regular frame, the last one, that covers the image.
+
+    Return rows and columns of a group, in pixels of the image.
+    """
     if bits.u(1):  # all default
-        return
+        return 256
     kind, modular, flags = bits.u(2), bits.u(1), bits.u64()
     if kind or flags & ~0x81:  # but for noise and the smoothing of DC: patches, splines, DC frames
         raise DecodeError("jpegxl: only a regular frame is allowed", "CHK-8")
     if not xyb and bits.u(1):
-        bits.u(6)  # subsampling of YCbCr
-    bits.u(2)  # upsampling
-    if modular:
-        bits.u(2)
-    elif xyb:
+        raise DecodeError("jpegxl: YCbCr is not allowed", "CHK-8")
+    upsampling = 1 << bits.u(2)
+    group = 128 << bits.u(2) if modular else 256
+    if xyb and not modular:
         bits.u(6)
     if bits.u32((1, 0), (2, 0), (3, 0), (4, 3)) > 1:  # all coefficients would wait for the last
         raise DecodeError("jpegxl: more than one pass", "CHK-8")
@@ -298,3 +304,46 @@ def _check_frame(bits: _Bits, *, xyb: bool) -> None:
     last = bits.u(1)
     if crop or blending or not last:
         raise DecodeError("jpegxl: more than one frame, or one of another size", "CHK-8")
+    if bits.u(2):
+        raise DecodeError("jpegxl: a frame with a name", "CHK-8")
+    _check_filter(bits, modular=bool(modular))
+    if bits.u64():
+        raise DecodeError("jpegxl: extensions are not allowed", "CHK-8")
+    return group * upsampling
+
+
+def _check_filter(bits: _Bits, *, modular: bool) -> None:
+    """Check the parameters of the restoration filter: any but extensions."""
+    if bits.u(1):  # all default
+        return
+    if bits.u(1) and bits.u(1):  # Gabor-like, its weights
+        bits.u(6 * 16)
+    if bits.u(2):  # edge-preserving
+        if not modular and bits.u(1):
+            bits.u(8 * 16)
+        if bits.u(1):
+            bits.u(5 * 16)
+        if bits.u(1):
+            bits.u((3 if modular else 4) * 16)
+        if modular:
+            bits.u(16)
+    if bits.u64():
+        raise DecodeError("jpegxl: extensions are not allowed", "CHK-8")
+
+
+def _check_sections(bits: _Bits, rows: int, columns: int, group: int) -> None:
+    """Check that the sections of the frame, which it lists, end where the payload does.
+
+    Where they are listed in another order, that order is coded before their sizes, and only a
+    decoder can tell.
+    """
+    groups = -(-rows // group) * -(-columns // group)
+    slow = -(-rows // (8 * group)) * -(-columns // (8 * group))  # groups of DC
+    if bits.u(1):
+        return
+    bits.pad()
+    sizes = ((0, 10), (1024, 14), (17408, 22), (4211712, 30))
+    total = sum(bits.u32(*sizes) for _ in range(1 if groups == 1 else 2 + slow + groups))
+    bits.pad()
+    if total != bits.rest:
+        raise DecodeError(f"jpegxl: sections of {total} bytes, not {bits.rest}", "CHK-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,13 +13,13 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.mpeg import hevc
 from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Heif"]
 
 # Types of units (ITU-T H.265, table 7-1).
 _VPS, _SPS, _PPS = 32, 33, 34
-_INTRA = range(16, 22)
 _MESSAGES = (39, 40)
 
 
@@ -136,13 +135,34 @@ def _check(view: memoryview, spec: ChunkSpec) -> None:
     rows, columns = _check_size(properties, spec)
     if bytes(properties[b"pixi"][4:]) != bytes([spec.samples] + [_depth(spec) or 0] * spec.samples):
         raise DecodeError("heif: samples are not those of the chunk", "CHK-8")
-    if bytes(properties[b"colr"][:4]) != b"nclx":
-        raise DecodeError("heif: ICC profiles are not allowed", "CHK-8")
-    _check_parameters(properties[b"hvcC"], rows, columns, spec)
-    _check_data(top[b"mdat"])
+    _check_colour(properties[b"colr"], spec)
+    _check_item(meta, iprp[b"ipma"], len(properties))
+    sets = _parameter_sets(properties[b"hvcC"])
+    picture = hevc.Picture(rows, columns, spec.samples, _depth(spec) or 0)
+    hevc.check(*sets, _slice(top[b"mdat"]), picture)
     location = _location(meta[b"iloc"])
     if location != (len(view) - len(top[b"mdat"]), len(top[b"mdat"])):
         raise DecodeError("heif: the image is not the media data", "CHK-8")
+
+
+def _check_colour(colr: memoryview, spec: ChunkSpec) -> None:
+    """Check that samples are those of the voxels: of full range, RGB as it is."""
+    kind, _, _, matrix, span = struct.unpack_from(">4sHHHB", colr)
+    if kind != b"nclx" or span >> 7 != 1 or (spec.samples == 3 and matrix):
+        raise DecodeError("heif: samples are not those of the voxels, or have a profile", "CHK-8")
+
+
+def _check_item(meta: dict[bytes, memoryview], ipma: memoryview, properties: int) -> None:
+    """Check that all boxes are of the one item, and that it has every property once."""
+    (item,) = struct.unpack_from(">H", meta[b"pitm"], 4)
+    (listed,) = struct.unpack_from(">H", meta[b"iinf"], 18)
+    (placed,) = struct.unpack_from(">H", meta[b"iloc"], 8)
+    count, owner, has = struct.unpack_from(">IHB", ipma, 4)
+    if bytes(ipma[:4]) != bytes(4) or count != 1 or {listed, placed, owner} != {item}:
+        raise DecodeError("heif: boxes are not of one item", "CHK-8")
+    numbers = sorted(byte & 127 for byte in ipma[11:])
+    if has != properties or numbers != list(range(1, properties + 1)):
+        raise DecodeError("heif: the item has not the properties that there are", "CHK-8")
 
 
 def _check_size(properties: dict[bytes, memoryview], spec: ChunkSpec) -> tuple[int, int]:
@@ -191,22 +211,21 @@ def _location(iloc: memoryview) -> tuple[int, int]:
     return base + offset, size
 
 
-def _check_parameters(hvcc: memoryview, rows: int, columns: int, spec: ChunkSpec) -> None:
-    """Check that there is one set of each kind, and that the sequence is that of the image."""
+def _parameter_sets(hvcc: memoryview) -> tuple[bytes, bytes, bytes]:
+    """Return the video, the sequence and the picture parameter set, of which there is one each."""
     if len(hvcc) < 23:
         raise DecodeError("heif: parameter sets are cut short", "CHK-8")
-    at, kinds = 23, []
+    at, units = 23, {}
     for _ in range(hvcc[22]):
         _kind, count, size = struct.unpack_from(">BHH", hvcc, at)
         unit = hvcc[at + 5 : at + 5 + size]
         at += 5 + size
-        if count != 1 or len(unit) != size or size < 2:
+        if count != 1 or len(unit) != size or size < 2 or _kind_of(unit) in units:
             raise DecodeError("heif: not one parameter set of each kind", "CHK-8")
-        kinds.append(_kind_of(unit))
-        if kinds[-1] == _SPS:
-            _check_sequence(bytes(unit[2:]), rows, columns, spec)
-    if sorted(kinds) != [_VPS, _SPS, _PPS] or at != len(hvcc):
-        raise DecodeError(f"heif: parameter sets are of the types {kinds}", "CHK-8")
+        units[_kind_of(unit)] = bytes(unit[2:])
+    if sorted(units) != [_VPS, _SPS, _PPS] or at != len(hvcc):
+        raise DecodeError(f"heif: parameter sets are of the types {sorted(units)}", "CHK-8")
+    return units[_VPS], units[_SPS], units[_PPS]
 
 
 def _kind_of(unit: memoryview) -> int:
@@ -216,49 +235,9 @@ def _kind_of(unit: memoryview) -> int:
     return unit[0] >> 1
 
 
-def _check_sequence(unit: bytes, rows: int, columns: int, spec: ChunkSpec) -> None:
-    """Check a sequence parameter set (ITU-T H.265, 7.3.2.2) as far as memory depends on it."""
-    bits = _bits(unit.replace(b"\0\0\3", b"\0\0"))
-
-    def u(count: int) -> int:
-        value = 0
-        for _ in range(count):
-            value = 2 * value + next(bits, 0)
-        return value
-
-    def ue() -> int:
-        zeros = 0
-        while zeros < 32 and not u(1):
-            zeros += 1
-        return (1 << zeros) - 1 + u(zeros)
-
-    u(4)  # VPS
-    if u(3):
-        raise DecodeError("heif: temporal layers are not allowed", "CHK-8")
-    u(1 + 88 + 8)  # nesting, general profile, level
-    ue()  # SPS
-    chroma = ue()
-    if chroma == 3:
-        u(1)  # planes coded as pictures of their own
-    width, height = ue(), ue()
-    if u(1):
-        for _ in range(4):
-            ue()  # conformance window
-    depths = ue() + 8, ue() + 8
-    if not (columns <= width < columns + 64 and rows <= height < rows + 64):
-        raise DecodeError(f"heif: codes {height} x {width} samples", "CHK-8")
-    if chroma != (0 if spec.samples == 1 else 3) or set(depths) != {_depth(spec)}:
-        raise DecodeError(f"heif: codes samples of {depths} bits, chroma {chroma}", "CHK-8")
-
-
-def _bits(data: bytes) -> Iterator[int]:
-    return (byte >> shift & 1 for byte in data for shift in range(7, -1, -1))
-
-
-def _check_data(mdat: memoryview) -> None:
-    """Check that the data are the slices of one picture, and messages."""
-    at = 0
-    picture: int | None = None
+def _slice(mdat: memoryview) -> bytes:
+    """Return the slice that is the picture; beside it there may be messages."""
+    at, found = 0, []
     while at < len(mdat):
         (size,) = struct.unpack_from(">I", mdat, at)
         unit = mdat[at + 4 : at + 4 + size]
@@ -266,13 +245,10 @@ def _check_data(mdat: memoryview) -> None:
             raise DecodeError("heif: the image data are cut short", "CHK-8")
         at += 4 + size
         kind = _kind_of(unit)
-        if kind in _MESSAGES:
-            continue
-        if kind not in _INTRA:
+        if kind not in (*hevc.IDR, *_MESSAGES):
             raise DecodeError("heif: more than slices among the image data", "CHK-8")
-        is_first = unit[2] >> 7
-        if is_first != (picture is None) or kind != (picture or kind):
-            raise DecodeError("heif: not the slices of one picture", "CHK-8")
-        picture = kind
-    if picture is None:
-        raise DecodeError("heif: no picture in the image data", "CHK-8")
+        if kind in hevc.IDR:
+            found.append(unit[2:])
+    if len(found) != 1:
+        raise DecodeError(f"heif: {len(found)} slices, not the one of a picture", "CHK-8")
+    return bytes(found[0])
