@@ -386,11 +386,6 @@ def subject_of(path: str | os.PathLike[str]) -> str:
 def read_box(table: str | os.PathLike[str], subject: str, g: SourceGeometry) -> Box:
     """Return the box of a subject from a table of boxes, MedROI's or ours.
 
-    Raises
-    ------
-    SourceError
-        If the table cannot be read, does not have the subject, or has it with another shape.
-
     Parameters
     ----------
     table : path
@@ -399,6 +394,11 @@ def read_box(table: str | os.PathLike[str], subject: str, g: SourceGeometry) -> 
         Which row.
     g : SourceGeometry
         Of the volume that the box is for.
+
+    Raises
+    ------
+    SourceError
+        If the table cannot be read, does not have the subject, or has it with another shape.
     """
     try:
         text = Path(table).read_text("utf-8", _BYTES)

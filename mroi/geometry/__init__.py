@@ -1,5 +1,7 @@
-"""Arithmetic on voxels: `box` (half-open boxes), `affine` (index to mm), then `grid` (chunks of a
-volume and their ordinals). No bytes, no IO.
+"""Arithmetic on voxels: no bytes, no IO.
+
+`box` (half-open boxes) and `affine` (index to mm), then `grid` (the chunks of a volume and their
+ordinals).
 """
 
 from mroi.geometry.affine import axis_codes, crop_affine, spacing_of

@@ -210,7 +210,7 @@ IndexHeader = Struct(
     "entry_size" / Int8ul * "8 or 16",
     "flags" / Int8ul * "1: the decoded CRCs are there",
     "reserved" / Fixed(Int16ul, 0) * "0",
-    "first" / Int64ul * "offset of the first chunk = `head_size`",
+    "first" / Int64ul * "offset of the first chunk: `head_size`, or the end of the preface",
     "end" / Int64ul * "offset of the first byte after the last chunk",
     "reserved2" / Fixed(Int64ul, 0) * "0",
 )

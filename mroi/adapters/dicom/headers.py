@@ -82,11 +82,6 @@ class Pixels:
 def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
     """Return how the pixels of an instance are stored.
 
-    Raises
-    ------
-    SourceError
-        If the header is incomplete, or the pixels are of a kind that cannot be kept exactly.
-
     Parameters
     ----------
     dataset : pydicom.Dataset
@@ -95,6 +90,11 @@ def describe(dataset: Any, element: PixelElement, name: str) -> Pixels:
         Its pixel data.
     name : str
         What messages call it.
+
+    Raises
+    ------
+    SourceError
+        If the header is incomplete, or the pixels are of a kind that cannot be kept exactly.
     """
     samples = _integer(dataset, "SamplesPerPixel", name, 1)
     bits = _integer(dataset, "BitsAllocated", name)
