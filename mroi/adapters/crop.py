@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -21,7 +21,7 @@ from mroi.adapters.nifti import build_header
 from mroi.container import AtomicFile, identity_of, name_of
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
-from mroi.format.geom import Background, Geom, SourceKind
+from mroi.format.geom import Background, Geom, Layout, SourceKind, VolumeGeometry
 from mroi.geometry import Box, crop_affine
 from mroi.roi.medroi import ImageRoi, VolumeRoi, find_image_roi, find_volume_roi
 from mroi.roi.tables import (
@@ -42,7 +42,7 @@ from mroi.roi.tables import (
     subject_id,
 )
 from mroi.volume.progress import Progress
-from mroi.volume.source import SourceGeometry, VoxelSource
+from mroi.volume.source import VoxelSource
 
 __all__ = [
     "TABLES",
@@ -67,7 +67,7 @@ class FoundRoi:
 
     Attributes
     ----------
-    geometry : SourceGeometry
+    geometry : VolumeGeometry
         Of the source.
     stored : (x, y, z) ndarray
         All voxels.
@@ -85,7 +85,7 @@ class FoundRoi:
         DICOM Bits Stored, 0 if absent.
     """
 
-    geometry: SourceGeometry
+    geometry: VolumeGeometry
     stored: NDArray[Any]
     slope: float
     inter: float
@@ -114,24 +114,14 @@ class FoundRoi:
 
     def to_geom(self) -> Geom:
         """Return the geometry of a file that has this box as its ROI."""
-        g = self.geometry
-        return Geom(
-            ndim=g.ndim,
-            shape=g.shape,
-            datatype=g.datatype,
-            bits_stored=g.bits_stored,
+        layout = Layout(
             roi=self.box,
-            chunk_shape=(self.box.shape[0], self.box.shape[1], 1, 1),
+            chunk_shape=(*self.box.shape[:2], 1, 1),
             slice_axis=2,
             background=Background.RESIDUE_EXACT,
-            fill=bytes(g.datatype.itemsize),
-            slope=g.slope,
-            inter=g.inter,
-            affine=g.affine,
-            spacing=g.spacing,
-            xform_code=g.xform_code,
-            xyzt_units=g.xyzt_units,
+            fill=bytes(self.geometry.itemsize),
         )
+        return Geom.of(self.geometry, layout)
 
     def pixels(self) -> NDArray[np.float32]:
         """Return the intensities of an image, as (rows, columns)."""
@@ -181,7 +171,7 @@ def find_roi(source: VoxelSource, progress: Progress | None = None) -> FoundRoi:
         raise SourceError("MedROI finds no anatomy: no intensity stands out above its threshold")
     times = read - start, time.perf_counter() - read
     modality, bits_stored = "Unknown", 0
-    if g.kind is SourceKind.DICOM:
+    if g.source_kind is SourceKind.DICOM:
         from mroi.adapters.dicom import DicomSource
 
         assert isinstance(source, DicomSource)
@@ -200,20 +190,19 @@ def write_volume_crop(found: FoundRoi, file: BinaryIO) -> None:
     g, box = found.geometry, found.box
     datatype = datatype_of(np.dtype("<f4"))
     assert datatype is not None
-    header = build_header(
-        SourceGeometry(
-            ndim=3,
-            shape=box.shape,
-            datatype=datatype,
-            affine=crop_affine(g.affine, box.start),
-            spacing=g.spacing[:3],
-            bits_stored=datatype.bits,
-            xform_code=g.xform_code,
-            xyzt_units=g.xyzt_units,
-        )
+    cropped = replace(
+        g,
+        ndim=3,
+        shape=box.shape,
+        datatype=datatype,
+        bits_stored=datatype.bits,
+        affine=crop_affine(g.affine, box.start),
+        spacing=g.spacing[:3],
+        slope=1.0,
+        inter=0.0,
     )
     with gzip_writer(file) as image:
-        image.write(header)
+        image.write(build_header(cropped))
         for plane in found.stored[box.slices].T:  # z after z, each (y, x)
             image.write(_single(plane.astype(np.float64) * found.slope + found.inter))
 
@@ -383,7 +372,7 @@ def subject_of(path: str | os.PathLike[str]) -> str:
     return name[:-4] if name.lower().endswith(".dcm") else name
 
 
-def read_box(table: str | os.PathLike[str], subject: str, g: SourceGeometry) -> Box:
+def read_box(table: str | os.PathLike[str], subject: str, g: VolumeGeometry) -> Box:
     """Return the box of a subject from a table of boxes, MedROI's or ours.
 
     Parameters

@@ -75,7 +75,7 @@ class ImageSource(ArraySource):
         if self._is_stripped:
             return []
         datatype = self.geometry.datatype
-        is_swapped = bool(self.geometry.flags & SourceFlags.BIG_ENDIAN) and datatype.swap > 1
+        is_swapped = bool(self.geometry.source_flags & SourceFlags.BIG_ENDIAN) and datatype.swap > 1
         sha256 = hashlib.sha256(self._header)
         for plane in self.planes(2):
             data = plane.reshape(-1).view(np.uint8)

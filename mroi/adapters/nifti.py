@@ -34,11 +34,11 @@ from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import FormatError, SourceError, UsageError
 from mroi.format.datatypes import DATATYPES, Datatype
-from mroi.format.geom import Geom, SourceFlags, SourceKind
+from mroi.format.geom import Geom, SourceFlags, SourceKind, VolumeGeometry
 from mroi.format.metadata import Digest, DigestScope, NiftiPart, build_digest, deflate_payload
 from mroi.format.records import FrameType
+from mroi.geometry import in_plane_axes
 from mroi.volume.model import Volume
-from mroi.volume.source import SourceGeometry, to_samples
 
 __all__ = [
     "KeptHeader",
@@ -68,7 +68,7 @@ class NiftiHeader:
     is_pair: bool
     is_big_endian: bool
     vox_offset: int
-    geometry: SourceGeometry
+    geometry: VolumeGeometry
     warnings: tuple[str, ...] = field(default=())
     is_analyze: bool = False
 
@@ -149,7 +149,7 @@ def _interpret(
         warnings.append(f"voxel offset {offset} lies in the header; {usual} is used")
         offset = usual
     kind = SourceKind(version + 2 * is_pair)
-    geometry = SourceGeometry(
+    geometry = VolumeGeometry(
         ndim=ndim,
         shape=shape + (1,) * missing,
         datatype=datatype,
@@ -160,8 +160,8 @@ def _interpret(
         inter=inter,
         xform_code=code,
         xyzt_units=0 if is_analyze else int(header["xyzt_units"]) & 0xFF,
-        kind=kind,
-        flags=SourceFlags.BIG_ENDIAN if is_big_endian else SourceFlags(0),
+        source_kind=kind,
+        source_flags=SourceFlags.BIG_ENDIAN if is_big_endian else SourceFlags(0),
     )
     return NiftiHeader(
         version, is_pair, is_big_endian, offset, geometry, tuple(warnings), is_analyze
@@ -255,9 +255,10 @@ class NiftiSource:
             raise SourceError(f"{self._header_path}: a single file, but {self.path} is beside it")
         self.header = header
         self._first = first
-        geometry = header.geometry
-        flags = geometry.flags | (SourceFlags.GZIPPED if self._is_gzipped else SourceFlags(0))
-        self.geometry = replace(geometry, flags=flags)
+        self.geometry = geometry = header.geometry
+        if self._is_gzipped:
+            flags = geometry.source_flags | SourceFlags.GZIPPED
+            self.geometry = replace(geometry, source_flags=flags)
         self.paths: Sequence[Path] = (self._header_path, self._image_path)
         self.stored_size = sum(p.stat().st_size for p in set(self.paths))
         self._check_size()
@@ -275,10 +276,7 @@ class NiftiSource:
 
     def _check_size(self) -> None:
         """Refuse a header that promises more than the file can hold, before memory is taken."""
-        needed = (
-            self.header.vox_offset
-            + math.prod(self.geometry.shape) * self.geometry.datatype.itemsize
-        )
+        needed = self.header.vox_offset + self.geometry.size
         size = self._image_path.stat().st_size
         most = size * MAX_INFLATION if self._is_gzipped else size
         if needed > most:
@@ -350,9 +348,8 @@ class NiftiSource:
         if self.header.is_big_endian and datatype.swap > 1:
             samples = swap_bytes(samples, datatype)
         shape = (depth, *self.geometry.shape[1::-1])
-        extra = (datatype.samples,) if datatype.samples > 1 else ()
-        block = samples.view(datatype.sample).reshape(*shape, *extra)
-        fast, slow = (a for a in range(3) if a != axis)
+        block = samples.view(datatype.sample).reshape(*shape, *datatype.sample_shape)
+        fast, slow = in_plane_axes(axis)
         rest = range(3, block.ndim)
         for plane in block.transpose(2 - axis, 2 - slow, 2 - fast, *rest):
             yield np.ascontiguousarray(plane)
@@ -532,7 +529,7 @@ def restore(volume: Volume) -> Iterator[tuple[str, bytes]]:
         yield "image", kept.header if kept is not None else synthesize_header(volume)
     big_endian = is_nifti and bool(geom.source_flags & SourceFlags.BIG_ENDIAN)
     for plane in volume.unscaled.planes(axis=2):
-        samples = to_samples(plane, geom.datatype).reshape(-1).view(np.uint8)
+        samples = geom.datatype.to_samples(plane).reshape(-1).view(np.uint8)
         if big_endian and geom.datatype.swap > 1:
             samples = swap_bytes(samples, geom.datatype)
         yield "image", samples.tobytes()
@@ -609,11 +606,11 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
     found = header.geometry
     expected_offset = len(gap) if header.is_pair else len(data)
     agrees = (
-        found.kind == geom.source_kind
+        found.source_kind == geom.source_kind
         and found.shape == geom.shape
         and found.ndim == geom.ndim
         and found.datatype == geom.datatype
-        and bool(found.flags & SourceFlags.BIG_ENDIAN)
+        and bool(found.source_flags & SourceFlags.BIG_ENDIAN)
         == bool(geom.source_flags & SourceFlags.BIG_ENDIAN)
         and header.vox_offset == expected_offset
     )
@@ -629,26 +626,12 @@ def synthesize_header(volume: Volume) -> bytes:
     UsageError
         If slices have rescale factors of their own: NIfTI has no place for them.
     """
-    geom = volume.geom
     if volume.reader.head.rescale is not None:
         raise UsageError("slices have rescale factors of their own, which NIfTI cannot hold")
-    return build_header(
-        SourceGeometry(
-            ndim=geom.ndim,
-            shape=volume.shape,
-            datatype=geom.datatype,
-            affine=volume.affine,
-            spacing=geom.spacing,
-            bits_stored=geom.bits_stored,
-            slope=geom.slope,
-            inter=geom.inter,
-            xform_code=geom.xform_code,
-            xyzt_units=geom.xyzt_units,
-        )
-    )
+    return build_header(replace(volume.geom.volume, shape=volume.shape, affine=volume.affine))
 
 
-def build_header(g: SourceGeometry) -> bytes:
+def build_header(g: VolumeGeometry) -> bytes:
     """Return a header and its extension flag, little-endian: what stands before the voxels.
 
     NIfTI-1, or NIfTI-2 if an axis is too long or a number too large. The affine becomes the sform.

@@ -134,7 +134,7 @@ def describe(volume: Volume) -> dict[str, object]:
             "share": geom.roi.count / math.prod(geom.shape[:3]),
         },
         "background": geom.background.name,
-        "fill": geom.fill_element().tolist() if geom.fill.strip(b"\0") else [0],
+        "fill": geom.fill_samples.reshape(-1).tolist() if geom.fill.strip(b"\0") else [0],
         "codecs": [
             {
                 "name": entry.name,

@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
     from mroi.adapters.policy import MetadataPolicy
     from mroi.cli.options import Retain
+    from mroi.format.geom import VolumeGeometry
     from mroi.geometry import Box
     from mroi.packing.pack import RoiMethod
     from mroi.packing.quality import Target
-    from mroi.volume.source import SourceGeometry, VoxelSource
+    from mroi.volume.source import VoxelSource
 
 EXAMPLES = """\
   mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
@@ -411,7 +412,7 @@ def _roi_file(roi: str) -> str:
     return roi.removeprefix(_BOXES) if roi.startswith(_BOXES) else split_label(roi)[0]
 
 
-def _box_of_table(path: str, subject: str, g: SourceGeometry) -> Box:
+def _box_of_table(path: str, subject: str, g: VolumeGeometry) -> Box:
     """Return the box that a table has for a subject."""
     from mroi.adapters.crop import read_box
     from mroi.errors import SourceError

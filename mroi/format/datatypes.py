@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+from mroi.errors import UsageError
 
 __all__ = ["DATATYPES", "Datatype", "datatype_of"]
 
@@ -40,6 +43,16 @@ class Datatype:
         return self.sample.itemsize * self.samples
 
     @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Axes that arrays of samples have behind those of the volume: none, or (samples,)."""
+        return (self.samples,) if self.samples > 1 else ()
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether elements are integers or floats: they have a range, and differences."""
+        return self.samples == 1 and self.sample.kind in "iuf"
+
+    @property
     def bits(self) -> int:
         """Bits of a sample, as far as a byte can say: 255 for complex256, which has 256."""
         return min(8 * self.sample.itemsize, 255)
@@ -57,6 +70,59 @@ class Datatype:
             native = np.dtype(np.longdouble if self.itemsize == 16 else np.clongdouble)
             return native if native.itemsize == self.itemsize else self.sample
         return self.sample
+
+    def to_elements(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Return samples as elements, those that users see: R, G and B become a structure.
+
+        Parameters
+        ----------
+        samples : (..., *sample_shape) ndarray of `sample`
+
+        Returns
+        -------
+        (...) ndarray of `element`
+            A view, but of colours that are not contiguous.
+        """
+        if self.samples == 1:
+            return samples.view(self.element)
+        return np.ascontiguousarray(samples).view(self.element)[..., 0]
+
+    def to_samples(self, elements: NDArray[Any]) -> NDArray[Any]:
+        """Return elements of this type, in any byte order, as samples.
+
+        Returns
+        -------
+        (..., *sample_shape) ndarray of `sample`
+            C-contiguous and little-endian; a view where that is what it was.
+        """
+        if self.samples > 1:
+            if elements.dtype == self.element:
+                flat = np.ascontiguousarray(elements).view(np.uint8)
+                return flat.reshape(*elements.shape, self.samples)
+            # Fields may be apart, or in another order in memory.
+            return np.stack([elements[name] for name in elements.dtype.names or ()], axis=-1)
+        if self.sample.kind == "V":
+            little = elements.astype(elements.dtype.newbyteorder("<"), copy=False)
+            return np.ascontiguousarray(little).view(self.sample)
+        return np.ascontiguousarray(elements.astype(self.sample, copy=False))
+
+    def element_bytes(self, value: Any) -> bytes:
+        """Return the bytes of one element that has this value, a sequence for RGB and RGBA.
+
+        Raises
+        ------
+        UsageError
+            If the type cannot hold the value as it is.
+        """
+        try:
+            plain = value if self.samples == 1 else tuple(value)
+            element = np.array(plain, dtype=self.element)
+        except (OverflowError, TypeError, ValueError) as exc:
+            raise UsageError(f"{value!r} is not a value of {self.name}: {exc}") from exc
+        same = element.tolist() == plain or (plain != plain and element != element)  # noqa: PLR0124
+        if element.shape or not same:
+            raise UsageError(f"{value!r} is not a value of {self.name}")
+        return self.to_samples(element[np.newaxis]).tobytes()
 
 
 def _plain(code: int, name: str) -> Datatype:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import IntEnum, IntFlag
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.errors import FormatError
+from mroi.errors import FormatError, SourceError
 from mroi.format.datatypes import DATATYPES, Datatype
 from mroi.geometry import Box, ChunkGrid
 
@@ -20,8 +20,10 @@ __all__ = [
     "GEOM_SIZE",
     "Background",
     "Geom",
+    "Layout",
     "SourceFlags",
     "SourceKind",
+    "VolumeGeometry",
     "build_geom",
     "build_roi_record",
     "check_roi_record",
@@ -50,6 +52,21 @@ class Background(IntEnum):
         """Whether there are background chunks."""
         return self in (Background.RESIDUE_EXACT, Background.RESIDUE_LOSSY)
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether one value stands for all voxels outside the ROI."""
+        return self in (Background.FILL_VERIFIED, Background.FILL_LOSSY)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every voxel outside the ROI comes back bit for bit."""
+        return self in (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether the values outside the ROI are lost."""
+        return self in (Background.OMIT, Background.FILL_LOSSY)
+
 
 class SourceKind(IntEnum):
     """What the volume was made from."""
@@ -70,9 +87,9 @@ class SourceFlags(IntFlag):
     GZIPPED = 2
 
 
-@dataclass(frozen=True, eq=False)  # arrays have no single truth value
-class Geom:
-    """Geometry of a volume and of its chunks; see the table "Geom" of the specification.
+@dataclass(frozen=True, eq=False, kw_only=True)  # arrays have no single truth value
+class VolumeGeometry:
+    """Shape, type, place and scaling of a volume, as its source says them.
 
     Attributes
     ----------
@@ -85,53 +102,44 @@ class Geom:
         Type of the elements.
     bits_stored : int
         Significant bits of a sample.
-    roi : Box
-        Region of interest, voxels.
-    chunk_shape : tuple of 4 int
-        Voxels of a chunk along x, y, z and axis 3.
-    slice_axis : int
-        0, 1 or 2.
-    background : Background
-        Policy for the voxels outside the ROI.
-    fill : bytes
-        One element for the voxels that the policy leaves out.
-    slope, inter : float
-        A stored value v means ``slope * v + inter``.
     affine : (4, 4) ndarray of float64
         Voxel index to world position of the voxel centre, mm, RAS+.
     spacing : tuple of float
         Distance of neighbours along each axis of `shape`, in the units of the source; 0 if not
         known.
+    slope, inter : float
+        A stored value v means ``slope * v + inter``.
     xform_code : int
         NIfTI code of the space that the affine leads to.
     xyzt_units : int
         NIfTI byte of units.
+    source_kind : SourceKind
+        What the volume was made from.
+    source_flags : SourceFlags
+        How that was stored.
+
+    Raises
+    ------
+    SourceError
+        If an axis is empty.
     """
 
     ndim: int
     shape: tuple[int, ...]
     datatype: Datatype
     bits_stored: int
-    roi: Box
-    chunk_shape: tuple[int, int, int, int]
-    slice_axis: int
-    background: Background
-    fill: bytes
-    slope: float
-    inter: float
     affine: NDArray[np.float64]
     spacing: tuple[float, ...]
+    slope: float = 1.0
+    inter: float = 0.0
     xform_code: int = 0
     xyzt_units: int = 0
     source_kind: SourceKind = SourceKind.ARRAY
     source_flags: SourceFlags = SourceFlags(0)  # noqa: RUF009 (a value)
 
-    @cached_property
-    def grid(self) -> ChunkGrid:
-        """The chunks that this geometry makes."""
-        return ChunkGrid(
-            self.shape, self.roi, self.chunk_shape, self.slice_axis, self.background.is_stored
-        )
+    def __post_init__(self) -> None:
+        if not all(self.shape):
+            raise SourceError(f"the volume is empty: its shape is {self.shape}")
 
     @property
     def itemsize(self) -> int:
@@ -143,18 +151,77 @@ class Geom:
         """Bytes of the decoded volume."""
         return math.prod(self.shape) * self.itemsize
 
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Layout:
+    """How a file lays a volume out.
+
+    Attributes
+    ----------
+    roi : Box
+        Region of interest, voxels.
+    chunk_shape : tuple of 4 int
+        Voxels of a chunk along x, y, z and axis 3.
+    slice_axis : int
+        0, 1 or 2.
+    background : Background
+        Policy for the voxels outside the ROI.
+    fill : bytes
+        One element for the voxels that the policy leaves out; zeros where it leaves out none.
+    """
+
+    roi: Box
+    chunk_shape: tuple[int, int, int, int]
+    slice_axis: int
+    background: Background
+    fill: bytes
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Geom(VolumeGeometry, Layout):
+    """Geometry of a volume and of its chunks; see the table "Geom" of the specification.
+
+    It is both of what it is made of, rather than having them: the record in a file is one flat
+    table, readers take shape and ROI from one object, and whatever takes the geometry of a volume
+    (a header to be built, a codec to be fitted) takes that of a file as it is.
+    """
+
+    @classmethod
+    def of(cls, volume: VolumeGeometry, layout: Layout) -> Self:
+        """Return the geometry of a file that lays a volume out in this way."""
+        return cls(**_fields(VolumeGeometry, volume), **_fields(Layout, layout))
+
+    @property
+    def volume(self) -> VolumeGeometry:
+        """The geometry of the volume alone."""
+        return VolumeGeometry(**_fields(VolumeGeometry, self))
+
+    @cached_property
+    def grid(self) -> ChunkGrid:
+        """The chunks that this geometry makes."""
+        return ChunkGrid(
+            self.shape, self.roi, self.chunk_shape, self.slice_axis, self.background.is_stored
+        )
+
     @property
     def slice_count(self) -> int:
         """Slices of the whole extent, over all volumes."""
         return self.shape[self.slice_axis] * math.prod(self.shape[3:])
 
+    @property
+    def fill_samples(self) -> NDArray[Any]:
+        """The fill as an array of ``datatype.sample_shape``, which any block of voxels takes."""
+        samples = np.frombuffer(self.fill, dtype=self.datatype.sample)
+        return samples.reshape(self.datatype.sample_shape)
+
     def decoded_size(self, ordinal: int) -> int:
         """Bytes of a decoded chunk."""
         return self.grid.voxels(ordinal) * self.itemsize
 
-    def fill_element(self) -> NDArray[Any]:
-        """Return the fill as an array of one element (of its samples, for RGB)."""
-        return np.frombuffer(self.fill, dtype=self.datatype.sample)
+
+def _fields(kind: type[VolumeGeometry | Layout], value: VolumeGeometry | Layout) -> dict[str, Any]:
+    """Return the fields of a value that one of its classes has."""
+    return {field.name: getattr(value, field.name) for field in fields(kind)}
 
 
 def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a branch a rule)
@@ -204,8 +271,7 @@ def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a b
     if not all(math.isfinite(d) and d >= 0 for d in spacing) or any(spacing[max(ndim, 3) :]):
         raise refuse(f"spacing {spacing}", "GEO-11", 152)
     policy = Background(background)
-    has_fill = policy in (Background.FILL_VERIFIED, Background.FILL_LOSSY)
-    if any(fill[itemsize:] if has_fill else fill):
+    if any(fill[itemsize:] if policy.is_filled else fill):
         raise refuse("fill value is longer than an element, or not used", "GEO-12", 304)
     axes = max(ndim, 3)
     geom = Geom(

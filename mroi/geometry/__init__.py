@@ -5,7 +5,15 @@ ordinals).
 """
 
 from mroi.geometry.affine import axis_codes, crop_affine, spacing_of
-from mroi.geometry.box import Box
+from mroi.geometry.box import Box, in_plane_axes
 from mroi.geometry.grid import ChunkGrid, GridChunk
 
-__all__ = ["Box", "ChunkGrid", "GridChunk", "axis_codes", "crop_affine", "spacing_of"]
+__all__ = [
+    "Box",
+    "ChunkGrid",
+    "GridChunk",
+    "axis_codes",
+    "crop_affine",
+    "in_plane_axes",
+    "spacing_of",
+]

@@ -9,10 +9,22 @@ from typing import Self
 
 from typing_extensions import override
 
-__all__ = ["Box"]
+__all__ = ["Box", "in_plane_axes"]
 
 Triple = tuple[int, int, int]
 Quad = tuple[int, int, int, int]
+
+
+def in_plane_axes(axis: int) -> tuple[int, int]:
+    """Return the two axes of the slices across `axis`, ascending: fast, slow in scan order.
+
+    Examples
+    --------
+    >>> in_plane_axes(1)
+    (0, 2)
+    """
+    fast, slow = (a for a in range(3) if a != axis)
+    return fast, slow
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from mroi.geometry.box import Box, Quad, Triple
+from mroi.geometry.box import Box, Quad, Triple, in_plane_axes
 
 __all__ = ["ChunkGrid", "GridChunk"]
 
@@ -70,7 +70,7 @@ class ChunkGrid:
     @cached_property
     def axes(self) -> Triple:
         """Spatial axes in scan order: slice axis, in-plane slow, in-plane fast."""
-        fast, slow = (axis for axis in range(3) if axis != self.slice_axis)
+        fast, slow = in_plane_axes(self.slice_axis)
         return self.slice_axis, slow, fast
 
     @cached_property

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from mroi.codecs import ChunkSpec, Codec, Pipeline, Values, parse
 from mroi.errors import CodecError, SourceError, UsageError
 from mroi.format.datatypes import Datatype
+from mroi.format.geom import VolumeGeometry
 from mroi.format.records import FRAME_HEADER_SIZE, align
-from mroi.geometry import Box
+from mroi.geometry import Box, in_plane_axes
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import encode_chunk
 from mroi.volume.layout import ChunkShape, Cut, Purpose, longer_spans
-from mroi.volume.source import SourceGeometry
 
 __all__ = [
     "AUTO_MODES",
@@ -99,7 +99,7 @@ def untried_codec(purpose: Purpose, datatype: Datatype) -> str:
 
 
 def fit_codec(
-    codec: str | Codec | Pipeline, g: SourceGeometry, values: Values | None
+    codec: str | Codec | Pipeline, g: VolumeGeometry, values: Values | None
 ) -> Pipeline | None:
     """Return the pipeline through which a codec takes the voxels of a source.
 
@@ -116,7 +116,7 @@ def fit_codec(
     try:
         return _fit(built, g.datatype, g.shape, g.bits_stored, values)
     except CodecError as exc:
-        if values is None and g.datatype.samples == 1 and g.datatype.sample.kind in "iuf":
+        if values is None and g.datatype.is_ordered:
             return None
         raise SourceError(f"{exc.message} (the volume has {g.datatype.name})") from exc
 
@@ -147,8 +147,7 @@ def fit_unseen(codec: str | Codec | Pipeline, datatype: Datatype, shape: Sequenc
 def _fit(
     codec: Codec, datatype: Datatype, shape: Sequence[int], bits: int, values: Values | None
 ) -> Pipeline:
-    samples = (datatype.samples,) if datatype.samples > 1 else ()
-    plane = ChunkSpec((1, *shape[1::-1], *samples), datatype.sample, bits)
+    plane = ChunkSpec((1, *shape[1::-1], *datatype.sample_shape), datatype.sample, bits)
     return Pipeline.fitting(codec, plane, values)
 
 
@@ -157,7 +156,7 @@ class Trials:
 
     Parameters
     ----------
-    g : SourceGeometry
+    g : VolumeGeometry
         Geometry and type of the volume.
     survey : Survey
         Its samples, its values, and the box in question.
@@ -165,7 +164,7 @@ class Trials:
         How it is cut into chunks.
     """
 
-    def __init__(self, g: SourceGeometry, survey: Survey, cut: Cut) -> None:
+    def __init__(self, g: VolumeGeometry, survey: Survey, cut: Cut) -> None:
         self._g = g
         self._survey = survey
         self._cut = cut
@@ -242,7 +241,7 @@ class Trials:
         if shape is None:
             extents = self._cut.extents(box, g.shape, g.datatype.itemsize)
             shape = self._cut.shape(extents, pipeline.codec)
-        columns, rows = (n for a, n in enumerate(shape[:3]) if a != axis)
+        columns, rows = (shape[a] for a in in_plane_axes(axis))
         steps = (shape[3], shape[axis], rows, columns)
         total = 0
         for part in self._parts(box):

@@ -6,19 +6,17 @@ import os
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from mroi.codecs import Codec, Pipeline
-from mroi.errors import SourceError, UsageError
-from mroi.format.datatypes import Datatype
-from mroi.format.geom import Background, Geom
-from mroi.geometry import Box, spacing_of
+from mroi.errors import SourceError
+from mroi.format.geom import Background, Geom, Layout
+from mroi.geometry import Box
 from mroi.packing.choose import fit_unseen, untried_codec
 from mroi.packing.pack import BackgroundChoice, check_choices
 from mroi.volume.chunks import codec_named
 from mroi.volume.layout import ChunkChoice, Cut, Purpose
-from mroi.volume.source import as_datatype, check_affine
+from mroi.volume.source import array_geometry, as_datatype
 from mroi.volume.write import VolumeWriter
 
 __all__ = ["create_volume"]
@@ -88,6 +86,7 @@ def create_volume(
     --------
     >>> import io
     >>> import mroi
+    >>> import numpy as np
     >>> file = io.BytesIO()
     >>> with mroi.create(file, (4, 3, 2), "int16") as writer:
     ...     for k in range(2):
@@ -99,10 +98,10 @@ def create_volume(
     if not 1 <= len(sides) <= 7 or not all(n > 0 for n in sides):
         raise SourceError(f"shape {sides}: expected 1 to 7 positive extents")
     datatype = as_datatype(dtype)
-    matrix = check_affine(affine)
+    volume = array_geometry(sides, datatype, affine, spacing=spacing, slope=slope, inter=inter)
+    full = volume.shape
     behind = codec_named(background_codec)
     check_choices(purpose, chunk, slice_axis, background, behind)
-    full = sides + (1,) * (3 - len(sides))
     chosen = untried_codec(purpose, datatype) if codec is None else codec
     pipeline = fit_unseen(chosen, datatype, full)
     box = roi if roi is not None else Box.whole(full)
@@ -118,45 +117,21 @@ def create_volume(
         policy = Background.FILL_VERIFIED
     elif fill is not None:
         policy = Background.FILL_VERIFIED
-        element = _element(fill, datatype)
+        element = datatype.element_bytes(fill)
     elif background == "drop":
         policy = Background.FILL_LOSSY
-    distances = tuple(spacing) if spacing is not None else spacing_of(matrix)
-    geom = Geom(
-        ndim=len(sides),
-        shape=full,
-        datatype=datatype,
-        bits_stored=datatype.bits,
+    layout = Layout(
         roi=box,
         chunk_shape=cut.shape(cut.extents(box, full, datatype.itemsize), pipeline.codec),
         slice_axis=slice_axis,
         background=policy,
         fill=element,
-        slope=float(slope),
-        inter=float(inter),
-        affine=matrix,
-        spacing=(*distances, *[0.0] * len(full))[: len(full)],
-        xform_code=0 if affine is None else 2,
-        xyzt_units=0 if affine is None else 2,
     )
     return VolumeWriter(
         target,
-        geom,
+        Geom.of(volume, layout),
         codec=pipeline,
         background_codec=behind if policy.is_stored else None,
         jobs=jobs,
         overwrite=overwrite,
     )
-
-
-def _element(fill: Any, datatype: Datatype) -> bytes:
-    """Return one element of the value `fill`, which the type must be able to hold."""
-    value = fill if datatype.samples == 1 else tuple(fill)
-    try:
-        element = np.array(value, dtype=datatype.element)
-    except (OverflowError, TypeError, ValueError) as exc:
-        raise UsageError(f"fill {fill!r} is no {datatype.name}: {exc}") from exc
-    same = element.tolist() == value or (value != value and element != element)  # noqa: PLR0124
-    if element.shape or not same:
-        raise UsageError(f"fill {fill!r} is no {datatype.name}")
-    return element.tobytes()

@@ -12,7 +12,7 @@ import numpy as np
 from mroi._version import __version__
 from mroi.codecs import Codec, Fidelity, Pipeline, Values
 from mroi.errors import SourceError, UsageError
-from mroi.format.geom import Background, Geom
+from mroi.format.geom import Background, Geom, Layout, VolumeGeometry
 from mroi.format.records import FrameType
 from mroi.geometry import Box
 from mroi.packing.choose import Trials, auto_mode, fit_codec, is_auto
@@ -29,7 +29,7 @@ from mroi.volume.layout import (
 )
 from mroi.volume.overview import Factor, OverviewPlan, check_factor, make_overview
 from mroi.volume.progress import Progress
-from mroi.volume.source import SourceGeometry, VoxelSource
+from mroi.volume.source import VoxelSource
 from mroi.volume.write import VolumeWriter
 
 __all__ = [
@@ -265,7 +265,7 @@ def check_choices(
 
 
 def _geom(
-    g: SourceGeometry,
+    g: VolumeGeometry,
     survey: Survey,
     chunks: tuple[int, int, int, int],
     slice_axis: int,
@@ -279,25 +279,10 @@ def _geom(
             fill = survey.fill
         else:
             policy = Background.FILL_LOSSY if drop else Background.RESIDUE_EXACT
-    return Geom(
-        ndim=g.ndim,
-        shape=g.shape,
-        datatype=g.datatype,
-        bits_stored=g.bits_stored,
-        roi=survey.box,
-        chunk_shape=chunks,
-        slice_axis=slice_axis,
-        background=policy,
-        fill=fill,
-        slope=g.slope,
-        inter=g.inter,
-        affine=g.affine,
-        spacing=g.spacing,
-        xform_code=g.xform_code,
-        xyzt_units=g.xyzt_units,
-        source_kind=g.kind,
-        source_flags=g.flags,
+    layout = Layout(
+        roi=survey.box, chunk_shape=chunks, slice_axis=slice_axis, background=policy, fill=fill
     )
+    return Geom.of(g, layout)
 
 
 def _try(source: VoxelSource, plan: PackPlan, progress: Progress | None) -> tuple[Loss, float]:

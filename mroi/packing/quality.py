@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from mroi.codecs import ChunkSpec, Codec, Pipeline, Values
 from mroi.codecs.registry import codec_class
 from mroi.errors import CodecError, SourceError, UsageError
+from mroi.format.geom import VolumeGeometry
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
-from mroi.volume.source import SourceGeometry
 
 __all__ = ["CountingSink", "Target", "find_setting"]
 
@@ -69,7 +69,7 @@ Try = Callable[[Pipeline], tuple[Loss, float]]
 
 
 def find_setting(
-    codec: str, target: Target, g: SourceGeometry, survey: Survey, try_whole: Try
+    codec: str, target: Target, g: VolumeGeometry, survey: Survey, try_whole: Try
 ) -> Pipeline:
     """Return the coarsest setting of a codec that meets a quality, or the finest that meets a size.
 
@@ -161,7 +161,7 @@ def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:
     return max(low - 1, 0) if coarsest else min(low, count - 1)
 
 
-def _try_samples(pipeline: Pipeline, g: SourceGeometry, survey: Survey) -> tuple[Loss, float]:
+def _try_samples(pipeline: Pipeline, g: VolumeGeometry, survey: Survey) -> tuple[Loss, float]:
     thick = pipeline.codec.default_slices
     loss, size, raw = Loss(), 0, 0
     for volume in (volume for sample in survey.samples for volume in sample.planes):

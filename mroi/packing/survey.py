@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs import Values
-from mroi.geometry import Box
+from mroi.format.geom import VolumeGeometry
+from mroi.geometry import Box, in_plane_axes
 from mroi.roi.boxes import TightBox
 from mroi.volume.progress import Progress
-from mroi.volume.source import SourceGeometry, VoxelSource
+from mroi.volume.source import VoxelSource
 
 __all__ = ["Sample", "Survey", "survey_source"]
 
@@ -41,7 +42,7 @@ class Sample:
 
     def cropped(self, box: Box, slice_axis: int) -> NDArray[Any]:
         """Return the part inside a box, which may be empty."""
-        fast, slow = (axis for axis in range(3) if axis != slice_axis)
+        fast, slow = in_plane_axes(slice_axis)
         lo = max(box.start[slice_axis] - self.start, 0)
         hi = max(box.stop[slice_axis] - self.start, 0)
         inside = self.planes[:, lo:hi, box.slices[slow], box.slices[fast]]
@@ -91,7 +92,7 @@ def survey_source(
     total = extent * math.prod(g.shape[3:])
     tight = TightBox(g.shape, slice_axis)
     outside = None if box is None else _Outside(box, g, slice_axis)
-    values = _ValueRange() if want_values and _is_ordered(g) else None
+    values = _ValueRange() if want_values and g.datatype.is_ordered else None
     sampler = _Sampler(g, slice_axis) if want_samples else None
     for number, plane in enumerate(source.planes(slice_axis)):
         index = number % extent
@@ -116,10 +117,6 @@ def survey_source(
         None if values is None else values.result(),
         () if sampler is None else sampler.result(),
     )
-
-
-def _is_ordered(g: SourceGeometry) -> bool:
-    return g.datatype.samples == 1 and g.datatype.sample.kind in "iuf"
 
 
 class _ValueRange:
@@ -154,8 +151,8 @@ def _has_negative_zero(plane: NDArray[Any]) -> bool:
 class _Outside:
     """The one element that all voxels outside a box have, if they do."""
 
-    def __init__(self, box: Box, g: SourceGeometry, slice_axis: int) -> None:
-        fast, slow = (axis for axis in range(3) if axis != slice_axis)
+    def __init__(self, box: Box, g: VolumeGeometry, slice_axis: int) -> None:
+        fast, slow = in_plane_axes(slice_axis)
         self._slices = range(box.start[slice_axis], box.stop[slice_axis])
         self._ring = np.ones((g.shape[slow], g.shape[fast]), dtype=np.bool_)
         self._ring[box.slices[slow], box.slices[fast]] = False
@@ -195,7 +192,7 @@ def _meet(a: range, b: range) -> bool:
 class _Sampler:
     """Keeps blocks of neighbouring slices and volumes, evenly spread over slices and volumes."""
 
-    def __init__(self, g: SourceGeometry, slice_axis: int) -> None:
+    def __init__(self, g: VolumeGeometry, slice_axis: int) -> None:
         self._extent = extent = g.shape[slice_axis]
         series = g.shape[3] if len(g.shape) > 3 else 1
         plane = math.prod(g.shape[:3]) // extent

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mroi.errors import LimitError, SourceError, UsageError
 from mroi.format.geom import Background, Geom, SourceKind
-from mroi.geometry import Box, spacing_of
+from mroi.geometry import Box, in_plane_axes, spacing_of
 from mroi.pictures.sheet import Panel
 from mroi.volume.model import Volume
 
@@ -138,7 +138,7 @@ def read_values(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     """
     with np.errstate(all="ignore"):  # what slope and intercept make infinite is drawn so
         values = volume[plane_key(volume, plane, step)]
-    shape = [-(-n // step) for a, n in enumerate(volume.geom.shape[:3]) if a != plane.axis]
+    shape = [-(-volume.geom.shape[axis] // step) for axis in in_plane_axes(plane.axis)]
     values = values.reshape(shape)
     if values.dtype.names:
         return np.stack([values[name] for name in values.dtype.names[:3]], axis=2)
@@ -198,7 +198,7 @@ def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
         raise UsageError(f"the overview does not have volume {number}: leave out --coarse")
     array = overview.array[..., number] if overview.array.ndim > 3 else overview.array
     values: NDArray[Any] = array.take(plane.index // overview.factor[plane.axis], axis=plane.axis)
-    for in_plane, other in enumerate(a for a in range(3) if a != plane.axis):
+    for in_plane, other in enumerate(in_plane_axes(plane.axis)):
         wanted = np.arange(0, volume.geom.shape[other], step) // overview.factor[other]
         values = values.take(wanted, axis=in_plane)
     return values
@@ -384,7 +384,7 @@ class View:
         """
         axis, index = plane.axis, plane.index
         world = self._voxel_axis.index(axis)
-        across, up = (w for w in range(3) if w != world)
+        across, up = in_plane_axes(world)
         column_axis, row_axis = self._voxel_axis[across], self._voxel_axis[up]
         flips_rows, flips_columns = self._flips(across, up)
         (left, right), (top, bottom) = (
@@ -419,7 +419,7 @@ class View:
     def turned(self, plane: NDArray[Any], axis: int) -> NDArray[Any]:
         """Turn an array with the two in-plane axes in ascending order to (rows, columns)."""
         world = self._voxel_axis.index(axis)
-        across, up = (w for w in range(3) if w != world)
+        across, up = in_plane_axes(world)
         if self._voxel_axis[up] > self._voxel_axis[across]:
             plane = plane.swapaxes(0, 1)
         rows, columns = (slice(None, None, -1 if flip else 1) for flip in self._flips(across, up))
@@ -446,7 +446,7 @@ class View:
         if self._geom.background is not Background.OMIT:
             return pixels
         inside = _stepped(self._geom.roi, step)
-        kept = tuple(inside[a] for a in range(3) if a != axis)
+        kept = tuple(inside[a] for a in in_plane_axes(axis))
         colours = _coloured(pixels)
         marked = np.empty_like(colours)
         marked[:] = _ABSENT

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.errors import SourceError, UsageError
-from mroi.geometry.box import Box
+from mroi.geometry.box import Box, in_plane_axes
 
 __all__ = [
     "Margin",
@@ -53,7 +53,7 @@ class TightBox:
     def __init__(self, shape: Sequence[int], slice_axis: int = 2) -> None:
         self._shape = tuple(shape[:3])
         self._slice_axis = slice_axis
-        low, high = (axis for axis in range(3) if axis != slice_axis)
+        low, high = in_plane_axes(slice_axis)
         self._axes = (slice_axis, high, low)  # of slices, rows and columns
         self._candidates: list[_Candidate] = []
         self._constants: dict[int, bytes | None] = {}

@@ -119,8 +119,7 @@ def chunk_spec(geom: Geom, ordinal: int) -> ChunkSpec:
 
 def _spec(geom: Geom, extent: tuple[int, int, int, int]) -> ChunkSpec:
     volumes, slices, rows, columns = extent
-    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
-    shape = (volumes * slices, rows, columns, *samples)
+    shape = (volumes * slices, rows, columns, *geom.datatype.sample_shape)
     return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
 
 

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 
 from mroi.codecs import Codec
 from mroi.errors import UsageError
-from mroi.geometry import Box
+from mroi.geometry import Box, in_plane_axes
 
 __all__ = [
     "PURPOSES",
@@ -118,7 +118,7 @@ class Extents:
 
     @property
     def _in_plane(self) -> tuple[int, int]:
-        columns, rows = (n for axis, n in enumerate(self.roi) if axis != self.slice_axis)
+        columns, rows = (self.roi[axis] for axis in in_plane_axes(self.slice_axis))
         return columns, rows
 
     def slab(self, slices: int, volumes: int) -> ChunkShape:

@@ -24,7 +24,7 @@ from mroi.format.geom import Background, Geom
 from mroi.format.overview import OverviewMethod, parse_overview
 from mroi.format.records import FRAME_HEADER_SIZE, FrameType, Incompat
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
-from mroi.geometry import Box, axis_codes, crop_affine
+from mroi.geometry import Box, axis_codes, crop_affine, in_plane_axes
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.overview import Overview, overview_affine
 from mroi.volume.read import Missing, RegionReader
@@ -177,10 +177,9 @@ class Volume:
     @property
     def is_lossless(self) -> bool:
         """Whether every voxel of the full field of view is that of the source, bit for bit."""
-        kept = (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
         whole = not self.reader.head.prefix.incompat & Incompat.PARTIAL
         lossless = all(entry.fidelity == 1 for entry in self.reader.head.codecs)
-        return whole and lossless and self.geom.background in kept
+        return whole and lossless and self.geom.background.is_exact
 
     @property
     def overview(self) -> Overview | None:
@@ -202,7 +201,7 @@ class Volume:
         planes = regions.decode_overview(record, offset=frame.header.offset)
         blocks = planes.reshape(record.volumes, -1, *planes.shape[1:])
         order = (1 + geom.grid.axes.index(axis) for axis in range(3))
-        array = self._elements(blocks.transpose(0, *order, *range(4, blocks.ndim)))
+        array = self.geom.datatype.to_elements(blocks.transpose(0, *order, *range(4, blocks.ndim)))
         array = np.moveaxis(array, 0, -1)
         return Overview(
             self._to_units(array if record.volumes > 1 else array[..., 0], None),
@@ -260,7 +259,7 @@ class Volume:
         k = range(self._box.shape[axis])[index] + self._box.start[axis]
         volumes = range(geom.grid.volumes)
         planes = np.stack([self.regions.read_level(k, v, level) for v in volumes])
-        elements = self._elements(planes)  # (volumes, slow, fast)
+        elements = self.geom.datatype.to_elements(planes)  # (volumes, slow, fast)
         array = elements.reshape(*geom.shape[:2:-1], *elements.shape[1:]).transpose()
         rescale = self._slice_rescale(range(k, k + 1), volumes)
         if rescale is not None:
@@ -290,7 +289,7 @@ class Volume:
             Axis 0, 1 or 2 to go along; the slice axis of the file by default.
         """
         axis = self.geom.slice_axis if axis is None else axis
-        fast, slow = (a for a in range(3) if a != axis)
+        fast, slow = in_plane_axes(axis)
         ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
         for volumes, part in self._reads(axis):
             ranges[axis] = part
@@ -298,7 +297,7 @@ class Volume:
             for block in blocks:
                 rest = range(3, block.ndim)
                 planes = block.transpose(2 - axis, 2 - slow, 2 - fast, *rest)
-                yield from self._elements(planes)
+                yield from self.geom.datatype.to_elements(planes)
 
     def _reads(self, axis: int) -> Iterator[tuple[Sequence[int], range]]:
         """Yield which volumes, and which part of an axis, to read at a time to have all planes."""
@@ -327,7 +326,9 @@ class Volume:
         )
         outer = indices[3:]
         volumes = _linear(outer, self.geom.shape[3:])
-        block = self._elements(self.regions.read((x, y, z), volumes))  # (volumes, z, y, x)
+        block = self.geom.datatype.to_elements(
+            self.regions.read((x, y, z), volumes)
+        )  # (volumes, z, y, x)
         block = block.reshape(*(len(r) for r in reversed(indices)))
         rescale = self._slice_rescale((x, y, z)[self.geom.slice_axis], volumes)
         if rescale is not None:
@@ -378,13 +379,6 @@ class Volume:
         self.close()
 
     # -- pieces ----------------------------------------------------------------------------
-
-    def _elements(self, block: NDArray[Any]) -> NDArray[Any]:
-        """Return samples as elements: RGB triples become structures."""
-        datatype = self.geom.datatype
-        if datatype.samples == 1:
-            return block.view(datatype.element)
-        return np.ascontiguousarray(block).view(datatype.element)[..., 0]
 
     def _to_units(self, stored: NDArray[Any], rescale: NDArray[np.float64] | None) -> NDArray[Any]:
         """Apply slope and intercept, as float64; `rescale` has them in its last axis, per slice."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mroi.codecs import ChunkSpec, Pipeline, parse
 from mroi.errors import ChecksumError, CodecError, SourceError, UsageError
 from mroi.format.checksum import array_bytes, crc32
-from mroi.format.geom import Background, Geom
+from mroi.format.geom import Geom
 from mroi.format.overview import (
     OVERVIEW_FACTORS,
     OverviewMethod,
@@ -85,8 +85,7 @@ def array_spec(geom: Geom, factor: Factor, volumes: int) -> ChunkSpec:
     """
     extent = [-(-n // f) for n, f in zip(geom.shape[:3], factor, strict=True)]
     slices, rows, columns = (extent[axis] for axis in geom.grid.axes)
-    samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
-    shape = (volumes * slices, rows, columns, *samples)
+    shape = (volumes * slices, rows, columns, *geom.datatype.sample_shape)
     return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
 
 
@@ -183,10 +182,9 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
     reducer = Reducer(geom, factor)
     _axis, slow, fast = geom.grid.axes
     roi, lo, hi = geom.roi, geom.roi.start[geom.slice_axis], geom.roi.stop[geom.slice_axis]
-    drops = geom.background in (Background.OMIT, Background.FILL_LOSSY)
     planes = islice(source.planes(geom.slice_axis), geom.shape[geom.slice_axis])
     for k, plane in enumerate(planes):
-        if drops:  # what is dropped shall not shine through
+        if geom.background.is_dropped:  # what is dropped shall not shine through
             kept = np.zeros_like(plane)
             if lo <= k < hi:
                 inside = (roi.slices[slow], roi.slices[fast])

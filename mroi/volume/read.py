@@ -205,8 +205,11 @@ class RegionReader:
             If a chunk is damaged or its codec is not installed.
         """
         geom = self.geom
-        samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
-        shape = (len(volumes), *(len(r) for r in reversed(ranges)), *samples)
+        shape = (
+            len(volumes),
+            *(len(r) for r in reversed(ranges)),
+            *geom.datatype.sample_shape,
+        )
         if 0 in shape:
             return np.empty(shape, dtype=geom.datatype.sample)
         block = self._empty_block(shape, _bounding_box(ranges))
@@ -353,7 +356,7 @@ class RegionReader:
         if not any(geom.fill):
             return np.zeros(shape, dtype=dtype)
         block = np.empty(shape, dtype=dtype)
-        block[...] = geom.fill_element() if geom.datatype.samples > 1 else geom.fill_element()[0]
+        block[...] = geom.fill_samples
         return block
 
     # -- placing ---------------------------------------------------------------------------
@@ -375,7 +378,7 @@ class RegionReader:
         if isinstance(part, _BackgroundPart):
             self._place_background(scan, part, decoded)
         elif decoded is None:
-            scan[part.place] = self._fill()
+            scan[part.place] = self.geom.fill_samples
         else:  # perhaps only the first slices of the first volume
             slices = min(part.slices, len(decoded))
             scan[part.place] = decoded.reshape(-1, slices, *decoded.shape[1:])[part.inside]
@@ -392,14 +395,7 @@ class RegionReader:
         for view, overlap in zip(views, part.boxes, strict=True):
             if overlap is not None:
                 inside, place = overlap
-                scan[place] = self._fill() if view is None else view[inside]
-
-    def _fill(self) -> Any:
-        """Return what stands for missing voxels: the fill value of the file, or zeros."""
-        if self.geom.background.is_stored or self.geom.background is Background.OMIT:
-            return np.zeros((), dtype=self.geom.datatype.sample)
-        element = self.geom.fill_element()
-        return element if self.geom.datatype.samples > 1 else element[0]
+                scan[place] = self.geom.fill_samples if view is None else view[inside]
 
 
 def _rebuild(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,42 +12,19 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import Datatype, datatype_of
-from mroi.format.geom import SourceFlags, SourceKind
-from mroi.geometry import spacing_of
+from mroi.format.geom import VolumeGeometry
+from mroi.geometry import in_plane_axes, spacing_of
 
 __all__ = [
     "ArraySource",
-    "SourceGeometry",
     "VoxelSource",
     "array_datatype",
+    "array_geometry",
     "as_array",
     "as_datatype",
     "check_affine",
     "find_datatype",
-    "to_samples",
 ]
-
-
-@dataclass(frozen=True, eq=False)
-class SourceGeometry:
-    """What a source says of its voxels; the fields are those of `mroi.format.geom.Geom`."""
-
-    ndim: int
-    shape: tuple[int, ...]
-    datatype: Datatype
-    affine: NDArray[np.float64]
-    spacing: tuple[float, ...]
-    bits_stored: int
-    slope: float = 1.0
-    inter: float = 0.0
-    xform_code: int = 0
-    xyzt_units: int = 0
-    kind: SourceKind = SourceKind.ARRAY
-    flags: SourceFlags = SourceFlags(0)  # noqa: RUF009
-
-    def __post_init__(self) -> None:
-        if not all(self.shape):
-            raise SourceError(f"the volume is empty: its shape is {self.shape}")
 
 
 class VoxelSource(Protocol):
@@ -60,7 +36,7 @@ class VoxelSource(Protocol):
         ...
 
     @property
-    def geometry(self) -> SourceGeometry:
+    def geometry(self) -> VolumeGeometry:
         """Geometry and type of the voxels."""
         ...
 
@@ -127,36 +103,67 @@ class ArraySource:
         datatype = array_datatype(data.dtype)
         if not 1 <= data.ndim <= 7:
             raise SourceError(f"an array of {data.ndim} axes: 1 to 7 can be packed")
-        matrix = check_affine(affine)
         self._array = data.reshape(data.shape + (1,) * (3 - data.ndim))
         self._datatype = datatype
-        shape = self._array.shape
-        self.geometry = SourceGeometry(
-            ndim=data.ndim,
-            shape=shape,
-            datatype=datatype,
-            affine=matrix,
-            spacing=(*spacing_of(matrix), *[0.0] * (len(shape) - 3)),
-            bits_stored=datatype.bits,
-            slope=slope,
-            inter=inter,
-            xform_code=0 if affine is None else 2,
-            xyzt_units=0 if affine is None else 2,
-        )
+        self.geometry = array_geometry(data.shape, datatype, affine, slope=slope, inter=inter)
         self.stored_size = data.nbytes
 
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
         """Yield the slices across `axis`; see `VoxelSource`."""
-        fast, slow = (a for a in range(3) if a != axis)
+        fast, slow = in_plane_axes(axis)
         outer = self._array.shape[3:]
         for index in np.ndindex(*outer[::-1]):
             volume = self._array[(..., *index[::-1])]
             for plane in volume.transpose(axis, slow, fast):
-                yield to_samples(plane, self._datatype)
+                yield self._datatype.to_samples(plane)
 
     def metadata(self) -> list[Metadata]:
         """Return nothing: an array has no header."""
         return []
+
+
+def array_geometry(
+    shape: Sequence[int],
+    datatype: Datatype,
+    affine: ArrayLike | None,
+    *,
+    spacing: Sequence[float] | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
+) -> VolumeGeometry:
+    """Return the geometry of voxels of which a caller says shape, type and place.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        1 to 7 extents, x first.
+    affine : (4, 4) array_like or None
+        Voxel index to position in mm, RAS+; None for the identity, in no known space.
+    spacing : sequence of float, optional
+        Distance of neighbours along each axis; that of the affine by default, 0 beyond.
+    slope, inter : float
+        A stored value v means ``slope * v + inter``.
+
+    Raises
+    ------
+    SourceError
+        If an axis is empty, or the affine is not one.
+    """
+    matrix = check_affine(affine)
+    full = (*shape, *[1] * (3 - len(shape)))
+    distances = spacing_of(matrix) if spacing is None else tuple(map(float, spacing))
+    return VolumeGeometry(
+        ndim=len(shape),
+        shape=full,
+        datatype=datatype,
+        bits_stored=datatype.bits,
+        affine=matrix,
+        spacing=(*distances, *[0.0] * len(full))[: len(full)],
+        slope=float(slope),
+        inter=float(inter),
+        xform_code=0 if affine is None else 2,
+        xyzt_units=0 if affine is None else 2,
+    )
 
 
 def as_array(given: ArrayLike, dtype: DTypeLike | None = None, *, what: str = "") -> NDArray[Any]:
@@ -236,20 +243,6 @@ def find_datatype(dtype: np.dtype[Any]) -> Datatype | None:
 
 def _long_size(dtype: np.dtype[Any]) -> int:
     return np.dtype(np.longdouble if dtype.kind == "f" else np.clongdouble).itemsize
-
-
-def to_samples(plane: NDArray[Any], datatype: Datatype) -> NDArray[Any]:
-    """Return a plane of elements as C-contiguous little-endian samples."""
-    if datatype.samples > 1:
-        if plane.dtype == datatype.element:
-            flat = np.ascontiguousarray(plane).view(np.uint8)
-            return flat.reshape(*plane.shape, datatype.samples)
-        # Fields may be apart, or in another order in memory.
-        return np.stack([plane[name] for name in plane.dtype.names or ()], axis=-1)
-    if datatype.sample.kind == "V":
-        little = plane.astype(plane.dtype.newbyteorder("<"), copy=False)
-        return np.ascontiguousarray(little).view(datatype.sample)
-    return np.ascontiguousarray(plane.astype(datatype.sample, copy=False))
 
 
 def check_affine(affine: ArrayLike | None) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from mroi.container import (
     HeadEvent,
 )
 from mroi.errors import ChecksumError, FormatError, TruncatedError, UsageError
-from mroi.format.geom import Background, Geom
+from mroi.format.geom import Geom
 from mroi.geometry import Box, crop_affine
 from mroi.limits import DEFAULT_LIMITS, Limits
 from mroi.volume.chunks import ChunkDecoder, decoded_crc
@@ -77,8 +77,8 @@ class VolumeStream:
         assert isinstance(event, HeadEvent)
         head = event.head
         self.geom: Geom = head.geom
-        filled = self.geom.background in (Background.FILL_VERIFIED, Background.FILL_LOSSY)
-        self.box: Box = Box.whole(self.geom.shape) if filled else self.geom.roi
+        is_filled = self.geom.background.is_filled
+        self.box: Box = Box.whole(self.geom.shape) if is_filled else self.geom.roi
         self.affine = crop_affine(self.geom.affine, self.box.start)
         isolated = limits.isolates(default=False)
         self._decoder = ChunkDecoder(self.geom, head.codecs, isolated=isolated)
@@ -158,29 +158,19 @@ class VolumeStream:
             full = self._filled_plane()
             full[grid.roi.slices[slow], grid.roi.slices[fast]] = plane
             plane = full
-        if geom.datatype.samples > 1:
-            plane = np.ascontiguousarray(plane).view(geom.datatype.element)[..., 0]
-        else:
-            plane = plane.view(geom.datatype.element)
-        return StreamedSlice(index, volume, plane.T)
+        return StreamedSlice(index, volume, geom.datatype.to_elements(plane).T)
 
     def _outside(self, volume: int, indices: range) -> Iterator[StreamedSlice]:
         """Yield slices that lie outside the ROI: they are the fill value."""
         for k in indices:
             plane = self._filled_plane()
-            samples = self.geom.datatype.samples
-            element = self.geom.datatype.element
-            array = plane.view(element)[..., 0] if samples > 1 else plane.view(element)
-            yield StreamedSlice(k, volume, array.T)
+            yield StreamedSlice(k, volume, self.geom.datatype.to_elements(plane).T)
 
     def _filled_plane(self) -> NDArray[Any]:
         geom = self.geom
         _axis, slow, fast = geom.grid.axes
-        element = geom.fill_element()
-        samples = (len(element),) if geom.datatype.samples > 1 else ()
-        plane = np.empty((geom.shape[slow], geom.shape[fast], *samples), dtype=element.dtype)
-        plane[...] = element if samples else element[0]
-        return plane
+        shape = (geom.shape[slow], geom.shape[fast], *geom.datatype.sample_shape)
+        return np.full(shape, geom.fill_samples, dtype=geom.datatype.sample)
 
     def _next_event(self) -> HeadEvent | ChunkEvent | EndEvent:
         while (event := self._parser.next_event()) is NEED_DATA:

@@ -26,7 +26,7 @@ from mroi.limits import Limits
 from mroi.volume.model import Volume
 from mroi.volume.overview import Reducer
 from mroi.volume.progress import Progress
-from mroi.volume.source import VoxelSource, to_samples
+from mroi.volume.source import VoxelSource
 from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
@@ -197,7 +197,7 @@ def _check_overview(
     for volume_number, expected in enumerate(np.split(found, record.volumes)):
         reducer = Reducer(geom, record.factor, record.method)
         for plane in islice(planes, geom.shape[geom.slice_axis]):
-            reducer.add(to_samples(plane, geom.datatype))
+            reducer.add(geom.datatype.to_samples(plane))
         if array_bytes(reducer.finish()[1]) != array_bytes(expected):
             message = f"overview of volume {volume_number} is not the volume at this resolution"
             yield FormatError(message, "OVR-5", offset)

@@ -26,7 +26,7 @@ from mroi.format.records import FrameType
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
 from mroi.volume.overview import OverviewPlan, encode_overview
-from mroi.volume.source import as_array, find_datatype, to_samples
+from mroi.volume.source import as_array, find_datatype
 
 __all__ = ["VolumeWriter", "default_jobs"]
 
@@ -149,7 +149,7 @@ class VolumeWriter:
         """
         image = as_array(image)
         if image.dtype.names and find_datatype(image.dtype) == self.geom.datatype:
-            image = to_samples(image, self.geom.datatype)
+            image = self.geom.datatype.to_samples(image)
         if image.ndim < 2:
             raise UsageError(f"slice of shape {image.shape}: it needs two axes")
         self.write_plane(np.swapaxes(image, 0, 1))
@@ -162,8 +162,7 @@ class VolumeWriter:
         if self._written == geom.slice_count:
             raise UsageError(f"the volume has {geom.slice_count} slices, this is one more")
         _axis, slow, fast = grid.axes
-        samples = (geom.datatype.samples,) if geom.datatype.samples > 1 else ()
-        expected = (geom.shape[slow], geom.shape[fast], *samples)
+        expected = (geom.shape[slow], geom.shape[fast], *geom.datatype.sample_shape)
         if plane.shape != expected:
             raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
         plane = _stored(plane, geom)
@@ -341,9 +340,8 @@ class VolumeWriter:
     @property
     def is_exact(self) -> bool:
         """Whether every voxel will come back bit for bit."""
-        policies = (Background.FILL_VERIFIED, Background.RESIDUE_EXACT)
         lossless = self._codec.fidelity is Fidelity.LOSSLESS
-        return lossless and self.geom.background in policies
+        return lossless and self.geom.background.is_exact
 
     @property
     def size(self) -> int:
@@ -399,7 +397,7 @@ def _stored(plane: NDArray[Any], geom: Geom) -> NDArray[Any]:
     if plane.dtype == wanted.sample:
         return np.ascontiguousarray(plane)
     if wanted.samples == 1 and find_datatype(plane.dtype) == wanted:
-        return to_samples(plane, wanted)
+        return wanted.to_samples(plane)
     raise UsageError(f"slice of {plane.dtype}, the volume has {wanted.name}; convert it first")
 
 

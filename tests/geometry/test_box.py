@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mroi.geometry import Box
+from mroi.geometry import Box, in_plane_axes
 
 SIDES = st.tuples(*[st.integers(1, 5)] * 3)
 
@@ -76,3 +76,7 @@ def test_empty_and_negative_boxes_do_not_exist(start, stop):
 def test_boxes_are_written_as_they_are_read():
     assert str(Box((1, 2, 3), (4, 5, 6))) == "1:4,2:5,3:6"
     assert Box.whole((7, 8, 9, 2)) == Box((0, 0, 0), (7, 8, 9))
+
+
+def test_in_plane_axes_are_the_others_in_order():
+    assert [in_plane_axes(axis) for axis in range(3)] == [(1, 2), (0, 2), (0, 1)]

@@ -22,7 +22,7 @@ from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
-from mroi.format.geom import SourceKind
+from mroi.format.geom import SourceKind, VolumeGeometry
 from mroi.format.metadata import (
     build_records,
     deflate_payload,
@@ -32,7 +32,6 @@ from mroi.format.metadata import (
 from mroi.format.records import FrameType
 from mroi.limits import DEFAULT_LIMITS
 from mroi.volume.model import Volume
-from mroi.volume.source import SourceGeometry
 
 __all__ = ["DicomSource", "is_turned", "read_heads", "restore_series"]
 
@@ -90,7 +89,7 @@ class DicomSource:
         if series.has_table:
             self.provenance["values"] = "stored"
         volumes = len(series.shape) - 3
-        self.geometry = SourceGeometry(
+        self.geometry = VolumeGeometry(
             ndim=len(series.shape),
             shape=series.shape,
             datatype=datatype,
@@ -101,7 +100,7 @@ class DicomSource:
             inter=inter,
             xform_code=_SCANNER if series.has_position else 0,
             xyzt_units=_MM + _SECONDS * (series.period > 0),
-            kind=SourceKind.DICOM,
+            source_kind=SourceKind.DICOM,
         )
 
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
