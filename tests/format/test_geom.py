@@ -125,9 +125,9 @@ def test_what_follows_from_a_geometry() -> None:
     assert geom.decoded_size(7) == 1 * 2 * 2 * 1 * 2  # the last one is short along x and in time
     assert geom.decoded_size(8) == (6 * 2 * 4 - 4 * 2 * 2) * 2 * 2  # planes 0 and 1 but for the ROI
     assert geom.decoded_size(13) == 6 * 1 * 4 * 1 * 2  # plane 4, which the ROI does not meet
-    assert geom.fill_element().tolist() == [0]
+    assert geom.fill_samples.tolist() == 0
     colours = geom_of(datatype=128, itemsize=3, bits_stored=8, fill=b"\x01\x02\x03")
-    assert colours.fill_element().tolist() == [1, 2, 3]
+    assert colours.fill_samples.tolist() == [1, 2, 3]
 
 
 @given(geom_payloads())
