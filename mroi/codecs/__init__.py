@@ -10,9 +10,11 @@ from mroi.codecs.base import (
     Filter,
     SupportsLevels,
     SupportsPrefix,
+    SupportsTarget,
+    Values,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window
-from mroi.codecs.pipeline import Pipeline, Values
+from mroi.codecs.pipeline import Pipeline
 from mroi.codecs.registry import Entry, available, build, codec_class, is_built_in, parse
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "Planar",
     "SupportsLevels",
     "SupportsPrefix",
+    "SupportsTarget",
     "Values",
     "Window",
     "available",

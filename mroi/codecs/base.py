@@ -12,18 +12,29 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from inspect import unwrap
+from types import FunctionType
 from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
+from typing_extensions import Buffer, override
 
 from mroi.errors import CodecError
 
-__all__ = ["ChunkSpec", "Codec", "Fidelity", "Filter", "SupportsLevels", "SupportsPrefix"]
+__all__ = [
+    "ChunkSpec",
+    "Codec",
+    "Fidelity",
+    "Filter",
+    "SupportsLevels",
+    "SupportsPrefix",
+    "SupportsTarget",
+    "Values",
+]
 
 
 class Fidelity(IntEnum):
@@ -72,11 +83,44 @@ class ChunkSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Values:
+    """What is known of all voxels of a volume.
+
+    Attributes
+    ----------
+    low, high : float
+        Least and greatest value.
+    whole : bool
+        All are integers: no fraction, no NaN, no infinity, no negative zero.
+    """
+
+    low: float
+    high: float
+    whole: bool
+
+    def steps(self, finest: float, coarsest: float) -> list[float]:
+        """Return quantisation steps for a ladder (`SupportsTarget`), the finest first.
+
+        They go from 2**-24 of the range of the values to the whole range, eight for each factor
+        of two.
+
+        Parameters
+        ----------
+        finest, coarsest : float
+            Steps that the codec takes at least and at most; others are left out.
+        """
+        span = max(self.high - self.low, 1e-300)
+        steps = (span * 2.0 ** (-k / 8) for k in range(24 * 8, -1, -1))
+        return [step for step in steps if finest <= step <= coarsest]
+
+
+@dataclass(frozen=True, slots=True)
 class Codec(ABC):
     """Base class of codecs.
 
     Subclasses are ``@dataclass(frozen=True, slots=True)``; fields are parameters with defaults.
-    Constructors raise `CodecError` for a value out of range.
+    Constructors raise `CodecError` for a value out of range. A codec that can do more says so by
+    having the methods of `SupportsPrefix`, `SupportsLevels` or `SupportsTarget`.
 
     Attributes
     ----------
@@ -87,7 +131,8 @@ class Codec(ABC):
     version : int
         Version of the bitstream that this class writes and reads.
     max_slices : int or None
-        Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes.
+        Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes. `Pipeline`
+        keeps to it, before it asks `refuses`.
     encoder_only : tuple of str
         Fields that only the encoder uses (a level, an effort). The other fields are the
         parameters of the file: what decoding needs, and what says how much was lost.
@@ -102,6 +147,11 @@ class Codec(ABC):
     max_slices: ClassVar[int | None] = None
     encoder_only: ClassVar[tuple[str, ...]] = ()
     isolated: ClassVar[bool] = True
+
+    @override
+    def __init_subclass__(cls) -> None:
+        """Let `super` without arguments work in subclasses that are dataclasses with slots."""
+        _rebind_super(cls)
 
     @property
     def default_slices(self) -> int:
@@ -129,8 +179,11 @@ class Codec(ABC):
 
     @property
     def deterministic(self) -> bool:
-        """Whether decoding gives the same bits on every machine."""
-        return True
+        """Whether decoding gives the same bits on every machine.
+
+        By default if the loss is bounded, or none: most lossy codecs compute in floating point.
+        """
+        return self.fidelity is not Fidelity.LOSSY
 
     @classmethod
     def probe(cls) -> str | None:
@@ -168,14 +221,11 @@ class Codec(ABC):
         values = dataclasses.asdict(self)
         return {name: values[name] for name in self.encoder_only}
 
-    def refuses(self, spec: ChunkSpec) -> str | None:
+    def refuses(self, spec: ChunkSpec) -> str | None:  # noqa: ARG002 (for subclasses)
         """Return why such chunks cannot be taken and which can; None if they can.
 
-        What overrides this ends with ``Codec.refuses(self, spec)``: `super` without arguments
-        does not work in dataclasses with slots.
+        It need not look at `max_slices`.
         """
-        if self.max_slices is not None and spec.shape[0] > self.max_slices:
-            return f"{self.name} takes chunks of {self.max_slices} slice, not {spec.shape[0]}"
         return None
 
     @abstractmethod
@@ -186,6 +236,13 @@ class Codec(ABC):
         ----------
         chunk : ndarray
             C-contiguous, of ``spec.shape`` and ``spec.dtype``; not modified.
+        spec : ChunkSpec
+            A kind of chunk that `refuses` lets pass.
+
+        Raises
+        ------
+        CodecError
+            If these voxels cannot be encoded as `fidelity` promises.
         """
 
     @abstractmethod
@@ -194,6 +251,13 @@ class Codec(ABC):
 
         Whatever the bytes say, at most ``6 * spec.size + 2 * len(payload)`` bytes of memory are
         used, and 64 MiB.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            What `encode` made, or anything else: it comes from a file.
+        spec : ChunkSpec
+            Shape and type of the chunk, and all that is known of it.
 
         Raises
         ------
@@ -207,7 +271,27 @@ class SupportsPrefix(Protocol):
     """A codec that can stop early: earlier slices of a chunk cost less than the whole chunk."""
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
-        """Return the first `count` slices, an array of ``(count, *spec.shape[1:])``."""
+        """Return the first `count` slices.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            As for `Codec.decode`.
+        spec : ChunkSpec
+            The whole chunk.
+        count : int
+            1 to ``spec.shape[0]``.
+
+        Returns
+        -------
+        ndarray of ``(count, *spec.shape[1:])``
+            Equal to the first slices of what `Codec.decode` returns.
+
+        Raises
+        ------
+        DecodeError
+            If the payload is broken as far as it is read (rule CHK-8).
+        """
         ...
 
 
@@ -219,7 +303,47 @@ class SupportsLevels(Protocol):
     """
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
-        """Return ``(slices, ceil(rows / 2**level), ceil(columns / 2**level)[, samples])``."""
+        """Return the chunk at a reduced resolution.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            As for `Codec.decode`.
+        spec : ChunkSpec
+            The chunk at full resolution.
+        level : int
+            0 or more, also where the payload has fewer levels.
+
+        Returns
+        -------
+        ndarray of ``(slices, ceil(rows / 2**level), ceil(columns / 2**level)[, samples])``
+
+        Raises
+        ------
+        DecodeError
+            If the payload is broken as far as it is read (rule CHK-8).
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTarget(Protocol):
+    """A lossy codec whose setting can be chosen to reach an error, a PSNR or a ratio.
+
+    One ladder serves all three, because a finer setting loses less and takes more bytes: the
+    search (``mroi pack --max-error``, ``--psnr``, ``--ratio``) bisects it.
+    """
+
+    @classmethod
+    def ladder(cls, values: Values, /) -> Sequence[Codec]:
+        """Return codecs of this class with settings from the finest to the coarsest.
+
+        Parameters
+        ----------
+        values : Values
+            The range of the voxels to be encoded, in units of the voxels; `Values.steps` has
+            steps for it.
+        """
         ...
 
 
@@ -228,9 +352,18 @@ class Filter(ABC):
     """A step from array to array before a codec, undone after it; recorded in the file.
 
     The dtype and shape of its output depend on those of its input alone.
+
+    Attributes
+    ----------
+    name : str
+        Name in the file.
+    moves_voxels : bool
+        Whether a voxel comes out at another place, so that a smaller picture of the output is none
+        of the input.
     """
 
     name: ClassVar[str]
+    moves_voxels: ClassVar[bool] = False
 
     @property
     def fidelity(self) -> Fidelity:
@@ -260,3 +393,31 @@ class Filter(ABC):
     @abstractmethod
     def invert(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> NDArray[Any]:
         """Undo `apply`: from the kind ``output(spec)`` back to the kind `spec`."""
+
+
+def _rebind_super(cls: type) -> None:
+    """Let the methods of a class mean it by ``__class__``, not the class that it is a copy of.
+
+    ``@dataclass(slots=True)`` makes a second class with the functions of the first. `super` without
+    arguments looks for its class in a cell of the function, and Python before 3.14 leaves the first
+    one there (https://github.com/python/cpython/issues/90562).
+    """
+    for function in _functions(cls):
+        closure = function.__closure__ or ()
+        for name, cell in zip(function.__code__.co_freevars, closure, strict=True):
+            if name == "__class__" and _full_name(cell.cell_contents) == _full_name(cls):
+                cell.cell_contents = cls
+
+
+def _functions(cls: type) -> Iterator[FunctionType]:
+    """Yield the functions in the body of a class, also those of properties and class methods."""
+    for member in vars(cls).values():
+        is_property = isinstance(member, property)
+        for part in (member.fget, member.fset, member.fdel) if is_property else (member,):
+            function = unwrap(part)
+            if isinstance(function, FunctionType):
+                yield function
+
+
+def _full_name(cls: type) -> tuple[str, str]:
+    return cls.__module__, cls.__qualname__

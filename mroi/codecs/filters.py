@@ -111,6 +111,7 @@ class Planar(Filter):
     """
 
     name: ClassVar[str] = "planar"
+    moves_voxels: ClassVar[bool] = True
 
     @override
     def output(self, spec: ChunkSpec, /) -> ChunkSpec:

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
+from typing import ClassVar
 
+from typing_extensions import override
+
+from mroi.codecs.base import Codec
 from mroi.errors import CodecUnavailableError
 
-__all__ = ["find_missing", "imagecodecs", "load"]
+__all__ = ["ImagecodecsCodec", "find_missing", "imagecodecs", "load"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagecodecsCodec(Codec):
+    """A codec by a library that imagecodecs brings, under the name `feature`."""
+
+    feature: ClassVar[str]
+
+    @override
+    @classmethod
+    def probe(cls) -> str | None:
+        return find_missing("imagecodecs", "codecs", cls.feature)
+
+    @override
+    @classmethod
+    def implementation(cls) -> str:
+        version: str = getattr(imagecodecs(cls.feature), f"{cls.feature.lower()}_version")()
+        return version
 
 
 def load(module: str, extra: str) -> ModuleType:

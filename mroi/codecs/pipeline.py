@@ -22,30 +22,15 @@ from mroi.codecs.base import (
     Filter,
     SupportsLevels,
     SupportsPrefix,
+    SupportsTarget,
+    Values,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window, filter_class
 from mroi.codecs.guard import guarded
 from mroi.codecs.registry import build
 from mroi.errors import CodecError, DecodeError
 
-__all__ = ["Pipeline", "Values"]
-
-
-@dataclass(frozen=True, slots=True)
-class Values:
-    """What is known of all voxels of a volume.
-
-    Attributes
-    ----------
-    low, high : float
-        Least and greatest value.
-    whole : bool
-        All are integers: no fraction, no NaN, no infinity, no negative zero.
-    """
-
-    low: float
-    high: float
-    whole: bool
+__all__ = ["Pipeline"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +78,11 @@ class Pipeline:
                 pipeline = cls(codec, filters)
                 if pipeline.refuses(spec) is None:
                     return pipeline
-            reason = codec.refuses(spec) or f"{codec.name} does not take {spec.dtype}"
+            reason = _refusal(codec, spec) or f"{codec.name} does not take {spec.dtype}"
             if spec.dtype.kind in "iuf" and codec.fidelity is Fidelity.LOSSLESS:
                 before = (Planar(),) if spec.samples > 1 else ()
                 window = cls(codec, (*before, Window(1.0, 0.0, 8)))
-                if codec.params() and window.refuses(spec) is None:
+                if isinstance(codec, SupportsTarget) and window.refuses(spec) is None:
                     reason += (
                         "; with a loss it takes these, too (--psnr 40, or a setting of its own)"
                     )
@@ -126,7 +111,7 @@ class Pipeline:
         except CodecError as exc:
             return exc.message
         with guarded(self.codec.name):
-            return self.codec.refuses(coded)
+            return _refusal(self.codec, coded)
 
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes:
         """Return the payload of a C-contiguous chunk of ``spec.shape`` and ``spec.dtype``.
@@ -223,7 +208,7 @@ class Pipeline:
         return specs
 
     def _moves_voxels(self) -> bool:
-        return any(isinstance(step, Planar) for step in self.filters)
+        return any(step.moves_voxels for step in self.filters)
 
     def _decode(
         self,
@@ -237,7 +222,7 @@ class Pipeline:
         coded = self._specs(whole)[-1]
         *before, wanted = self._specs(part)
         with guarded(self.codec.name):
-            reason = self.codec.refuses(coded)
+            reason = _refusal(self.codec, coded)
         if reason:
             raise DecodeError(reason, "CHK-8")
         call = isolation.Call(self.codec, method, coded, argument)
@@ -257,6 +242,16 @@ class Pipeline:
         for step, kind in zip(reversed(self.filters), reversed(before), strict=True):
             chunk = step.invert(chunk, kind)
         return np.ascontiguousarray(chunk)
+
+
+def _refusal(codec: Codec, spec: ChunkSpec) -> str | None:
+    """Return why a codec cannot take such chunks, which may be too thick, or None if it can."""
+    if reason := codec.refuses(spec):
+        return reason
+    if codec.max_slices is not None and spec.shape[0] > codec.max_slices:
+        most = "1 slice" if codec.max_slices == 1 else f"{codec.max_slices} slices"
+        return f"{codec.name} takes chunks of {most}, not {spec.shape[0]}"
+    return None
 
 
 def _candidates(

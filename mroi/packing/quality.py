@@ -8,20 +8,26 @@ measured once more when the file is written, and stands in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from mroi.codecs import ChunkSpec, Codec, Pipeline, Values
-from mroi.codecs.registry import codec_class
+from mroi.codecs import (
+    ChunkSpec,
+    Codec,
+    Entry,
+    Pipeline,
+    SupportsTarget,
+    Values,
+    available,
+    codec_class,
+)
+from mroi.codecs.guard import guarded
 from mroi.errors import CodecError, SourceError, UsageError
 from mroi.format.geom import VolumeGeometry
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 
 __all__ = ["CountingSink", "Target", "find_setting"]
-
-_STEPS = 8
-"""Rungs for a factor of two of a step or a tolerance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,35 +124,27 @@ def _text(target: Target) -> str:
     return f"a ratio of {target.ratio:g}"
 
 
-def _ladder(codec: str, values: Values) -> list[Codec]:
-    """Return the settings of a codec from fine to coarse."""
-    span = max(values.high - values.low, 1e-300)
-    steps = [span * 2.0 ** (-k / _STEPS) for k in range(24 * _STEPS, -1, -1)]
-    ladders: dict[str, tuple[str, list[float]]] = {
-        "jpeg2000": ("psnr", [120.0 - 0.5 * k for k in range(200)]),
-        "jpeg2000-3d": ("psnr", [120.0 - 0.5 * k for k in range(200)]),
-        "htj2k": ("step", steps),
-        "wavelet3d": ("step", steps),
-        "zfp": ("tolerance", steps),
-        "jpegls": ("near", [float(near) for near in range(256)]),
-        "jpegxl": ("distance", [0.05 * 1.05**k for k in range(127)]),
-        "heif": ("quality", [float(quality) for quality in range(100, -1, -1)]),
-    }
-    if codec not in ladders:
+def _ladder(name: str, values: Values) -> Sequence[Codec]:
+    """Return the settings of a codec from fine to coarse: those that it offers."""
+    cls = codec_class(name)
+    if not issubclass(cls, SupportsTarget):
+        able = [entry.name for entry in available() if _has_ladder(entry)]
         raise UsageError(
-            f"codec {codec!r} has no setting to choose; name one that can lose something, without "
-            f"settings: {', '.join(ladders)}"
+            f"codec {name!r} has no setting to choose; name one that can lose something, without "
+            f"settings: {', '.join(able)}"
         )
-    name, rungs = ladders[codec]
-    made = codec_class(codec)
-    whole = name in ("near", "quality")
-    settings: list[Codec] = []
-    for rung in rungs:
-        try:
-            settings.append(made(**{name: int(rung) if whole else rung}))
-        except CodecError:
-            continue  # beyond what the codec takes
-    return settings
+    with guarded(name):
+        ladder = tuple(cls.ladder(values))
+    if not all(isinstance(codec, cls) for codec in ladder):
+        raise CodecError(f"{name}: its ladder has something else than its settings")
+    return ladder
+
+
+def _has_ladder(entry: Entry) -> bool:
+    """Whether a codec works here and offers its settings."""
+    if entry.codec is None or entry.problem is not None:
+        return False
+    return issubclass(entry.codec, SupportsTarget)
 
 
 def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:

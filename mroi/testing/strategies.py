@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mroi.codecs import ChunkSpec, Codec
+from mroi.codecs import ChunkSpec, Codec, Pipeline
 
-__all__ = ["DTYPES", "chunks", "specs", "specs_for"]
+__all__ = ["DTYPES", "chunks", "specs", "specs_for", "takes"]
 
 DTYPES = tuple(
     np.dtype(name)
@@ -44,14 +44,19 @@ def specs(*, largest: int = 24) -> st.SearchStrategy[ChunkSpec]:
 
 def specs_for(codec: Codec, *, largest: int = 24) -> st.SearchStrategy[ChunkSpec]:
     """Return kinds of chunks that `codec` takes."""
-    taken = [dtype for dtype in DTYPES if _takes(codec, dtype)]
-    assert taken, f"{codec} takes none of the types of a volume"
+    taken = [dtype for dtype in DTYPES if _takes_type(codec, dtype)]
+    assert taken, f"{codec} refuses every type that a volume can have: see its `refuses`"
     kinds = st.tuples(specs(largest=largest), st.sampled_from(taken), st.integers(0, 7))
     return (
         kinds.map(lambda kind: _spec(kind[0].shape, kind[1], kind[2]))
-        .map(lambda spec: spec if codec.refuses(spec) is None else _plane(spec))
-        .filter(lambda spec: codec.refuses(spec) is None)
+        .map(lambda spec: spec if takes(codec, spec) else _plane(spec))
+        .filter(lambda spec: takes(codec, spec))
     )
+
+
+def takes(codec: Codec, spec: ChunkSpec) -> bool:
+    """Return whether `codec` takes a kind of chunk, as it comes: no thicker, and not refused."""
+    return Pipeline(codec).refuses(spec) is None
 
 
 @st.composite
@@ -96,7 +101,7 @@ def _plane(spec: ChunkSpec) -> ChunkSpec:
     return ChunkSpec((1, *spec.shape[1:3]), spec.dtype, bits)
 
 
-def _takes(codec: Codec, dtype: np.dtype[Any]) -> bool:
+def _takes_type(codec: Codec, dtype: np.dtype[Any]) -> bool:
     width = 8 * dtype.itemsize
     specs = (ChunkSpec((1, 8, 8), dtype, bits) for bits in (width, min(width, 12)))
-    return any(codec.refuses(spec) is None for spec in specs)
+    return any(takes(codec, spec) for spec in specs)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs import ChunkSpec, Pipeline, parse
+from mroi.codecs import ChunkSpec, Fidelity, Pipeline, parse
 from mroi.errors import ChecksumError, CodecError, SourceError, UsageError
 from mroi.format.checksum import array_bytes, crc32
 from mroi.format.geom import Geom
@@ -158,8 +158,8 @@ class Reducer:
 def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Factor) -> OverviewPlan:
     """Return the overview of the first 3-D volume of a source, read once more for it.
 
-    It is encoded without loss: by calv if `codec`, that of the chunks, is calv and it is smaller,
-    else by zstd, which every reader has.
+    It is encoded without loss: by zstd, which every reader has, or by the codec of the chunks where
+    that is lossless, safe with any bytes (`Codec.isolated`) and smaller, with its default settings.
 
     Parameters
     ----------
@@ -194,9 +194,11 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
             reducer.add(plane)
     method, array = reducer.finish()
     spec = array_spec(geom, factor, 1)
-    names = ["zstd:delta=true", "zstd", *(["calv"] if codec.codec.name == "calv" else [])]
-    pipelines = [Pipeline(parse(name)) for name in names]
-    able = [pipeline for pipeline in pipelines if pipeline.refuses(spec) is None]
+    quick = type(codec.codec)()  # an overview is there to be read at once, whatever the chunks are
+    codecs = [parse("zstd:delta=true"), parse("zstd")]
+    if quick.fidelity is Fidelity.LOSSLESS and not quick.isolated:
+        codecs.append(quick)
+    able = [p for p in map(Pipeline, codecs) if p.refuses(spec) is None]
     return OverviewPlan(
         factor, method, array, min(able, key=lambda pipeline: len(pipeline.encode(array, spec)))
     )

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.metadata import EntryPoint
+from inspect import isabstract
 from pathlib import Path
 
 import pytest
@@ -41,8 +42,15 @@ def test_every_codec_module_is_registered() -> None:
     listed = {
         (entry.codec.__module__, entry.codec.__name__) for entry in available() if entry.codec
     }
-    ours = {(cls.__module__, cls.__name__) for cls in Codec.__subclasses__()}
+    ours = {(cls.__module__, cls.__name__) for cls in concrete(Codec)}
     assert {cls for cls in ours if cls[0].startswith("mroi.codecs")} == listed
+
+
+def concrete(cls: type[Codec]) -> Iterator[type[Codec]]:
+    for subclass in cls.__subclasses__():
+        if not isabstract(subclass):
+            yield subclass
+        yield from concrete(subclass)
 
 
 @pytest.mark.parametrize("name", registry._BUILT_IN)

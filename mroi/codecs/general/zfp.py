@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Fidelity, Values
 from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Zfp"]
 
+_TOLERANCES = (1e-300, 1e300)  # the finest and the coarsest
+
 
 @dataclass(frozen=True, slots=True)
-class Zfp(Codec):
+class Zfp(native.ImagecodecsCodec):
     """One ZFP stream in blocks of 4 x 4 x 4: float32, float64; lossless also int32, int64.
 
     Parameters
@@ -29,12 +31,13 @@ class Zfp(Codec):
 
     name: ClassVar[str] = "zfp"
     id: ClassVar[int] = 13
+    feature: ClassVar[str] = "ZFP"
 
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
         if self.tolerance is not None:
-            fields.number("zfp: tolerance", self.tolerance, 1e-300, 1e300)
+            fields.number("zfp: tolerance", self.tolerance, *_TOLERANCES)
 
     @property
     @override
@@ -46,16 +49,10 @@ class Zfp(Codec):
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.tolerance is None else Fidelity.BOUNDED
 
-    @override
     @classmethod
-    def probe(cls) -> str | None:
-        return native.find_missing("imagecodecs", "codecs", "ZFP")
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        version: str = native.imagecodecs("ZFP").zfp_version()
-        return version
+    def ladder(cls, values: Values, /) -> list[Self]:
+        """Return tolerances from a fraction of the range of the values to all of it."""
+        return [cls(tolerance) for tolerance in values.steps(*_TOLERANCES)]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
@@ -69,7 +66,7 @@ class Zfp(Codec):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        library = native.imagecodecs("ZFP")
+        library = native.imagecodecs(self.feature)
         volume = chunk.reshape(_layout(spec))
         if self.tolerance is None:
             payload: bytes = library.zfp_encode(volume, header=False, numthreads=1)
@@ -86,7 +83,7 @@ class Zfp(Codec):
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
-        library = native.imagecodecs("ZFP")
+        library = native.imagecodecs(self.feature)
         view = memoryview(payload).cast("B")
         most = _most_bytes(spec)
         if len(view) > most:

@@ -9,6 +9,7 @@ these every field is checked. (ITU-T T.800 annex A, T.814 annex A)
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 from mroi.codecs.base import ChunkSpec
 from mroi.errors import DecodeError
 
-__all__ = ["check", "fit"]
+__all__ = ["Decoder", "check", "decode"]
+
+Decoder = Callable[[memoryview, ChunkSpec, int], NDArray[Any]]
+"""Gives (rows, columns, samples) of a codestream that was checked, halved so many times."""
 
 _START = b"\xff\x4f\xff\x51"  # SOC, SIZ
 _SOD, _EOC = b"\xff\x93", b"\xff\xd9"
@@ -35,8 +39,47 @@ _MOST_LEVELS = 15  # precincts of 2**15 samples at the lowest resolution stay be
 _MOST_BITS = {0: 30, 1: 37}  # magnitude bits of a coefficient: 9/7 in 32 bits, 5/3 of 38 bits
 
 
+def decode(
+    payload: memoryview,
+    spec: ChunkSpec,
+    level: int,
+    decoder: Decoder,
+    *,
+    bits: int | None = None,
+    high_throughput: bool = False,
+) -> NDArray[Any]:
+    """Check a codestream, decode it, and make it a chunk.
+
+    Parameters
+    ----------
+    payload : memoryview of bytes
+        The whole codestream.
+    spec : ChunkSpec
+        The plane at full resolution: a chunk of one slice.
+    level : int
+        Rows and columns are divided by ``2 ** level``, rounded up. Where the codestream has fewer
+        resolutions, every second voxel is left out until `level` is reached.
+    decoder : callable
+        What decodes a codestream that has been checked.
+    bits, high_throughput
+        As for `check`.
+
+    Returns
+    -------
+    ndarray of ``(1, rows, columns[, samples])`` and ``spec.dtype``
+
+    Raises
+    ------
+    DecodeError
+        If it is not exactly one plane of `spec` (rule CHK-8).
+    """
+    stored = check(payload, spec, bits=bits, high_throughput=high_throughput)
+    skip = min(level, stored)
+    return _fit(decoder(payload, spec, skip), spec, level=level, reduced=skip)
+
+
 def check(
-    payload: memoryview, spec: ChunkSpec, *, bits: int, signed: bool, high_throughput: bool
+    payload: memoryview, spec: ChunkSpec, *, bits: int | None = None, high_throughput: bool = False
 ) -> int:
     """Refuse a codestream that is not exactly one plane of `spec`.
 
@@ -46,10 +89,8 @@ def check(
         The whole codestream.
     spec : ChunkSpec
         A chunk of one slice.
-    bits : int
-        Largest precision allowed.
-    signed : bool
-        Whether samples are signed.
+    bits : int, optional
+        Largest precision allowed; by default that of the type.
     high_throughput : bool
         Whether the block coder is that of part 15.
 
@@ -63,18 +104,16 @@ def check(
     DecodeError
         If it is anything else (rule CHK-8).
     """
+    if bits is None:
+        bits = 8 * spec.dtype.itemsize
     try:
-        return _check(payload, spec, bits=bits, signed=signed, high_throughput=high_throughput)
+        return _check(payload, spec, bits=bits, high_throughput=high_throughput)
     except struct.error as exc:
         raise DecodeError("codestream is cut short", "CHK-8") from exc
 
 
-def fit(plane: NDArray[Any], spec: ChunkSpec, *, level: int, reduced: int) -> NDArray[Any]:
-    """Return a plane that was decoded with rows and columns halved `reduced` times as a chunk.
-
-    Where the codestream has fewer resolutions than asked for, every second voxel is left out
-    until `level` is reached.
-    """
+def _fit(plane: NDArray[Any], spec: ChunkSpec, *, level: int, reduced: int) -> NDArray[Any]:
+    """Return a plane that was decoded with rows and columns halved `reduced` times as a chunk."""
     stride = 2 ** (level - reduced)
     plane = plane[::stride, ::stride]
     _, rows, columns, *samples = spec.shape
@@ -93,13 +132,11 @@ class _Style:
     wavelet: int
 
 
-def _check(
-    payload: memoryview, spec: ChunkSpec, *, bits: int, signed: bool, high_throughput: bool
-) -> int:
+def _check(payload: memoryview, spec: ChunkSpec, *, bits: int, high_throughput: bool) -> int:
     if bytes(payload[:4]) != _START:
         raise DecodeError("codestream: does not begin with SOC and SIZ", "CHK-8")
     marker, segment, at = _segment(payload, 2)
-    _check_size(segment, spec, bits=bits, signed=signed, high_throughput=high_throughput)
+    _check_size(segment, spec, bits=bits, high_throughput=high_throughput)
     found: dict[int, list[memoryview]] = {
         marker: [] for marker in (_CAP, _COD, _TLM, _QCD, _QCC, _COM)
     }
@@ -185,12 +222,10 @@ def _check_lengths(segments: list[memoryview], lengths: list[int]) -> None:
         raise DecodeError("codestream: TLM does not list the tile-parts", "CHK-8")
 
 
-def _check_size(
-    segment: memoryview, spec: ChunkSpec, *, bits: int, signed: bool, high_throughput: bool
-) -> None:
+def _check_size(segment: memoryview, spec: ChunkSpec, *, bits: int, high_throughput: bool) -> None:
     """Check SIZ: one tile, no offsets, no subsampling, the shape and the precision expected."""
     _, rows, columns, *_ = spec.shape
-    count = spec.samples
+    count, signed = spec.samples, spec.dtype.kind == "i"
     if len(segment) != 36 + 3 * count:
         raise DecodeError(f"codestream: SIZ is not that of {count} components", "CHK-8")
     rsiz, x1, y1, x0, y0, tile_x, tile_y, tile_x0, tile_y0, components = _SIZE.unpack_from(segment)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Fidelity, Values
 from mroi.codecs.jpeg import codestream
 from mroi.errors import DecodeError
 
 __all__ = ["Htj2k"]
 
+_STEPS = (1e-3, 2.0**16)  # the finest and the coarsest
+
 
 @dataclass(frozen=True, slots=True)
-class Htj2k(Codec):
+class Htj2k(native.ImagecodecsCodec):
     """One codestream: integers of 8, 16 and 32 bits, signed and unsigned, gray, RGB and RGBA.
 
     Parameters
@@ -30,34 +32,24 @@ class Htj2k(Codec):
 
     name: ClassVar[str] = "htj2k"
     id: ClassVar[int] = 5
+    feature: ClassVar[str] = "HTJ2K"
     max_slices: ClassVar[int | None] = 1
 
     step: float | None = None
 
     def __post_init__(self) -> None:
         if self.step is not None:
-            fields.number("htj2k: step", self.step, 1e-3, 2**16)
+            fields.number("htj2k: step", self.step, *_STEPS)
 
     @property
     @override
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSLESS if self.step is None else Fidelity.LOSSY
 
-    @property
-    @override
-    def deterministic(self) -> bool:
-        return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
-
-    @override
     @classmethod
-    def probe(cls) -> str | None:
-        return native.find_missing("imagecodecs", "codecs", "HTJ2K")
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        version: str = native.imagecodecs("HTJ2K").htj2k_version()
-        return version
+    def ladder(cls, values: Values, /) -> list[Self]:
+        """Return steps from a fraction of the range of the values to all of it."""
+        return [cls(step) for step in values.steps(*_STEPS)]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
@@ -65,11 +57,11 @@ class Htj2k(Codec):
         if spec.dtype.kind not in "iu" or spec.dtype.itemsize > largest:
             types = "8, 16 and 32 bits" if self.step is None else "8 and 16 bits with a step"
             return f"htj2k takes integers of {types}, not {spec.dtype}"
-        return Codec.refuses(self, spec)
+        return None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        library = native.imagecodecs("HTJ2K")
+        library = native.imagecodecs(self.feature)
         # OpenJPH counts the step in units of the whole range, and takes it from 1e-5 to 1.
         step = None if self.step is None else self.step / 2 ** (8 * spec.dtype.itemsize)
         payload: bytes = library.htj2k_encode(
@@ -87,11 +79,7 @@ class Htj2k(Codec):
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
         """Return the slice with rows and columns divided by ``2**level``, rounded up."""
         view = memoryview(payload).cast("B")
-        signed, bits = spec.dtype.kind == "i", 8 * spec.dtype.itemsize
-        stored = codestream.check(view, spec, bits=bits, signed=signed, high_throughput=True)
-        skip = min(level, stored)
-        plane = _decode(view, spec, skip)
-        return codestream.fit(np.atleast_3d(plane), spec, level=level, reduced=skip)
+        return codestream.decode(view, spec, level, _decode, high_throughput=True)
 
 
 def _decode(view: memoryview, spec: ChunkSpec, skip: int) -> NDArray[Any]:
@@ -101,7 +89,7 @@ def _decode(view: memoryview, spec: ChunkSpec, skip: int) -> NDArray[Any]:
     before them. Rows arrive in order, so the last one shows whether all did: one of two marks
     would still be there.
     """
-    library = native.imagecodecs("HTJ2K")
+    library = native.imagecodecs(Htj2k.feature)
     _, rows, columns, *samples = spec.shape
     plane: NDArray[Any] = np.empty(
         (-(-rows // 2**skip), -(-columns // 2**skip), *samples), spec.dtype
@@ -114,5 +102,5 @@ def _decode(view: memoryview, spec: ChunkSpec, skip: int) -> NDArray[Any]:
         except (library.Htj2kError, ValueError) as exc:
             raise DecodeError(f"htj2k: {exc.__cause__ or exc}", "CHK-8") from exc
         if not np.all(last == mark):
-            return plane
+            return np.atleast_3d(plane)
     raise DecodeError("htj2k: the entropy-coded data are broken", "CHK-8")

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs import fields
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec
 from mroi.codecs.jpeg import codestream, openjpeg
+from mroi.codecs.jpeg.jpeg2000 import OpenJpegCodec
 from mroi.errors import DecodeError
 
 __all__ = ["Jpeg2000Volume"]
@@ -37,7 +37,7 @@ _GAINS = {_Transform.NONE: (1.0, 1.0), _Transform.LIFT: (1.5, 0.719)}
 
 
 @dataclass(frozen=True, slots=True)
-class Jpeg2000Volume(Codec):
+class Jpeg2000Volume(OpenJpegCodec):
     """One codestream for each plane of a chunk: integers of 8 and 16 bits; gray, RGB and RGBA.
 
     Parameters
@@ -50,47 +50,10 @@ class Jpeg2000Volume(Codec):
     name: ClassVar[str] = "jpeg2000-3d"
     id: ClassVar[int] = 11
 
-    psnr: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.psnr is not None:
-            fields.number("jpeg2000-3d: psnr", self.psnr, 1, 200)
-
     @property
     @override
     def default_slices(self) -> int:
         return 16
-
-    @property
-    @override
-    def fidelity(self) -> Fidelity:
-        return Fidelity.LOSSLESS if self.psnr is None else Fidelity.LOSSY
-
-    @property
-    @override
-    def loss_is_relative(self) -> bool:
-        return self.psnr is not None
-
-    @property
-    @override
-    def deterministic(self) -> bool:
-        return self.fidelity is Fidelity.LOSSLESS  # the 9/7 wavelet is in floating point
-
-    @override
-    @classmethod
-    def probe(cls) -> str | None:
-        return openjpeg.probe()
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        return openjpeg.implementation()
-
-    @override
-    def refuses(self, spec: ChunkSpec) -> str | None:
-        if spec.dtype.kind not in "iu" or spec.dtype.itemsize > 2:
-            return f"jpeg2000-3d takes integers of 8 and 16 bits, not {spec.dtype}"
-        return None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
@@ -154,12 +117,8 @@ class Jpeg2000Volume(Codec):
         shape = (needed, -(-rows // 2**level), -(-columns // 2**level), *samples)
         planes: NDArray[Any] = np.empty(shape, wide)
         for k in range(needed):
-            stored = codestream.check(
-                streams[k], plane_spec, bits=bits, signed=True, high_throughput=False
-            )
-            skip = min(level, stored)
-            plane = openjpeg.decode(streams[k], skip, wide)
-            planes[k] = codestream.fit(plane, plane_spec, level=level, reduced=skip)[0]
+            plane = codestream.decode(streams[k], plane_spec, level, openjpeg.decode, bits=bits)
+            planes[k] = plane[0]
             del plane
         _unlift(planes, transform)
         info = np.iinfo(spec.dtype)

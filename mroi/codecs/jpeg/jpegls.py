@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Fidelity, Values
 from mroi.errors import DecodeError
 
 __all__ = ["JpegLs"]
+
+_MOST_NEAR = 127
 
 _SOI, _SOS = 0xFFD8, 0xFFDA
 _SOF55, _LSE, _COM = 0xFFF7, 0xFFF8, 0xFFFE
@@ -21,7 +23,7 @@ _PRESETS = struct.Struct(">B5H")
 
 
 @dataclass(frozen=True, slots=True)
-class JpegLs(Codec):
+class JpegLs(native.ImagecodecsCodec):
     """One image: unsigned integers of 8 and 16 bits, gray, RGB and RGBA.
 
     Parameters
@@ -33,28 +35,23 @@ class JpegLs(Codec):
 
     name: ClassVar[str] = "jpegls"
     id: ClassVar[int] = 6
+    feature: ClassVar[str] = "JPEGLS"
     max_slices: ClassVar[int | None] = 1
 
     near: int = 0
 
     def __post_init__(self) -> None:
-        fields.integer("jpegls: near", self.near, 0, 127)
+        fields.integer("jpegls: near", self.near, 0, _MOST_NEAR)
 
     @property
     @override
     def fidelity(self) -> Fidelity:
         return Fidelity.BOUNDED if self.near else Fidelity.LOSSLESS
 
-    @override
     @classmethod
-    def probe(cls) -> str | None:
-        return native.find_missing("imagecodecs", "codecs", "JPEGLS")
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        version: str = native.imagecodecs("JPEGLS").jpegls_version()
-        return version
+    def ladder(cls, _: Values, /) -> list[Self]:
+        """Return all errors, from none."""
+        return [cls(near) for near in range(_MOST_NEAR + 1)]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
@@ -62,11 +59,11 @@ class JpegLs(Codec):
             return f"jpegls takes unsigned integers of 8 and 16 bits, not {spec.dtype}"
         if max(spec.shape[1:3]) > 0xFFFF:
             return f"jpegls takes up to 65535 rows and columns, not {spec.shape[1:3]}"
-        return Codec.refuses(self, spec)
+        return None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        library = native.imagecodecs("JPEGLS")
+        library = native.imagecodecs(self.feature)
         # The default buffer is too small for noise; a code word has up to 4 times the bits.
         image: bytes = library.jpegls_encode(chunk[0], self.near, out=4 * spec.size + 4096)
         start = 2
@@ -76,7 +73,7 @@ class JpegLs(Codec):
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
-        library = native.imagecodecs("JPEGLS")
+        library = native.imagecodecs(self.feature)
         view = memoryview(payload).cast("B")
         self._check(view, spec)
         try:

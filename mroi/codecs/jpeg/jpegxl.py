@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Fidelity, Values
 from mroi.codecs.jpeg.precision import significant_bits
 from mroi.errors import CodecError, DecodeError
 
@@ -19,7 +19,7 @@ __all__ = ["JpegXl"]
 
 
 @dataclass(frozen=True, slots=True)
-class JpegXl(Codec):
+class JpegXl(native.ImagecodecsCodec):
     """One bare codestream: uint8, uint16 and float32; gray and RGB.
 
     Parameters
@@ -33,6 +33,7 @@ class JpegXl(Codec):
 
     name: ClassVar[str] = "jpegxl"
     id: ClassVar[int] = 8
+    feature: ClassVar[str] = "JPEGXL"
     max_slices: ClassVar[int | None] = 1
     encoder_only: ClassVar[tuple[str, ...]] = ("effort",)
 
@@ -53,21 +54,10 @@ class JpegXl(Codec):
     def loss_is_relative(self) -> bool:
         return self.distance > 0
 
-    @property
-    @override
-    def deterministic(self) -> bool:
-        return self.fidelity is Fidelity.LOSSLESS  # what is lossy goes through floating point
-
-    @override
     @classmethod
-    def probe(cls) -> str | None:
-        return native.find_missing("imagecodecs", "codecs", "JPEGXL")
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        version: str = native.imagecodecs("JPEGXL").jpegxl_version()
-        return version
+    def ladder(cls, _: Values, /) -> list[Self]:
+        """Return distances from 0.05 to 23.4, each a twentieth larger than the one before."""
+        return [cls(0.05 * 1.05**k) for k in range(127)]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
@@ -75,11 +65,11 @@ class JpegXl(Codec):
             return f"jpegxl takes uint8, uint16, float32; gray, RGB; {_says(spec)}"
         if self.distance and spec.dtype.kind == "f":
             return "jpegxl takes uint8 and uint16 with a distance, not float32"
-        return Codec.refuses(self, spec)
+        return None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        library = native.imagecodecs("JPEGXL")
+        library = native.imagecodecs(self.feature)
         image: bytes = library.jpegxl_encode(
             chunk[0],
             effort=self.effort,
@@ -99,7 +89,7 @@ class JpegXl(Codec):
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
-        library = native.imagecodecs("JPEGXL")
+        library = native.imagecodecs(self.feature)
         view = memoryview(payload).cast("B")
         _check(view, spec)
         try:

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from mroi.codecs import native
+from mroi.codecs.base import ChunkSpec
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError
 
 __all__ = ["Coding", "decode", "encode", "implementation", "probe"]
@@ -112,7 +113,7 @@ def encode(plane: NDArray[Any], coding: Coding) -> bytes:
         return bytes(sink.data)
 
 
-def decode(payload: memoryview, level: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+def decode(payload: memoryview, spec: ChunkSpec, level: int) -> NDArray[Any]:
     """Return the plane of a codestream that has been checked.
 
     OpenJPEG takes 4 bytes for each sample, and as many bytes as the codestream has; the plane
@@ -122,14 +123,14 @@ def decode(payload: memoryview, level: int, dtype: np.dtype[Any]) -> NDArray[Any
     ----------
     payload : memoryview of bytes
         A codestream.
+    spec : ChunkSpec
+        The plane; its type holds samples of the precision of the codestream.
     level : int
         Rows and columns are divided by ``2 ** level``, rounded up.
-    dtype : dtype
-        Integers that hold samples of the precision of the codestream.
 
     Returns
     -------
-    (rows, columns, samples) ndarray of dtype
+    (rows, columns, samples) ndarray of ``spec.dtype``
 
     Raises
     ------
@@ -138,7 +139,7 @@ def decode(payload: memoryview, level: int, dtype: np.dtype[Any]) -> NDArray[Any
     """
     library = _glymur()
     if library is None:
-        return _decode_imagecodecs(payload, level).astype(dtype)
+        return _decode_imagecodecs(payload, level).astype(spec.dtype)
     with _messages() as (messages, handler), contextlib.ExitStack() as stack:
         source = _Source(library, payload)
         stack.callback(library.stream_destroy, source.stream)
@@ -164,7 +165,7 @@ def decode(payload: memoryview, level: int, dtype: np.dtype[Any]) -> NDArray[Any
         planes = [np.ctypeslib.as_array(c.data, (c.h, c.w)) for c in components]
         if any(plane.shape != planes[0].shape for plane in planes):
             raise DecodeError("openjpeg: components differ in size", "CHK-8")
-        plane = np.empty((*planes[0].shape, len(planes)), dtype)
+        plane = np.empty((*planes[0].shape, len(planes)), spec.dtype)
         for k, samples in enumerate(planes):
             plane[:, :, k] = samples
         return plane

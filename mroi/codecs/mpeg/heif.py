@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import struct
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity, Values
 from mroi.codecs.mpeg import hevc
 from mroi.errors import CodecError, DecodeError
 
@@ -53,6 +53,11 @@ class Heif(Codec):
     def loss_is_relative(self) -> bool:
         return self.quality is not None
 
+    @property
+    @override
+    def deterministic(self) -> bool:
+        return True  # HEVC decodes in integers
+
     @override
     @classmethod
     def probe(cls) -> str | None:
@@ -64,6 +69,11 @@ class Heif(Codec):
         library = native.load("pillow_heif", "heif")
         return f"pillow-heif {library.__version__}"
 
+    @classmethod
+    def ladder(cls, _: Values, /) -> list[Self]:
+        """Return all qualities, from 100."""
+        return [cls(quality) for quality in range(100, -1, -1)]
+
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
         if spec.dtype not in {np.dtype("u1"), np.dtype("<u2")} or spec.samples == 4:
@@ -73,7 +83,7 @@ class Heif(Codec):
             )
         if _depth(spec) is None:
             return f"heif takes up to 12 significant bits, not {spec.bits}: window them first"
-        return Codec.refuses(self, spec)
+        return None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity, Values
 from mroi.errors import CodecError, DecodeError
 
 __all__ = ["Wavelet3d"]
+
+_STEPS = (1e-30, 1e30)  # the finest and the coarsest
 
 _WAVELET, _MODE, _LEVELS = "bior4.4", "periodization", 3
 _SHORTEST = 8  # an axis with fewer coefficients is not split again
@@ -42,7 +44,7 @@ class Wavelet3d(Codec):
     step: float = 1.0
 
     def __post_init__(self) -> None:
-        fields.number("wavelet3d: step", self.step, 1e-30, 1e30)
+        fields.number("wavelet3d: step", self.step, *_STEPS)
 
     @property
     @override
@@ -53,11 +55,6 @@ class Wavelet3d(Codec):
     @override
     def fidelity(self) -> Fidelity:
         return Fidelity.LOSSY
-
-    @property
-    @override
-    def deterministic(self) -> bool:
-        return False  # sums in binary64, in whatever order a machine likes
 
     @override
     @classmethod
@@ -70,6 +67,11 @@ class Wavelet3d(Codec):
         from importlib.metadata import version
 
         return f"pywavelets {version('pywavelets')}"
+
+    @classmethod
+    def ladder(cls, values: Values, /) -> list[Self]:
+        """Return steps from a fraction of the range of the values to all of it."""
+        return [cls(step) for step in values.steps(*_STEPS)]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
