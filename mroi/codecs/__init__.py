@@ -1,6 +1,21 @@
 """Codecs: between a chunk of voxels and its payload.
 
 To write one, subclass `Codec` (and see `mroi.testing.CodecSuite`); to use one, `parse` or `build`.
+
+Modules, from the bottom:
+
+`base`
+    What a codec is, what it can do besides, and what a filter is.
+`fields`, `guard`, `native`
+    Checks of parameters; foreign code and what it raises; libraries that do the work.
+`general`, `jpeg`, `mpeg`, `wavelet`, `calv`
+    The codecs, in families.
+`filters`, `registry`
+    The steps before a codec; from the name of a codec to its class.
+`isolation`
+    Decoding in a process of its own.
+`pipeline`
+    Filters, then a codec, and back: what the rest of the library uses.
 """
 
 from mroi.codecs.base import (

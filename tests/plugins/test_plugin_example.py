@@ -25,6 +25,18 @@ assert twin.decode(payload, spec).tolist() == chunk.tolist()
 print("found")
 """
 
+TARGET = """
+import io
+import numpy as np
+import mroi
+from mroi.packing.quality import Target
+
+voxels = np.random.default_rng(0).normal(500, 90, (30, 20, 4)).astype("<i2")
+file = io.BytesIO()
+mroi.pack(voxels, file, codec="org.example.lzma", target_quality=Target(max_error=7))
+print(np.abs(np.asarray(mroi.open(file)).astype(int) - voxels).max())
+"""
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -59,6 +71,11 @@ def run(arguments: list[str], site: Path | None) -> subprocess.CompletedProcess[
 def test_the_codec_is_found_and_works(installed: Path) -> None:
     done = run(["-c", USE], installed)
     assert done.stdout == "found\n", done.stderr
+
+
+def test_it_takes_a_target(installed: Path) -> None:
+    done = run(["-c", TARGET], installed)
+    assert done.stdout == "7\n", done.stderr
 
 
 def test_without_the_package_it_is_missing_with_advice() -> None:

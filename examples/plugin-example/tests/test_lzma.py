@@ -2,15 +2,22 @@
 
 import numpy as np
 from mroi_lzma import Lzma
+from typing_extensions import override
 
-from mroi.codecs import ChunkSpec
+from mroi.codecs import ChunkSpec, Codec
 from mroi.testing import CodecSuite
 
 
 class TestLzma(CodecSuite):
-    """Every law, for the default and for another preset."""
+    """Every law, for the default, for another preset, and with a loss."""
 
-    codecs = (Lzma(), Lzma(preset=0))
+    codecs = (Lzma(), Lzma(preset=0), Lzma(near=3))
+
+    @override
+    def max_error(self, codec: Codec, spec: ChunkSpec) -> float:
+        """Return what `near` promises."""
+        assert isinstance(codec, Lzma)
+        return codec.near
 
 
 def test_constant_chunks_all_but_vanish() -> None:

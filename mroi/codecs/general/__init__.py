@@ -1,1 +1,6 @@
-"""Codecs of numbers that know nothing of pictures: raw, deflate, zstd, pcodec, zfp."""
+"""Codecs of numbers and bytes that know nothing of pictures.
+
+Every reader has: `raw`, `zstd` and `deflate`; the last two group bytes by `shuffle` first.
+
+Optional: `pcodec` (integers and floats, lossless), `zfp` (floats, lossless or within a tolerance).
+"""

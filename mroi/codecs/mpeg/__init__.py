@@ -1,1 +1,1 @@
-"""Codecs of MPEG: HEIF with HEVC."""
+"""Codecs that MPEG made: `heif`. `hevc` checks the picture in it before it is decoded."""

@@ -1,1 +1,1 @@
-"""A wavelet over three axes, and the range coder for its coefficients."""
+"""Our lossy codec of blocks: `wavelet3d`, the transform, and `rangecoder`, the entropy coder."""
