@@ -75,9 +75,7 @@ class GzipReader(io.RawIOBase):
             if found:
                 return cast("bytes", found)
             if not data and not self._inflater.eof:
-                raise SourceError(
-                    f"{self._name}: damaged gzip file: it ended before the end of its stream"
-                )
+                raise SourceError(f"{self._name}: damaged gzip file: the stream is truncated")
         return b""
 
     def _next_member(self) -> None:

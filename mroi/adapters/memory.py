@@ -122,5 +122,5 @@ def _build_header(
         file = io.BytesIO()
         header.write_to(file)
     except (HeaderDataError, ImageFileError, ValueError, TypeError) as exc:
-        raise SourceError(f"the image cannot be NIfTI: {exc}") from exc
+        raise SourceError(f"NIfTI cannot hold the image: {exc}") from exc
     return file.getvalue()

@@ -94,7 +94,7 @@ def parse_header(data: bytes, *, name: str, in_pair: bool = False) -> NiftiHeade
     is_big_endian = little not in _SIZES
     size = big if is_big_endian else little
     if size not in _SIZES or len(data) < size:
-        raise SourceError(f"{name}: no NIfTI or DICOM image: it {describe_start(data)}")
+        raise SourceError(f"{name}: not a NIfTI or DICOM image: it {describe_start(data)}")
     version = _SIZES[size]
     magic = data[344:348] if version == 1 else data[4:8]
     is_pair = _MAGICS.get(magic, in_pair and version == 1)
@@ -103,7 +103,7 @@ def parse_header(data: bytes, *, name: str, in_pair: bool = False) -> NiftiHeade
     elif is_pair:
         header = analyze_header(data, is_big_endian=is_big_endian)
     else:
-        raise SourceError(f"{name}: header without the NIfTI magic (found {magic!r})")
+        raise SourceError(f"{name}: not a NIfTI header (magic {magic!r})")
     return _interpret(header, version, is_big_endian=is_big_endian, is_pair=is_pair, name=name)
 
 
@@ -123,7 +123,7 @@ def _interpret(
     warnings: list[str] = []
     ndim = int(header["dim"][0])
     if not 1 <= ndim <= 7:
-        raise SourceError(f"{name}: header with {ndim} dimensions")
+        raise SourceError(f"{name}: the header states {ndim} dimensions")
     datatype = DATATYPES.get(int(header["datatype"]))
     if datatype is None:
         raise SourceError(f"{name}: NIfTI datatype {int(header['datatype'])} cannot be packed")
@@ -281,7 +281,7 @@ class NiftiSource:
         most = size * MAX_INFLATION if self._is_gzipped else size
         if needed > most:
             raise SourceError(
-                f"{self.name}: the image is cut short: {size:,} bytes on disk cannot hold the "
+                f"{self.name}: the image is truncated: {size:,} bytes on disk cannot hold the "
                 f"{needed:,} that its header promises"
             )
 
@@ -329,14 +329,14 @@ class NiftiSource:
         self._around = around
 
     def _changed(self) -> SourceError:
-        return SourceError(f"{self.name}: the file was changed while it was read; try again")
+        return SourceError(f"{self.name}: the file changed while it was read: try again")
 
     def _take(self, file: BinaryIO, size: int) -> bytes:
         """Read exactly `size` bytes of the image."""
         data = _read(file, size)
         if len(data) != size:
             raise SourceError(
-                f"{self.name}: the image is cut short: {size - len(data):,} bytes of a part of "
+                f"{self.name}: the image is truncated: {size - len(data):,} bytes of a part of "
                 f"{size:,} are missing"
             )
         return data
@@ -615,7 +615,7 @@ def check_header(data: bytes, geom: Geom, *, gap: bytes) -> None:
         and header.vox_offset == expected_offset
     )
     if not agrees:
-        raise FormatError("the NIfTI header in the file is not that of its volume", "MET-1")
+        raise FormatError("the NIfTI header in the file contradicts its geometry", "MET-1")
 
 
 def synthesize_header(volume: Volume) -> bytes:
@@ -627,7 +627,7 @@ def synthesize_header(volume: Volume) -> bytes:
         If slices have rescale factors of their own: NIfTI has no place for them.
     """
     if volume.reader.head.rescale is not None:
-        raise UsageError("slices have rescale factors of their own, which NIfTI cannot hold")
+        raise UsageError("slices have different rescale factors, which NIfTI cannot hold")
     return build_header(replace(volume.geom.volume, shape=volume.shape, affine=volume.affine))
 
 

@@ -53,11 +53,11 @@ class MetadataPolicy:
             raise UsageError(f"metadata {self.name!r}: expected 'keep', 'clean' or 'strip'")
         unknown = sorted(set(self.retain) - set(RETAINED))
         if unknown:
-            raise UsageError(f"cannot retain {unknown[0]!r}: there are {', '.join(RETAINED)}")
+            raise UsageError(f"cannot retain {unknown[0]!r}: expected {', '.join(RETAINED)}")
         if self.retain and self.name != "clean":
-            raise UsageError(f"metadata {self.name!r} cannot retain anything: 'clean' can")
+            raise UsageError(f"metadata {self.name!r} retains nothing: use 'clean'")
         if {"dates", "modified-dates"} <= set(self.retain):
-            raise UsageError("dates are retained as they are, or modified, not both")
+            raise UsageError("retain dates either as they are or modified, not both")
 
     @property
     def keeps(self) -> bool:

@@ -100,7 +100,9 @@ class ContainerBuilder:
         room = FRAME_HEADER_SIZE + index_size(self._count, self._entry_size)
         self._head_size = PREFIX_SIZE + len(self._frames) + (align(room) if can_seek else 0)
         if self._head_size >= 1 << 32:
-            raise FormatError(f"head of {self._head_size:,} bytes, at most 2^32 - 8", "PFX-8")
+            raise FormatError(
+                f"the head takes {self._head_size:,} bytes, more than the 2^32 - 8 allowed", "PFX-8"
+            )
         self._first = self._offset = self._head_size
         self._lengths = np.zeros(self._count, dtype=np.int64)
         self._crcs = np.zeros(self._count, dtype=np.uint32)
@@ -132,7 +134,7 @@ class ContainerBuilder:
     def preface(self, metadata: Sequence[Metadata]) -> bytes:
         """Return the frames between the head and the first chunk."""
         if self._next:
-            raise UsageError("the preface comes before the chunks")
+            raise UsageError("preface frames must be written before the first chunk")
         frames = b"".join(self._frame(frame) for frame in metadata)
         self._offset += len(frames)
         self._first = self._offset
@@ -158,7 +160,7 @@ class ContainerBuilder:
             If the file has all its chunks already.
         """
         if self._next == self._count:
-            raise UsageError(f"the file has {self._count} chunks, this is one more")
+            raise UsageError(f"all {self._count} chunks of the file are written")
         frame = build_frame(
             FrameType.CHUNK, payload, sync=self._sync, ordinal=self._next, slot=slot, flags=state
         )
@@ -171,7 +173,7 @@ class ContainerBuilder:
     def missing(self, count: int, *, slot: int) -> bytes:
         """Return the next chunks, which are missing."""
         if self._next + count > self._count:
-            raise UsageError(f"the file has {self._count} chunks, these are more")
+            raise UsageError(f"the file has only {self._count} chunks")
         frames = build_empty_chunks(
             self._next, count, sync=self._sync, slot=slot, flags=ChunkState.MISSING
         )
@@ -185,7 +187,7 @@ class ContainerBuilder:
         The second is empty for a sink that cannot seek.
         """
         if self._next != self._count:
-            raise UsageError(f"{self._next} of {self._count} chunks were written")
+            raise UsageError(f"finished after {self._next} of {self._count} chunks")
         crcs = self._crcs if self._has_crcs else None
         index = Index(self._first, self._lengths, crcs)
         index_frame = self._frame(

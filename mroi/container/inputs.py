@@ -43,7 +43,7 @@ def is_pipe(path: str | os.PathLike[str]) -> bool:
     except (OSError, ValueError):
         return False  # whoever opens it says why
     if stat.S_ISCHR(mode):
-        raise SourceError(f"{os.fspath(path)} is a device, neither a file nor a pipe")
+        raise SourceError(f"{os.fspath(path)} is a device, not a file or a pipe")
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 

@@ -183,7 +183,11 @@ class ContainerParser:
                     break
                 check_preface_header(header)
                 if len(self._preface) + header.size > preface_bound(self._limits):
-                    raise LimitError(f"{header} of {header.length:,} bytes", "LIM-1", self._offset)
+                    raise LimitError(
+                        f"{header} has {header.length:,} bytes, more than the limit",
+                        "LIM-1",
+                        self._offset,
+                    )
                 self._header = header
             if len(self._buffer) < self._header.size:
                 return None
@@ -229,7 +233,7 @@ class ContainerParser:
         # The tail is metadata and an index: it is taken whole, within the limits of both.
         bound = tail_bound(self._head, self._limits)
         if len(self._buffer) > bound:
-            raise LimitError(f"tail of more than {bound:,} bytes", "LIM-1", self._offset)
+            raise LimitError(f"the tail exceeds {bound:,} bytes", "LIM-1", self._offset)
         if not self._closed:
             return None
         base = self._offset
@@ -242,13 +246,13 @@ class ContainerParser:
         )
         if tail.index.first != self._first:
             raise FormatError(
-                f"INDX: chunks begin at {tail.index.first}, the first one is at {self._first}",
+                f"INDX states the first chunk at {tail.index.first}; it is at {self._first}",
                 "IDX-2",
             )
         different = np.flatnonzero(tail.index.lengths != np.frombuffer(self._lengths, np.int64))
         if len(different):
             raise FormatError(
-                f"INDX: length of chunk {different[0]} is not that of its frame", "IDX-3"
+                f"INDX and the frame of chunk {different[0]} state different lengths", "IDX-3"
             )
         crcs = tail.index.decoded_crcs
         if crcs is not None and crcs[self._missing].any():
@@ -258,8 +262,8 @@ class ContainerParser:
 
     def _read_nothing(self) -> Event | None:
         if self._buffer:
-            raise FormatError("bytes after the end of the file", "LAY-1", self._offset)
-        raise FormatError("the end was reached before", "LAY-1", self._offset)
+            raise FormatError("data after the end of the file", "LAY-1", self._offset)
+        raise FormatError("data after the end of the file", "LAY-1", self._offset)
 
     def _refuse(self) -> Event | None:
         raise self._failure

@@ -150,7 +150,7 @@ class ContainerReader:
         """Check the size in the prefix, if it has one, against that of the file."""
         if self.size < prefix.head_size + FOOTER_SIZE:
             raise TruncatedError(
-                f"the file ends early: {self.size:,} bytes, its head and footer need "
+                f"the file ends early: it has {self.size:,} bytes; head and footer alone need "
                 f"{prefix.head_size + FOOTER_SIZE:,}",
                 "LAY-4",
                 self.size,
@@ -159,16 +159,18 @@ class ContainerReader:
             return
         if self._ends_with_footer(prefix):
             raise FormatError(
-                f"prefix: file of {prefix.file_size:,} bytes, it has {self.size:,}", "PFX-11", 48
+                f"prefix states {prefix.file_size:,} bytes; the file has {self.size:,}",
+                "PFX-11",
+                48,
             )
         if self.size < prefix.file_size:
             raise TruncatedError(
-                f"the file ends early: {self.size:,} of {prefix.file_size:,} bytes",
+                f"the file ends early: {self.size:,} of {prefix.file_size:,} bytes are there",
                 "LAY-4",
                 self.size,
             )
         raise FormatError(
-            f"{self.size - prefix.file_size:,} bytes after the end of the file",
+            f"{self.size - prefix.file_size:,} bytes follow the end of the file",
             "LAY-1",
             prefix.file_size,
         )
@@ -189,7 +191,7 @@ class ContainerReader:
         header = parse_frame_header(frame[:FRAME_HEADER_SIZE], sync=prefix.sync, offset=offset)
         if header.size != size:
             raise FormatError(
-                f"{header} takes {header.size:,} bytes, not {size:,}", "FRM-8", offset
+                f"{header} has {header.size:,} bytes instead of {size:,}", "FRM-8", offset
             )
         stop = FRAME_HEADER_SIZE + header.length
         payload = frame[FRAME_HEADER_SIZE:stop]
@@ -208,7 +210,7 @@ class ContainerReader:
             offset=header.offset,
         )
         if self.index.stop > offset:
-            raise FormatError("INDX: chunks reach into the footer", "IDX-5", offset)
+            raise FormatError("INDX places chunks inside the footer", "IDX-5", offset)
 
     def _read_footer(self, offset: int) -> tuple[FrameHeader, memoryview]:
         """Read the last frame; if there is none, say that the file is cut, not what is there."""
@@ -234,11 +236,15 @@ class ContainerReader:
                 _header, payload = self._read_footer(offset)
                 start = parse_footer(payload, offset=offset + FRAME_HEADER_SIZE).index_offset
                 if not self.head.prefix.head_size <= start < offset:
-                    raise FormatError(f"FOOT: index at {start}", "FOT-2", offset)
+                    raise FormatError(
+                        f"FOOT states an index at {start}, outside the tail", "FOT-2", offset
+                    )
             else:
                 start = self.head.index.stop
             if self.size - start > tail_bound(self.head, self.limits):
-                raise LimitError(f"tail of {self.size - start:,} bytes", "LIM-1", start)
+                raise LimitError(
+                    f"the tail has {self.size - start:,} bytes, more than the limit", "LIM-1", start
+                )
             data = self.source.read(start, self.size - start)
             self._tail = parse_tail(data, self.head, base=start, limits=self.limits)
         return self._tail
@@ -248,7 +254,9 @@ class ContainerReader:
         if self._preface is None:
             start, stop = self.head.prefix.head_size, self.index.first
             if stop - start > preface_bound(self.limits):
-                raise LimitError(f"preface of {stop - start:,} bytes", "LIM-1", start)
+                raise LimitError(
+                    f"the preface has {stop - start:,} bytes, more than the limit", "LIM-1", start
+                )
             data = self._beyond[: stop - start]
             if len(data) < stop - start:
                 data += self.source.read(start + len(data), stop - start - len(data))
@@ -272,7 +280,7 @@ class ContainerReader:
             if frame.key == (kind, ordinal):
                 if frame.header.length > self.limits.metadata_stored:
                     raise LimitError(
-                        f"{frame.header} of {frame.header.length:,} bytes",
+                        f"{frame.header} has {frame.header.length:,} bytes, more than the limit",
                         "LIM-1",
                         frame.header.offset,
                     )
@@ -345,14 +353,14 @@ class ContainerReader:
         size = check_chunk_header(header, self.head, ordinal, self.limits)
         if header.length != length:
             raise FormatError(
-                f"{header}: {header.length:,} bytes, INDX says {length:,}", "IDX-3", offset
+                f"{header} has {header.length:,} bytes; INDX states {length:,}", "IDX-3", offset
             )
         stop = FRAME_HEADER_SIZE + length
         payload = frame[FRAME_HEADER_SIZE:stop]
         check_payload(header, payload, frame[stop:])
         state = ChunkState(header.flags)
         if state is ChunkState.MISSING and crc:
-            raise FormatError(f"{header} is missing, but has a decoded CRC", "IDX-4", offset)
+            raise FormatError(f"{header} is marked missing but has a decoded CRC", "IDX-4", offset)
         return Chunk(ordinal, state, header.codec_slot, payload, size, crc)
 
     def _size_if_usual(self, ordinal: int, length: int, frame: memoryview) -> int | None:
@@ -408,8 +416,10 @@ class ContainerReader:
 
 def _parse_prefix(first: bytes) -> Prefix:
     if len(first) < 12:
-        raise TruncatedError(f"a file of {len(first)} bytes is no mroi file", "LAY-4", len(first))
+        raise TruncatedError(
+            f"not an mroi file: it has only {len(first)} bytes", "LAY-4", len(first)
+        )
     size = prefix_size_of(first)
     if len(first) < max(size, PREFIX_SIZE):
-        raise TruncatedError("the file ends in its prefix", "LAY-4", len(first))
+        raise TruncatedError("the file ends inside its prefix", "LAY-4", len(first))
     return parse_prefix(first[:size])

@@ -116,7 +116,7 @@ class UrlSource:
             data = parts[0] if len(parts) == 1 else b"".join(parts)
         if len(data) != size:
             raise TruncatedError(
-                f"{self.name}: need {size:,} bytes, have {len(data):,}", "LAY-4", offset + len(data)
+                f"{self.name}: got {len(data):,} of {size:,} bytes", "LAY-4", offset + len(data)
             )
         return data
 
@@ -295,7 +295,9 @@ class UrlSource:
             some = f"sent {count[0]:,} of {size:,} bytes" if count[0] else "sent nothing"
             raise self._error(f"{some}, then closed the connection") from exc
         except aiohttp.ClientResponseError as exc:
-            raise self._error(f"answers with what is no HTTP: {_printable(exc.message)}") from exc
+            raise self._error(
+                f"sent an answer that is not HTTP: {_printable(exc.message)}"
+            ) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise SourceError(f"{self.name}: {type(exc).__name__}: {_printable(str(exc))}") from exc
 

@@ -105,10 +105,14 @@ def salvage(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     def check(header: FrameHeader) -> None:
         if header.type == FrameType.CHUNK:
             if header.ordinal >= head.chunk_count:
-                raise FormatError(f"{header} of {head.chunk_count} chunks", "CHK-1", header.offset)
+                raise FormatError(
+                    f"{header}: the file has only {head.chunk_count} chunks", "CHK-1", header.offset
+                )
             check_chunk_header(header, head, header.ordinal, limits)
         elif header.length > limits.metadata_stored + limits.head_size:
-            raise LimitError(f"{header} of {header.length:,} bytes", "LIM-1", header.offset)
+            raise LimitError(
+                f"{header} has {header.length:,} bytes, more than the limit", "LIM-1", header.offset
+            )
 
     found: dict[int, FrameHeader] = {}
     index: Index | None = None

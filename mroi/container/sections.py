@@ -167,7 +167,9 @@ def iter_frames(
         if at == len(data):
             return
         if at + FRAME_HEADER_SIZE > len(data):
-            raise _does_not_fit(f"{len(data) - at} bytes are left over", base + at, ends_file)
+            raise _does_not_fit(
+                f"{len(data) - at} bytes remain, too few for a frame", base + at, ends_file
+            )
         header = parse_frame_header(view[at : at + FRAME_HEADER_SIZE], sync=sync, offset=base + at)
         stop = at + header.size
         if stop > len(data):
@@ -179,7 +181,7 @@ def iter_frames(
         yield header, bytes(payload)
         at = stop
     if at != len(data):
-        raise LimitError(f"more than {limits.frames} frames", "LIM-1", base + at)
+        raise LimitError(f"more frames than the limit of {limits.frames}", "LIM-1", base + at)
 
 
 def _does_not_fit(message: str, offset: int, ends_file: bool) -> FormatError:  # noqa: FBT001
@@ -221,14 +223,14 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
     seen: set[tuple[bytes, int]] = {(FrameType.GEOMETRY, 0), (FrameType.CODECS, 0)}
     for header, payload in frames:
         if index is not None:
-            raise FormatError(f"{header} after INDX in the head", "HED-2", header.offset)
+            raise FormatError(f"{header} follows INDX in the head", "HED-2", header.offset)
         check_unique(header, seen)
         if header.type == FrameType.RESCALE:
             rescale = parse_rescale(payload, geom, offset=header.offset)
         elif header.type == FrameType.INDEX:
             if header.offset != prefix.index_offset:
                 rule = "PFX-10" if prefix.index_offset else "LAY-2"
-                raise FormatError("INDX is not where the prefix says", rule, header.offset)
+                raise FormatError("INDX is not where the prefix states", rule, header.offset)
             index = parse_index(
                 payload,
                 count=geom.grid.chunks,
@@ -239,7 +241,9 @@ def parse_head(prefix: Prefix, data: bytes, *, stop: int, limits: Limits) -> Hea
         else:
             add_metadata(MetadataFrame(header, payload), geom, metadata)
     if prefix.index_offset and index is None:
-        raise FormatError("no INDX where the prefix says", "PFX-10", prefix.index_offset)
+        raise FormatError(
+            "the prefix states an INDX in the head; there is none", "PFX-10", prefix.index_offset
+        )
     digest = hashlib.sha256(data).digest()[:8]
     return Head(prefix, geom, codecs, rescale, tuple(metadata), index, digest)
 
@@ -248,7 +252,7 @@ def check_preface_header(header: FrameHeader) -> None:
     """Check that a frame may stand between the head and the first chunk (LAY-3)."""
     if header.is_critical:
         rule = "LAY-3" if header.type in _CRITICAL else "FRM-9"
-        raise FormatError(f"{header} between the head and the chunks", rule, header.offset)
+        raise FormatError(f"{header} is not allowed between head and chunks", rule, header.offset)
 
 
 def parse_preface(
@@ -318,7 +322,7 @@ def parse_tail(
         data, base=base, sync=prefix.sync, limits=limits, ends_file=True
     ):
         if footer is not None:
-            raise FormatError(f"{header} after FOOT", "LAY-1", header.offset)
+            raise FormatError(f"{header} follows FOOT", "LAY-1", header.offset)
         check_unique(header, seen)
         if header.type == FrameType.INDEX:
             if index is not None:
@@ -343,11 +347,9 @@ def parse_tail(
     if footer is None:
         raise TruncatedError("the file ends before its footer", "LAY-4", size)
     if index is None:
-        raise FormatError("no INDX", "LAY-2", base)
+        raise FormatError("the file has no INDX", "LAY-2", base)
     if index.stop != base:
-        raise FormatError(
-            f"chunks end at {base}, the index says {index.stop}", "IDX-5", index_offset
-        )
+        raise FormatError(f"chunks end at {base}; INDX states {index.stop}", "IDX-5", index_offset)
     return Tail(index, tuple(metadata), footer)
 
 
@@ -372,15 +374,19 @@ def check_footer(footer: Footer, head: Head, *, index_offset: int, size: int, of
     """
     if footer.index_offset != index_offset:
         raise FormatError(
-            f"FOOT: index at {footer.index_offset}, it is at {index_offset}", "FOT-2", offset
+            f"FOOT states the index at {footer.index_offset}; it is at {index_offset}",
+            "FOT-2",
+            offset,
         )
     if footer.file_size != size:
-        raise FormatError(f"FOOT: file of {footer.file_size} bytes, it has {size}", "FOT-3", offset)
+        raise FormatError(
+            f"FOOT states {footer.file_size} bytes; the file has {size}", "FOT-3", offset
+        )
     if footer.head_digest != head.digest:
-        raise ChecksumError("head and footer are of different files", "FOT-4", offset)
+        raise ChecksumError("head and footer belong to different files", "FOT-4", offset)
     if head.prefix.file_size not in (0, size):
         raise FormatError(
-            f"prefix: file of {head.prefix.file_size} bytes, it has {size}", "PFX-11", 48
+            f"prefix states {head.prefix.file_size} bytes; the file has {size}", "PFX-11", 48
         )
 
 
@@ -407,20 +413,26 @@ def check_chunk_header(header: FrameHeader, head: Head, ordinal: int, limits: Li
     """
     if header.type != FrameType.CHUNK:
         rule = "LAY-3" if header.type in _CRITICAL or not header.is_critical else "FRM-9"
-        raise FormatError(f"{header} in the place of chunk {ordinal}", rule, header.offset)
+        raise FormatError(f"expected chunk {ordinal}, found {header}", rule, header.offset)
     if header.ordinal != ordinal:
-        raise FormatError(f"{header} in the place of chunk {ordinal}", "CHK-1", header.offset)
+        raise FormatError(f"expected chunk {ordinal}, found {header}", "CHK-1", header.offset)
     size = head.geom.decoded_size(ordinal)
     if size > limits.chunk_size:
-        raise LimitError(f"{header} decodes to {size:,} bytes", "LIM-1", header.offset)
+        raise LimitError(
+            f"{header} decodes to {size:,} bytes, more than the limit", "LIM-1", header.offset
+        )
     slot = header.codec_slot
     if slot >= len(head.codecs) or head.codecs[slot].role is not head.role_of(ordinal):
-        raise FormatError(f"{header}: slot {slot} is not for it", "CHK-5", header.offset)
+        raise FormatError(
+            f"{header} uses slot {slot}, which is not for such chunks", "CHK-5", header.offset
+        )
     state = ChunkState(header.flags)
     _check_state(header, head, state, size)
     if header.length > most_stored(size):
         raise FormatError(
-            f"{header}: {header.length:,} bytes for {size:,} decoded", "CHK-6", header.offset
+            f"{header} has {header.length:,} bytes for {size:,} decoded ones",
+            "CHK-6",
+            header.offset,
         )
     return size
 
@@ -432,31 +444,37 @@ def most_stored(size: int) -> int:
 
 def _check_state(header: FrameHeader, head: Head, state: ChunkState, size: int) -> None:
     if size == 0 and state not in (ChunkState.STORED, ChunkState.MISSING):
-        raise FormatError(f"{header} has no voxels, but is not stored", "CHK-7", header.offset)
+        raise FormatError(f"{header} has no voxels but is not STORED", "CHK-7", header.offset)
     if state is ChunkState.STORED and header.length != size:
         raise FormatError(
-            f"{header}: {header.length:,} bytes stored, expected {size:,}", "CHK-2", header.offset
+            f"{header} is STORED with {header.length:,} bytes instead of {size:,}",
+            "CHK-2",
+            header.offset,
         )
     if state is ChunkState.CONST and header.length != head.geom.itemsize:
-        raise FormatError(f"{header}: constant of {header.length} bytes", "CHK-3", header.offset)
+        raise FormatError(
+            f"{header} is CONST with {header.length} bytes, not one element", "CHK-3", header.offset
+        )
     if state is ChunkState.MISSING and (
         header.length or not head.prefix.incompat & Incompat.PARTIAL
     ):
-        raise FormatError(f"{header} is missing in a whole file", "CHK-4", header.offset)
+        raise FormatError(
+            f"{header} is MISSING in a file that is not partial", "CHK-4", header.offset
+        )
 
 
 def _next(frames: Iterator[tuple[FrameHeader, bytes]], prefix: Prefix) -> tuple[FrameHeader, bytes]:
     try:
         return next(frames)
     except StopIteration:
-        raise FormatError("the head ends too early", "HED-1", prefix.head_size) from None
+        raise FormatError("the head ends before CODC", "HED-1", prefix.head_size) from None
 
 
 def _expect(header: FrameHeader, kind: bytes) -> None:
     if header.type != kind:
         known = not header.is_critical or header.type in _CRITICAL
         rule = "HED-1" if known else "FRM-9"
-        raise FormatError(f"{header} in the place of {kind.decode()}", rule, header.offset)
+        raise FormatError(f"expected {kind.decode()}, found {header}", rule, header.offset)
     if header.ordinal:
         raise FormatError(f"{header}: ordinal is not 0", "FRM-10", header.offset)
 
@@ -467,14 +485,14 @@ def check_unique(header: FrameHeader, seen: set[tuple[bytes, int]]) -> None:
         raise FormatError("rOIB is not the first frame", "HED-1", header.offset)
     key = header.type, header.ordinal
     if key in seen:
-        raise FormatError(f"second frame {header}", "FRM-10", header.offset)
+        raise FormatError(f"{header} occurs twice", "FRM-10", header.offset)
     if header.is_critical and header.type not in (
         FrameType.RESCALE,
         FrameType.INDEX,
         FrameType.FOOTER,
     ):
         raise FormatError(
-            f"critical frame {header} is not known, or not known here", "FRM-9", header.offset
+            f"critical frame {header} is unknown or not allowed here", "FRM-9", header.offset
         )
     if header.ordinal and header.type in _ONE_PART:
         raise FormatError(f"{header}: ordinal is not 0", "FRM-10", header.offset)
@@ -500,7 +518,7 @@ def add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) ->
     """
     kind, offset = frame.header.type, frame.header.offset
     if frame.header.is_critical:
-        raise FormatError(f"{frame.header} is not known here", "FRM-9", offset)
+        raise FormatError(f"critical frame {frame.header} is not allowed here", "FRM-9", offset)
     if kind == FrameType.PADDING:
         if frame.payload.count(0) != len(frame.payload):
             raise FormatError("pADd is not zero", "MET-4", offset)
@@ -510,7 +528,7 @@ def add_metadata(frame: MetadataFrame, geom: Geom, into: list[MetadataFrame]) ->
     elif kind == FrameType.POSITIONS:
         parse_positions(frame.payload, geom, offset=offset)
     elif kind == FrameType.NIFTI and frame.header.ordinal >= len(NiftiPart):
-        raise FormatError(f"{frame.header} is no part of a NIfTI source", "FRM-10", offset)
+        raise FormatError(f"{frame.header}: a NIfTI source has no such part", "FRM-10", offset)
     elif kind == FrameType.JSON and not frame.header.flags:
         parse_json(frame.payload, max_size=MAX_JSON_SIZE, offset=offset + FRAME_HEADER_SIZE)
     into.append(frame)
@@ -520,24 +538,32 @@ def _check_limits(geom: Geom, limits: Limits, *, offset: int) -> None:
     """Refuse a volume that the caller did not agree to, before memory is taken for it (LIM-1)."""
     if geom.size > limits.volume_size:
         raise LimitError(
-            f"volume of {geom.size:,} bytes, at most {limits.volume_size:,}", "LIM-1", offset
+            f"the volume has {geom.size:,} bytes; the limit is {limits.volume_size:,}",
+            "LIM-1",
+            offset,
         )
     if geom.grid.chunks > limits.chunks:
-        raise LimitError(f"{geom.grid.chunks:,} chunks, at most {limits.chunks:,}", "LIM-1", offset)
+        raise LimitError(
+            f"the file has {geom.grid.chunks:,} chunks; the limit is {limits.chunks:,}",
+            "LIM-1",
+            offset,
+        )
 
 
 def _check_flags(prefix: Prefix, geom: Geom, codecs: tuple[CodecEntry, ...]) -> None:
     """Check that prefix, geometry and slots agree about the background (BKG-2, CDC-2)."""
     stored = geom.background.is_stored
     if bool(prefix.incompat & Incompat.BACKGROUND_PLANE) != stored:
-        raise FormatError(f"policy {geom.background.name} and incompat bit 1", "BKG-2", 16)
+        raise FormatError(
+            f"background policy {geom.background.name} contradicts incompat bit 1", "BKG-2", 16
+        )
     roles = [entry.role for entry in codecs]
     wrong = Role.ROI not in roles or (Role.BACKGROUND in roles) != stored
     if wrong or roles.count(Role.OVERVIEW) > 1:
-        raise FormatError(f"slots have the roles {[int(r) for r in roles]}", "CDC-2")
+        raise FormatError(f"CODC: slots have the roles {[int(r) for r in roles]}", "CDC-2")
     lossy = [e.name for e in codecs if e.role is Role.BACKGROUND and e.fidelity != 1]
     if geom.background is Background.RESIDUE_EXACT and lossy:
-        raise FormatError(f"exact background with lossy codec {lossy}", "BKG-2")
+        raise FormatError(f"exact background, but codec {lossy[0]} is lossy", "BKG-2")
 
 
 def preface_bound(limits: Limits) -> int:
@@ -553,5 +579,7 @@ def tail_bound(head: Head, limits: Limits) -> int:
 def head_size_of(prefix: Prefix, limits: Limits) -> int:
     """Return the bytes of the head after the prefix; raises `LimitError` if they are too many."""
     if prefix.head_size > limits.head_size:
-        raise LimitError(f"head of {prefix.head_size:,} bytes", "LIM-1", 12)
+        raise LimitError(
+            f"the head has {prefix.head_size:,} bytes, more than the limit", "LIM-1", 12
+        )
     return prefix.head_size - prefix.prefix_size

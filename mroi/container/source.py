@@ -62,7 +62,7 @@ class Source(Protocol):
 def _whole(data: bytes, name: str, offset: int, size: int) -> bytes:
     if len(data) != size:
         raise TruncatedError(
-            f"{name}: need {size:,} bytes, have {len(data):,}", "LAY-4", offset + len(data)
+            f"{name}: got {len(data):,} of {size:,} bytes", "LAY-4", offset + len(data)
         )
     return data
 
@@ -106,7 +106,7 @@ class FileSource:
             if self._file is None:
                 if is_pipe(self.path):
                     raise SourceError(
-                        f"{self.name} is a pipe, which gives its bytes once: read it with "
+                        f"{self.name} is a pipe and can be read only once: use "
                         "mroi.stream(open(...)), or copy it to a file"
                     )
                 self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -287,4 +287,4 @@ def refuse_inputs(output: object, inputs: Iterable[object]) -> None:
     """
     if is_one_of(output, inputs):
         name = os.fspath(output) if isinstance(output, str | os.PathLike) else "the output"
-        raise UsageError(f"{name} is an input too, by this or another name: write elsewhere")
+        raise UsageError(f"{name} is also an input, by this or another name: choose another output")

@@ -80,17 +80,19 @@ class CodecEntry:
 def parse_codec_table(data: bytes, *, offset: int) -> tuple[CodecEntry, ...]:
     """Parse the payload of CODC, which stands at `offset`."""
     if len(data) < _HEADER.size:
-        raise FormatError(f"CODC of {len(data)} bytes", "CDC-1", offset)
+        raise FormatError(f"CODC has {len(data)} bytes", "CDC-1", offset)
     count, *reserved = _HEADER.unpack_from(data)
     if not 1 <= count <= _MAX_SLOTS or any(reserved):
-        raise FormatError(f"CODC with {count} slots, reserved {reserved}", "CDC-1", offset)
+        raise FormatError(f"CODC has {count} slots, reserved field {reserved}", "CDC-1", offset)
     entries = []
     at = _HEADER.size
     for _ in range(count):
         entry, at = _parse_entry(data, at, offset)
         entries.append(entry)
     if at != len(data):
-        raise FormatError(f"CODC: {len(data) - at} bytes after the last slot", "CDC-1", offset + at)
+        raise FormatError(
+            f"CODC: {len(data) - at} bytes follow the last slot", "CDC-1", offset + at
+        )
     return tuple(entries)
 
 
@@ -135,7 +137,7 @@ def check_parameters(parameters: dict[str, object]) -> None:
         raise CodecError(f"members {sorted(parameters)}, expected {sorted(_MEMBERS)}", "CDC-6")
     for member, kind in _MEMBERS.items():
         if not isinstance(parameters[member], kind):
-            raise CodecError(f"member {member!r} is no {kind.__name__}", "CDC-6")
+            raise CodecError(f"member {member!r} is not of type {kind.__name__}", "CDC-6")
     filters = parameters["filters"]
     assert isinstance(filters, list)
     for step in filters:
@@ -145,7 +147,7 @@ def check_parameters(parameters: dict[str, object]) -> None:
             and isinstance(step["name"], str)
             and isinstance(step["params"], dict)
         ):
-            raise CodecError(f"filter {str(step)[:60]}", "CDC-6")
+            raise CodecError(f"not a filter: {str(step)[:60]}", "CDC-6")
 
 
 def build_codec_table(entries: Sequence[CodecEntry]) -> bytes:

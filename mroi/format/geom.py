@@ -227,7 +227,7 @@ def _fields(kind: type[VolumeGeometry | Layout], value: VolumeGeometry | Layout)
 def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a branch a rule)
     """Parse the payload of GEOM, which stands at `offset`."""
     if len(data) < GEOM_SIZE or int.from_bytes(data[:2], "little") != len(data):
-        raise FormatError(f"GEOM of {len(data)} bytes", "GEO-1", offset)
+        raise FormatError(f"GEOM has {len(data)} bytes", "GEO-1", offset)
     fields = _GEOM.unpack_from(data)
     _size, ndim, slice_axis, code, itemsize, bits = fields[:6]
     shape, start, stop, chunk = fields[6:13], fields[13:16], fields[16:19], fields[19:23]
@@ -306,7 +306,7 @@ def parse_geom(data: bytes, *, offset: int) -> Geom:  # noqa: C901, PLR0912 (a b
 def build_geom(geom: Geom) -> bytes:
     """Return the payload of GEOM; raises `FormatError` for what the format cannot hold."""
     if geom.grid.chunks >= 1 << 32:
-        raise FormatError(f"{geom.grid.chunks} chunks, at most 2^32 - 1", "GEO-13")
+        raise FormatError(f"{geom.grid.chunks} chunks; at most 2^32 - 1 are allowed", "GEO-13")
     pad = 7 - len(geom.shape)
     fields = (
         GEOM_SIZE,
@@ -379,12 +379,12 @@ def check_roi_record(data: bytes | None, geom: Geom, *, offset: int) -> None:
     """
     if (data is not None) != has_roi_record(geom):
         raise FormatError(
-            "rOIB is missing, or there for a volume that it cannot hold", "ROI-1", offset
+            "rOIB is missing, or present though the volume does not fit it", "ROI-1", offset
         )
     if data is None:
         return
     expected = build_roi_record(geom)
     if data[:18] != expected[:18] or len(data) != len(expected):
-        raise FormatError("rOIB: bounds and shape are not those of GEOM", "ROI-2", offset)
+        raise FormatError("rOIB and GEOM state different bounds or shapes", "ROI-2", offset)
     if data != expected:
-        raise FormatError("rOIB: matrix is not that of GEOM", "ROI-3", offset + 18)
+        raise FormatError("rOIB and GEOM state different matrices", "ROI-3", offset + 18)

@@ -75,7 +75,7 @@ def parse_index(data: bytes, *, count: int, start: int, stop: int, offset: int) 
         file) that no sum may pass.
     """
     if len(data) < INDEX_HEADER_SIZE:
-        raise FormatError(f"INDX of {len(data)} bytes", "IDX-1", offset)
+        raise FormatError(f"INDX has {len(data)} bytes", "IDX-1", offset)
     found, entry_size, flags, reserved, first, stated_stop, reserved2 = _HEADER.unpack_from(data)
     if (
         found != count
@@ -86,7 +86,8 @@ def parse_index(data: bytes, *, count: int, start: int, stop: int, offset: int) 
         or len(data) != index_size(count, entry_size)
     ):
         raise FormatError(
-            f"INDX of {len(data)} bytes for {found} chunks of {entry_size} bytes; {count} expected",
+            f"INDX has {found} entries of {entry_size} bytes ({len(data)} bytes in all); "
+            f"expected {count}",
             "IDX-1",
             offset,
         )
@@ -95,17 +96,19 @@ def parse_index(data: bytes, *, count: int, start: int, stop: int, offset: int) 
     if entry_size == 16 and table["zero"].any():
         raise FormatError("INDX: reserved bytes of an entry are set", "IDX-1", offset)
     if not flags and table["crc"].any():
-        raise FormatError("INDX: decoded CRCs are set, but its flags say none", "IDX-4", offset)
+        raise FormatError("INDX has decoded CRCs but its flags state none", "IDX-4", offset)
     lengths = table["length"]
     # The sum is bounded before it is taken in integers, so that it cannot wrap.
     total = float(lengths.sum(dtype=np.float64))
     if not start <= first <= stated_stop <= stop or first % ALIGNMENT or total > stop:
-        raise FormatError(f"INDX: chunks from {first} to {stated_stop}", "IDX-2", offset)
+        raise FormatError(
+            f"INDX states chunks from {first} to {stated_stop}, outside the file", "IDX-2", offset
+        )
     crcs = table["crc"].astype(np.uint32) if flags else None
     index = Index(first, lengths.astype(np.int64), crcs)
     if index.stop != stated_stop:
         raise FormatError(
-            f"INDX: chunks end at {stated_stop}, their lengths add up to {index.stop}",
+            f"INDX states that chunks end at {stated_stop}; their lengths add up to {index.stop}",
             "IDX-2",
             offset,
         )

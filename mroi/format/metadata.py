@@ -81,10 +81,12 @@ def parse_digest(data: bytes, *, ordinal: int, offset: int) -> Digest:
         If it breaks MET-2.
     """
     if len(data) != _DIGEST.size:
-        raise FormatError(f"dIGE of {len(data)} bytes", "MET-2", offset)
+        raise FormatError(f"dIGE has {len(data)} bytes", "MET-2", offset)
     algorithm, scope, reserved, sha256 = _DIGEST.unpack(data)
     if algorithm != 1 or scope not in (1, 2, 3) or scope != ordinal or any(reserved):
-        raise FormatError(f"dIGE {ordinal}: algorithm {algorithm}, scope {scope}", "MET-2", offset)
+        raise FormatError(
+            f"dIGE {ordinal} states algorithm {algorithm}, scope {scope}", "MET-2", offset
+        )
     return Digest(DigestScope(scope), sha256)
 
 
@@ -112,7 +114,7 @@ def parse_rescale(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float64
     """
     if len(data) != 16 * geom.slice_count or (geom.slope, geom.inter) != (1.0, 0.0):
         raise FormatError(
-            f"SLSC of {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset
+            f"SLSC has {len(data)} bytes for {geom.slice_count} slices", "SLS-1", offset
         )
     pairs = np.frombuffer(data, dtype="<f8").reshape(-1, 2)
     if not np.isfinite(pairs).all():
@@ -139,7 +141,7 @@ def parse_positions(data: bytes, geom: Geom, *, offset: int) -> NDArray[np.float
     """
     if len(data) != 24 * geom.slice_count:
         raise FormatError(
-            f"sLPo of {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset
+            f"sLPo has {len(data)} bytes for {geom.slice_count} slices", "MET-3", offset
         )
     positions = np.frombuffer(data, dtype="<f8").reshape(-1, 3)
     if not np.isfinite(positions).all():
@@ -181,7 +183,7 @@ def upper_bits_type(geom: Geom) -> np.dtype[np.unsignedinteger]:
     above = 8 * geom.datatype.sample.itemsize - geom.bits_stored
     width = next((n for n in (1, 2, 4, 8) if 0 < above <= 8 * n), None)
     if width is None:
-        raise FormatError(f"dCMh: no bits above {geom.bits_stored} of a sample", "DCM-2")
+        raise FormatError(f"dCMh: samples have no bits above {geom.bits_stored}", "DCM-2")
     return np.dtype(f"<u{width}")
 
 
@@ -239,28 +241,30 @@ def inflate_payload(data: bytes, limits: Limits, *, offset: int) -> bytes:
     try:
         frame = zstandard.get_frame_parameters(data)
     except zstandard.ZstdError as exc:
-        raise FormatError(f"metadata is no Zstandard frame: {exc}", "FRM-11", offset) from exc
+        raise FormatError(f"metadata is not a Zstandard frame: {exc}", "FRM-11", offset) from exc
     size = frame.content_size
     if size == zstandard.CONTENTSIZE_UNKNOWN or frame.dict_id:
-        raise FormatError("metadata frame without content size", "FRM-11", offset)
+        raise FormatError("compressed metadata does not state its size", "FRM-11", offset)
     # What could be stored as it is may be compressed however well: headers end in long zeros.
     likely = max(limits.metadata_stored, len(data) * _MAX_RATIO)
     if size > min(limits.metadata_size, likely):
-        raise LimitError(f"metadata inflates to {size:,} bytes", "LIM-1", offset)
+        raise LimitError(
+            f"metadata inflates to {size:,} bytes, more than the limit", "LIM-1", offset
+        )
     try:
         if not size:  # the call below looks at nothing then
             stream = zstandard.ZstdDecompressor().decompressobj()
             if stream.decompress(data) or not stream.eof or stream.unused_data:
-                raise FormatError("metadata is not one empty frame", "FRM-11", offset)
+                raise FormatError("metadata is not exactly one Zstandard frame", "FRM-11", offset)
             return b""
         content = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(
             data, allow_extra_data=False
         )
     except zstandard.ZstdError as exc:
-        raise FormatError(f"metadata does not inflate: {exc}", "FRM-11", offset) from exc
+        raise FormatError(f"metadata cannot be inflated: {exc}", "FRM-11", offset) from exc
     if len(content) != size:
         raise FormatError(
-            f"metadata inflates to {len(content)} bytes, not {size}", "FRM-11", offset
+            f"metadata inflates to {len(content)} bytes but states {size}", "FRM-11", offset
         )
     return content
 

@@ -89,17 +89,19 @@ def parse_overview(data: bytes, head: _Head, *, offset: int) -> OverviewRecord:
     """
     geom, codecs = head.geom, head.codecs
     if head.rescale is not None:
-        raise FormatError("oVRW beside SLSC", "OVR-1", offset)
+        raise FormatError("oVRW is not allowed in a file with SLSC", "OVR-1", offset)
     if len(data) < _HEADER.size:
-        raise FormatError(f"oVRW of {len(data)} bytes", "OVR-1", offset)
+        raise FormatError(f"oVRW has {len(data)} bytes", "OVR-1", offset)
     fx, fy, fz, method, slot, reserved, volumes, crc = _HEADER.unpack_from(data)
     factor = (fx, fy, fz)
     if any(f not in OVERVIEW_FACTORS for f in factor) or method > 1 or any(reserved):
-        raise FormatError(f"oVRW: factors {factor}, method {method}", "OVR-1", offset)
+        raise FormatError(f"oVRW states factors {factor}, method {method}", "OVR-1", offset)
     if not 1 <= volumes <= geom.grid.volumes:
-        raise FormatError(f"oVRW: {volumes} of {geom.grid.volumes} volumes", "OVR-1", offset)
+        raise FormatError(
+            f"oVRW states {volumes} volumes; the file has {geom.grid.volumes}", "OVR-1", offset
+        )
     if slot >= len(codecs) or codecs[slot].role is not Role.OVERVIEW:
-        raise FormatError(f"oVRW: slot {slot} is not for it", "OVR-2", offset)
+        raise FormatError(f"oVRW uses slot {slot}, which is not for overviews", "OVR-2", offset)
     return OverviewRecord(factor, OverviewMethod(method), slot, volumes, crc, data[_HEADER.size :])
 
 

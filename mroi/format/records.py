@@ -127,12 +127,20 @@ class Prefix:
 def prefix_size_of(data: bytes) -> int:
     """Check the first 12 bytes and return the size of the whole prefix (PFX-1 to PFX-3)."""
     if data[:8] != MAGIC:
-        raise FormatError(f"not an mroi file: it starts with {data[:8]!r}", "PFX-1", 0)
+        raise FormatError(f"not an mroi file (first bytes {data[:8].hex(' ')})", "PFX-1", 0)
     if data[8] != 1:
-        raise FormatError(f"format version {data[8]}.{data[9]}, this program reads 1.x", "PFX-2", 8)
+        raise FormatError(
+            f"format version {data[8]}.{data[9]} is not supported: this program reads 1.x",
+            "PFX-2",
+            8,
+        )
     size = int.from_bytes(data[10:12], "little")
     if size % ALIGNMENT or not PREFIX_SIZE <= size <= _MAX_PREFIX_SIZE:
-        raise FormatError(f"prefix of {size} bytes, expected a multiple of 8 from 64", "PFX-3", 10)
+        raise FormatError(
+            f"prefix_size is {size}; expected a multiple of 8, {PREFIX_SIZE} to {_MAX_PREFIX_SIZE}",
+            "PFX-3",
+            10,
+        )
     return size
 
 
@@ -141,7 +149,7 @@ def parse_prefix(data: bytes) -> Prefix:
     size = prefix_size_of(data)
     (crc,) = _U32.unpack_from(data, size - 4)
     if crc != crc32(memoryview(data)[: size - 4]):
-        raise ChecksumError("the prefix was changed: its CRC is wrong", "PFX-4", size - 4)
+        raise ChecksumError("prefix CRC mismatch", "PFX-4", size - 4)
     (
         _magic,
         _major,
@@ -158,24 +166,26 @@ def parse_prefix(data: bytes) -> Prefix:
         reserved,
     ) = _PREFIX.unpack_from(data)
     if checksum_id != 1:
-        raise FormatError(f"checksum {checksum_id}, expected 1 (CRC-32)", "PFX-5", 56)
+        raise FormatError(f"checksum_id is {checksum_id}; expected 1 (CRC-32)", "PFX-5", 56)
     if any(reserved):
-        raise FormatError(f"reserved bytes are {reserved.hex()}", "PFX-6", 57)
+        raise FormatError(f"reserved bytes of the prefix are set ({reserved.hex()})", "PFX-6", 57)
     if unknown := incompat & ~int(Incompat.PARTIAL | Incompat.BACKGROUND_PLANE):
         bits = [bit for bit in range(64) if unknown >> bit & 1]
         raise FormatError(
-            f"the file needs features {bits} that this program does not have; a newer mroi may",
+            f"the file uses features {bits} that this version does not know: update mroi",
             "PFX-7",
             16,
         )
     if head_size % ALIGNMENT or head_size <= size:
-        raise FormatError(f"head ends at {head_size}", "PFX-8", 12)
+        raise FormatError(
+            f"head_size is {head_size}; expected a multiple of 8 above {size}", "PFX-8", 12
+        )
     if not sync & 0x80:
-        raise FormatError(f"sync word {sync:#010x} has no high bit", "PFX-9", 36)
+        raise FormatError(f"sync word {sync:#010x} lacks its high bit", "PFX-9", 36)
     if index_offset and not size <= index_offset < head_size:
-        raise FormatError(f"index at {index_offset} is not in the head", "PFX-10", 40)
+        raise FormatError(f"index_offset is {index_offset}, outside the head", "PFX-10", 40)
     if index_offset and not file_size:
-        raise FormatError("index in the head, but no file size", "PFX-11", 48)
+        raise FormatError("index_offset is set but file_size is not", "PFX-11", 48)
     return Prefix(head_size, sync, Incompat(incompat), index_offset, file_size, size, minor)
 
 
@@ -255,19 +265,19 @@ def parse_frame_header(data: Buffer, *, sync: int, offset: int) -> FrameHeader:
     found_sync, kind, length, ordinal, slot, flags, reserved, payload_crc = _FRAME.unpack_from(data)
     (crc,) = _U32.unpack_from(data, _FRAME.size)
     if crc != crc32(memoryview(data)[: _FRAME.size]):
-        raise ChecksumError("frame header was changed: its CRC is wrong", "FRM-1", offset)
+        raise ChecksumError("frame header CRC mismatch", "FRM-1", offset)
     if found_sync != sync:
         raise FormatError(
-            f"frame of another file: sync {found_sync:#010x}, expected {sync:#010x}",
+            f"frame belongs to another file: sync {found_sync:#010x} instead of {sync:#010x}",
             "FRM-2",
             offset,
         )
     if not kind.isalpha() or kind[2] & 0x20:
-        raise FormatError(f"frame type {kind!r}", "FRM-3", offset + 4)
+        raise FormatError(f"invalid frame type {kind!r}", "FRM-3", offset + 4)
     if reserved or (slot and kind != FrameType.CHUNK):
         raise FormatError(f"reserved bytes of frame {kind!r} are set", "FRM-4", offset + 20)
     if flags not in _legal_flags(kind):
-        raise FormatError(f"flags {flags} of frame {kind!r}", "FRM-5", offset + 21)
+        raise FormatError(f"invalid flags {flags} of frame {kind!r}", "FRM-5", offset + 21)
     return FrameHeader(kind, length, payload_crc, ordinal, slot, flags, offset)
 
 
@@ -295,7 +305,7 @@ def check_payload(header: FrameHeader, payload: Buffer, padding: Buffer) -> None
     """
     if crc32(payload) != header.payload_crc:
         raise ChecksumError(
-            f"payload of {header} was changed: its CRC is wrong",
+            f"payload CRC mismatch in {header}",
             "FRM-6",
             header.offset + FRAME_HEADER_SIZE,
         )
@@ -391,7 +401,7 @@ def parse_footer(payload: Buffer, *, offset: int) -> Footer:
     """Parse the payload of FOOT, which stands at `offset`."""
     data = bytes(payload)
     if len(data) != _FOOTER.size or data[-8:] != TAIL_MAGIC:
-        raise FormatError("footer does not end with the magic", "FOT-1", offset)
+        raise FormatError("FOOT does not end with the tail magic", "FOT-1", offset)
     index_offset, file_size, digest, _magic = _FOOTER.unpack(data)
     return Footer(index_offset, file_size, digest)
 

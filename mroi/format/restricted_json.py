@@ -53,7 +53,7 @@ def parse_json(data: bytes, *, max_size: int, offset: int | None = None) -> dict
 
 def _parse(data: bytes, max_size: int) -> dict[str, object]:
     if len(data) > max_size:
-        raise _RefusedError(f"{len(data)} bytes, at most {max_size}", "JSN-4")
+        raise _RefusedError(f"{len(data)} bytes exceed the limit of {max_size}", "JSN-4")
     if data.startswith(b"\xef\xbb\xbf"):
         raise _RefusedError("starts with a byte order mark", "JSN-1")
     if _depth(data) > _MAX_DEPTH:  # before the recursive parser sees it
@@ -85,14 +85,14 @@ def _depth(data: bytes) -> int:
 def _members(items: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(items)
     if len(found) != len(items):
-        raise _RefusedError("two members of the same name", "JSN-2")
+        raise _RefusedError("duplicate member", "JSN-2")
     return found
 
 
 def _integer(text: str) -> int:
     # The length is checked first: int() of a long text is slow.
     if len(text) > 17 or abs(int(text)) > _MAX_INT:
-        raise _RefusedError(f"integer {text[:20]} is beyond 2^53 - 1", "JSN-3")
+        raise _RefusedError(f"integer {text[:20]} exceeds 2^53 - 1", "JSN-3")
     return int(text)
 
 

@@ -47,7 +47,7 @@ class Box:
 
     def __post_init__(self) -> None:
         if not all(0 <= lo < hi for lo, hi in zip(self.start, self.stop, strict=True)):
-            raise ValueError(f"box {self.start} to {self.stop} is empty or negative")
+            raise ValueError(f"box {self.start} to {self.stop} is empty or has negative indices")
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Self:

@@ -92,7 +92,7 @@ def step_for(volume: Volume, planes: Sequence[Plane]) -> int:
     sizes = [_plane_size(volume, plane.axis) for plane in planes]
     if max(sizes) > _MAX_READ:
         raise LimitError(
-            f"a plane of {max(sizes):,} voxels: pictures are drawn of {_MAX_READ:,} at most",
+            f"a plane has {max(sizes):,} voxels; pictures are drawn of at most {_MAX_READ:,}",
             "LIM-1",
         )
     return math.ceil(math.sqrt(sum(sizes) / _MAX_DRAWN))
@@ -102,8 +102,8 @@ def check_size(volume: Volume, axis: int) -> None:
     """Refuse a plane across `axis` for a picture with a pixel for each voxel."""
     if (size := _plane_size(volume, axis)) > _MAX_PIXELS:
         raise LimitError(
-            f"a picture of {size:,} pixels, at most {_MAX_PIXELS:,}: `mroi preview` draws it "
-            "smaller, `--format npy` gives the numbers",
+            f"the picture would have {size:,} pixels, more than {_MAX_PIXELS:,}: `mroi preview` "
+            "draws it smaller, `--format npy` gives the numbers",
             "LIM-1",
         )
 

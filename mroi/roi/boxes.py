@@ -70,7 +70,9 @@ class TightBox:
         """
         expected = tuple(self._shape[axis] for axis in self._axes[1:])
         if plane.shape[:2] != expected or not 0 <= index < self._shape[self._slice_axis]:
-            raise UsageError(f"plane {index} of shape {plane.shape[:2]} is not of {self._shape}")
+            raise UsageError(
+                f"plane {index} has shape {plane.shape[:2]}; the volume has {self._shape}"
+            )
         words = _words(plane)
         if not self._candidates:
             corners = {words[row, column].tobytes() for row in (0, -1) for column in (0, -1)}
@@ -92,7 +94,7 @@ class TightBox:
         """
         count = self._shape[self._slice_axis]
         if len(self._constants) != count:
-            raise UsageError(f"{len(self._constants)} of {count} planes were given")
+            raise UsageError(f"only {len(self._constants)} of {count} planes were given")
         whole = [(0, self._shape[axis]) for axis in self._axes]
         choices = [(candidate.bounds(), candidate.fill) for candidate in self._candidates]
         for fill in (self._constants[0], self._constants[count - 1]):
@@ -181,7 +183,9 @@ def mask_box(mask: NDArray[Any], label: float | None = None) -> Box:
     while mask.ndim > 3 and mask.shape[-1] == 1:
         mask = mask[..., 0]
     if mask.ndim != 3 or mask.dtype.kind not in "biuf":
-        raise SourceError(f"a mask is a volume of numbers, not {mask.dtype} of shape {mask.shape}")
+        raise SourceError(
+            f"a mask must be a 3-D volume of numbers; this is {mask.dtype} of shape {mask.shape}"
+        )
     taken = (mask == label) if label is not None else (mask != 0) & (mask == mask)  # noqa: PLR0124
     on = [np.flatnonzero(taken.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
     if not on[0].size:
@@ -221,14 +225,14 @@ def check_same_grid(
         If shapes or positions differ.
     """
     if tuple(mask_shape[:3]) != tuple(shape[:3]):
-        raise SourceError(f"the mask has shape {tuple(mask_shape)}, the volume {tuple(shape)}")
+        raise SourceError(f"the mask has shape {tuple(mask_shape)}; the volume has {tuple(shape)}")
     ends = [(0, n - 1) for n in shape[:3]]
     corners = np.array([[x, y, z, 1] for x in ends[0] for y in ends[1] for z in ends[2]])
     apart = np.linalg.norm((corners @ (mask_affine - affine).T)[:, :3], axis=1).max()
     smallest = np.linalg.norm(affine[:3, :3], axis=0).min()
     if not apart <= smallest / 100:
         raise SourceError(
-            f"mask and volume are not on one grid: their corners are up to {apart:.4g} mm apart"
+            f"mask and volume have different grids: corners are up to {apart:.4g} mm apart"
         )
 
 

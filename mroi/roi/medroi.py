@@ -205,7 +205,7 @@ def find_image_roi(image: NDArray[Any], slope: float = 1.0, inter: float = 0.0) 
 def _check(array: NDArray[Any], ndim: int, what: str, slope: float, inter: float) -> None:
     if array.ndim != ndim or not array.size or array.dtype.kind not in "biuf":
         raise SourceError(
-            f"MedROI's ROI needs {what} of real numbers, not {array.dtype} of shape {array.shape}"
+            f"MedROI needs {what} of real numbers; this is {array.dtype} of shape {array.shape}"
         )
     if not (math.isfinite(slope) and math.isfinite(inter)):
         raise SourceError(f"rescale slope {slope} and intercept {inter} are not finite")

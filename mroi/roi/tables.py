@@ -172,7 +172,7 @@ def parse_box_table(text: str) -> list[SubjectBox]:
     except csv.Error as exc:
         raise SourceError(f"box table: {exc}") from exc
     if not rows or sorted(rows[0]) != sorted(BOX_COLUMNS):
-        raise SourceError(f"box table: columns have to be {', '.join(BOX_COLUMNS)}")
+        raise SourceError(f"box table: expected the columns {', '.join(BOX_COLUMNS)}")
     return [_subject_box(rows[0], row, line) for line, row in enumerate(rows[1:], 2) if row]
 
 
@@ -190,7 +190,7 @@ def _subject_box(columns: Sequence[str], row: Sequence[str], line: int) -> Subje
     except (ValueError, SourceError) as exc:
         raise SourceError(f"box table, row {line}: {exc}") from exc
     if box.shape != extent:
-        raise SourceError(f"box table, row {line}: dim {extent} is not the shape of box {box}")
+        raise SourceError(f"box table, row {line}: dim {extent} contradicts box {box}")
     return found
 
 
@@ -217,7 +217,7 @@ def find_subject(boxes: Iterable[SubjectBox], subject: str, shape: Sequence[int]
     row = rows.pop()
     if row.shape != tuple(shape[:3]):
         raise SourceError(
-            f"box table: {subject!r} had shape {row.shape}, the volume has {tuple(shape)}"
+            f"box table: {subject!r} has shape {row.shape}; the volume has {tuple(shape)}"
         )
     return row.box
 
@@ -291,6 +291,6 @@ def _build(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     for row in rows:
         for cell in row:
             if isinstance(cell, str) and ("\r" in cell or "\0" in cell):
-                raise SourceError(f"{cell!r} cannot stand in a table")  # csv would not quote it
+                raise SourceError(f"{cell!r} is not allowed in a table")  # csv would not quote it
         writer.writerow(row)
     return text.getvalue()

@@ -219,7 +219,7 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
     codec = pipeline.codec
     if codec.id != entry.id:
         raise DecodeError(
-            f"codec {entry.name!r} has the number {codec.id}, the file says {entry.id}", "CDC-4"
+            f"codec {entry.name!r} has id {codec.id}; the file states {entry.id}", "CDC-4"
         )
     if codec.version < entry.bitstream_version:
         raise CodecUnavailableError(
@@ -229,7 +229,7 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
         )
     if entry.fidelity < pipeline.fidelity:
         raise DecodeError(
-            f"slot of {entry.name!r} says fidelity {entry.fidelity}, its parameters give "
+            f"slot of {entry.name!r} states fidelity {entry.fidelity}; its parameters give "
             f"{int(pipeline.fidelity)}",
             "CDC-5",
         )
@@ -294,7 +294,7 @@ class ChunkDecoder:
         spec = self._spec(chunk.ordinal)
         if chunk.state is ChunkState.MISSING:
             raise MissingVoxelsError(
-                f"chunk {chunk.ordinal} is not in the file, which was saved from a damaged one",
+                f"chunk {chunk.ordinal} is missing: the file was recovered from a damaged one",
                 "CHK-10",
             )
         if chunk.state is ChunkState.ENCODED:
@@ -309,9 +309,7 @@ class ChunkDecoder:
         else:
             decoded = np.frombuffer(chunk.payload, dtype=spec.dtype).reshape(spec.shape)
         if chunk.decoded_crc is not None and chunk.decoded_crc != decoded_crc(chunk, decoded):
-            raise ChecksumError(
-                f"chunk {chunk.ordinal} decodes to other voxels than were written", "CHK-9"
-            )
+            raise ChecksumError(f"chunk {chunk.ordinal}: decoded CRC mismatch", "CHK-9")
         return decoded
 
     def decode_level(self, chunk: Chunk, level: int) -> NDArray[Any]:

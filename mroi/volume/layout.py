@@ -183,7 +183,7 @@ def check_chunk(chunk: ChunkChoice) -> None:
 def check_purpose(purpose: str) -> None:
     """Raise `UsageError` for a purpose that is not known."""
     if purpose not in PURPOSES:
-        raise UsageError(f"purpose {purpose!r}: expected one of {', '.join(PURPOSES)}")
+        raise UsageError(f"purpose {purpose!r} is unknown: expected {', '.join(PURPOSES)}")
 
 
 def _numbers(chunk: ChunkChoice) -> Sequence[int]:

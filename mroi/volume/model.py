@@ -243,7 +243,7 @@ class Volume:
             raise IndexError(f"slices are taken across the axes 0, 1 and 2, not {axis}")
         if axis >= self.ndim:
             if index not in (0, -1):
-                raise IndexError(f"slice {index} of a volume with one slice")
+                raise IndexError(f"index {index} is out of range: the volume has one slice")
             return self[...]
         return self[(slice(None),) * axis + (index,)]
 
@@ -343,7 +343,7 @@ class Volume:
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:  # noqa: FBT001
         """Return the whole volume, x fastest in memory."""
         if copy is False:
-            raise ValueError("a volume in a file cannot become an array without a copy")
+            raise ValueError("a volume becomes an array only by a copy: leave out copy=False")
         array = self[...]
         return array if dtype is None else array.astype(dtype, copy=False)
 
@@ -412,11 +412,11 @@ class Volume:
         keys = key if isinstance(key, tuple) else (key,)
         count = sum(k is Ellipsis for k in keys)
         if count > 1:
-            raise IndexError("more than one ellipsis")
+            raise IndexError("an index can have only one ellipsis")
         at = next((i for i, k in enumerate(keys) if k is Ellipsis), len(keys))
         absent = self.ndim - (len(keys) - count)
         if absent < 0:
-            raise IndexError(f"{len(keys) - count} indices for {self.ndim} axes")
+            raise IndexError(f"too many indices: {len(keys) - count} for {self.ndim} axes")
         keys = (*keys[:at], *(slice(None),) * absent, *keys[at + 1 :])
         picks: list[range | int] = []
         flips: list[bool] = []
@@ -435,9 +435,11 @@ def _pick(key: Any, extent: int, axis: int) -> range | int:
     try:
         index = operator.index(key)
     except TypeError:
-        raise IndexError(f"index {key!r}: use integers, slices and an ellipsis") from None
+        raise IndexError(
+            f"index {key!r} is not supported: use integers, slices and an ellipsis"
+        ) from None
     if not -extent <= index < extent:
-        raise IndexError(f"index {index} is out of range on axis {axis} of {extent} voxels")
+        raise IndexError(f"index {index} is out of range: axis {axis} has {extent} voxels")
     return index % extent
 
 
@@ -479,7 +481,7 @@ def open_volume(
         If the file cannot be read.
     """
     if missing not in ("error", "fill"):
-        raise UsageError(f"missing is {missing!r}, expected 'error' or 'fill'")
+        raise UsageError(f"missing={missing!r}: expected 'error' or 'fill'")
     source = open_source(target)
     try:
         reader = ContainerReader(source, limits=limits)

@@ -178,7 +178,9 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
         If slices have scale factors of their own: values of several have no mean.
     """
     if source.rescale is not None:
-        raise SourceError(f"{source.name}: no overview, its slices differ in scale; leave it out")
+        raise SourceError(
+            f"{source.name}: slices differ in scale, so there is no overview of them: leave it out"
+        )
     reducer = Reducer(geom, factor)
     _axis, slow, fast = geom.grid.axes
     roi, lo, hi = geom.roi, geom.roi.start[geom.slice_axis], geom.roi.stop[geom.slice_axis]

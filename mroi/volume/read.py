@@ -279,7 +279,9 @@ class RegionReader:
         """Return the array of an overview: (volumes * slices, rows, columns[, samples])."""
         spec = array_spec(self.geom, record.factor, record.volumes)
         if spec.size > self.reader.limits.chunk_size:
-            raise LimitError(f"overview of {spec.size:,} bytes", "LIM-1", offset)
+            raise LimitError(
+                f"the overview has {spec.size:,} bytes, more than the limit", "LIM-1", offset
+            )
         return decode_overview(record, spec, self.decoder.pipeline(record.slot), offset=offset)
 
     # -- planning --------------------------------------------------------------------------
@@ -349,7 +351,7 @@ class RegionReader:
             return np.empty(shape, dtype=dtype)
         if geom.background is Background.OMIT and self.missing == "error":
             raise MissingVoxelsError(
-                f"voxels outside the box {geom.roi} are not in the file; read the cropped volume, "
+                f"voxels outside the ROI {geom.roi} are not in the file: read `volume.cropped`, "
                 "or ask for the fill value",
                 "BKG-1",
             )

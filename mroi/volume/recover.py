@@ -150,7 +150,7 @@ def _usable(
 
 def _decoded_crc(chunk: Chunk, decoder: ChunkDecoder) -> int:
     if chunk.state is ChunkState.MISSING:
-        raise MissingVoxelsError(f"chunk {chunk.ordinal} was missing before", "CHK-10")
+        raise MissingVoxelsError(f"chunk {chunk.ordinal} was already missing", "CHK-10")
     decoded = decoder.decode(chunk)
     return decoded_crc(chunk, decoded) if chunk.decoded_crc is None else chunk.decoded_crc
 

@@ -102,7 +102,7 @@ class ArraySource:
         data = as_array(array)
         datatype = array_datatype(data.dtype)
         if not 1 <= data.ndim <= 7:
-            raise SourceError(f"an array of {data.ndim} axes: 1 to 7 can be packed")
+            raise SourceError(f"the array has {data.ndim} axes; a volume has 1 to 7")
         self._array = data.reshape(data.shape + (1,) * (3 - data.ndim))
         self._datatype = datatype
         self.geometry = array_geometry(data.shape, datatype, affine, slope=slope, inter=inter)
@@ -213,7 +213,7 @@ def as_datatype(dtype: DTypeLike) -> Datatype:
     try:
         found = np.dtype(dtype)
     except TypeError as exc:
-        raise SourceError(f"{dtype!r} is no type of NumPy: {exc}") from exc
+        raise SourceError(f"{dtype!r} is not a NumPy dtype: {exc}") from exc
     return array_datatype(found)
 
 
@@ -251,7 +251,9 @@ def check_affine(affine: ArrayLike | None) -> NDArray[np.float64]:
         return np.eye(4)
     matrix = as_array(affine, np.float64, what="the affine").copy()
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise SourceError("the affine is no finite 4 x 4 matrix")
+        raise SourceError("the affine is not a finite 4 x 4 matrix")
     if matrix[3].tolist() != [0, 0, 0, 1]:
-        raise SourceError(f"the last row of the affine is {matrix[3].tolist()}, not 0, 0, 0, 1")
+        raise SourceError(
+            f"the last row of the affine is {matrix[3].tolist()}; it must be 0, 0, 0, 1"
+        )
     return matrix

@@ -146,9 +146,7 @@ class VolumeStream:
         assert isinstance(event, EndEvent)
         expected = event.tail.index.decoded_crcs
         if expected is not None and (wrong := np.flatnonzero(expected != self._crcs)).size:
-            raise ChecksumError(
-                f"chunk {wrong[0]} decoded to other voxels than were written", "CHK-9"
-            )
+            raise ChecksumError(f"chunk {wrong[0]}: decoded CRC mismatch", "CHK-9")
 
     def _slice(self, plane: NDArray[Any], index: int, volume: int) -> StreamedSlice:
         """Return a slice of the ROI, put into the field of view of `box`."""

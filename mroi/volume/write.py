@@ -151,7 +151,7 @@ class VolumeWriter:
         if image.dtype.names and find_datatype(image.dtype) == self.geom.datatype:
             image = self.geom.datatype.to_samples(image)
         if image.ndim < 2:
-            raise UsageError(f"slice of shape {image.shape}: it needs two axes")
+            raise UsageError(f"the slice has shape {image.shape}; it must have two axes")
         self.write_plane(np.swapaxes(image, 0, 1))
 
     def write_plane(self, plane: NDArray[Any]) -> None:
@@ -160,11 +160,11 @@ class VolumeWriter:
         if self._is_closed:
             raise UsageError("the writer is closed")
         if self._written == geom.slice_count:
-            raise UsageError(f"the volume has {geom.slice_count} slices, this is one more")
+            raise UsageError(f"all {geom.slice_count} slices of the volume are written")
         _axis, slow, fast = grid.axes
         expected = (geom.shape[slow], geom.shape[fast], *geom.datatype.sample_shape)
         if plane.shape != expected:
-            raise UsageError(f"slice of shape {plane.shape}, expected {expected} (slow, fast)")
+            raise UsageError(f"the slice has shape {plane.shape}; expected {expected} (slow, fast)")
         plane = _stored(plane, geom)
         volume, k = divmod(self._written, geom.shape[geom.slice_axis])
         is_last = volume == grid.group_volumes(grid.group_of(volume))[-1]
@@ -232,7 +232,7 @@ class VolumeWriter:
             case Background.FILL_VERIFIED:
                 if not _all_equal(values, geom.fill):
                     raise SourceError(
-                        f"slice {k} has voxels outside the box that are not the background value",
+                        f"slice {k} has voxels outside the ROI that differ from the fill value",
                         "BKG-1",
                     )
             case Background.RESIDUE_EXACT | Background.RESIDUE_LOSSY:
@@ -284,7 +284,7 @@ class VolumeWriter:
         if self._is_closed:
             raise UsageError("the writer is closed")
         if self._written != self.geom.slice_count:
-            raise UsageError(f"{self._written} of {self.geom.slice_count} slices were written")
+            raise UsageError(f"finished after {self._written} of {self.geom.slice_count} slices")
         while self._pending:
             self._write_next()
         if self._spool is not None:
@@ -398,7 +398,9 @@ def _stored(plane: NDArray[Any], geom: Geom) -> NDArray[Any]:
         return np.ascontiguousarray(plane)
     if wanted.samples == 1 and find_datatype(plane.dtype) == wanted:
         return wanted.to_samples(plane)
-    raise UsageError(f"slice of {plane.dtype}, the volume has {wanted.name}; convert it first")
+    raise UsageError(
+        f"the slice has dtype {plane.dtype}, the volume {wanted.name}: convert it first"
+    )
 
 
 def _refuse_early(codec: Pipeline, background_codec: Pipeline | None, geom: Geom) -> None:

@@ -71,7 +71,7 @@ def test_picked_volumes_come_back_and_compare(tmp_path, kind):
     [
         ({"echo": 7}, r"no echo 7; there are \[1, 2\]"),
         ({"phase": 9}, "no phase 9"),
-        ({"slice": 1}, "'slice': there are acquisition, echo, phase"),
+        ({"slice": 1}, "'slice': expected acquisition, echo, phase"),
         ({"acquisition": 2}, r"no acquisition 2; there are \[1\]"),
     ],
 )
@@ -84,7 +84,7 @@ def test_what_is_not_there(tmp_path, wanted, message):
 def test_a_file_with_several_volumes_is_not_picked_apart(tmp_path):
     voxels = phantoms.noise((6, 4, 5), "u2")
     paths = phantoms.write(tmp_path, [phantoms.enhanced(voxels, times=2)])
-    with pytest.raises(UsageError, match="holds other volumes, too"):
+    with pytest.raises(UsageError, match="holds several volumes in one file"):
         read_series(paths, wanted={"phase": 1})
 
 

@@ -255,9 +255,9 @@ def test_series_cleaned_with_one_salt_still_belong_together(tmp_path):
     ("name", "retain", "message"),
     [
         ("wash", (), "'wash'"),
-        ("clean", ("names",), "'names': there are uids"),
-        ("keep", ("uids",), "'keep' cannot retain"),
-        ("strip", ("uids",), "'strip' cannot retain"),
+        ("clean", ("names",), "'names': expected uids"),
+        ("keep", ("uids",), "'keep' retains nothing"),
+        ("strip", ("uids",), "'strip' retains nothing"),
         ("clean", ("dates", "modified-dates"), "not both"),
     ],
 )

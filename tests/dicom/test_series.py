@@ -391,7 +391,7 @@ def test_what_does_not_make_one_stack_is_named(tmp_path):
     assert "missing" in irregular.warnings[0]
     copy = tmp_path / "copy.dcm"
     copy.write_bytes(paths[3].read_bytes())
-    with pytest.raises(SourceError, match=r"one instance twice: im0003\.dcm and copy\.dcm"):
+    with pytest.raises(SourceError, match=r"occurs twice: im0003\.dcm and copy\.dcm"):
         read_series([*paths, copy])
     datasets[3].SOPInstanceUID = "1.2.3"
     phantoms.write(tmp_path, [datasets[3]], ["copy.dcm"])
@@ -420,8 +420,8 @@ def broken(ds, **changes):
         ({"BitsStored": 17}, "17 of 16 bits"),
         ({"PixelData": None}, "no pixels"),
         ({"ImagePositionPatient": [1, 2]}, "position"),
-        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "unit, normal"),
-        ({"ImageOrientationPatient": [1, 0, 0, 0, 2, 0]}, "unit, normal"),
+        ({"ImageOrientationPatient": [1, 0, 0, 1, 0, 0]}, "orthonormal"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 2, 0]}, "orthonormal"),
         ({"PixelSpacing": [0, 1]}, "PixelSpacing"),
         ({"RescaleSlope": 0}, "RescaleSlope"),
         ({"SamplesPerPixel": 2}, "2 samples"),

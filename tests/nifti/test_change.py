@@ -71,7 +71,7 @@ def test_a_source_that_changes_between_two_passes(tmp_path, how, name, codec, ba
     path, target = tmp_path / name, tmp_path / "x.mroi"
     nib.save(image(1), path)
     source = Changing(NiftiSource(path), lambda: how(path, image(2)), passes=1, at=-1)
-    with pytest.raises(mroi.SourceError, match=r"was changed while it was read|gzip"):
+    with pytest.raises(mroi.SourceError, match=r"changed while it was read|gzip"):
         mroi.pack(source, target, codec=codec, background=background)
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert mroi.pack(path, target, codec=codec)
@@ -96,7 +96,7 @@ def test_a_file_that_is_written_is_whole_wherever_its_source_changed(
     except mroi.SourceError as exc:
         said = str(exc)
     if not target.exists():
-        assert "was changed while it was read" in said
+        assert "changed while it was read" in said
         return
     report = mroi.verify(target)
     assert report.ok
@@ -113,7 +113,7 @@ def test_a_header_that_changes_before_the_first_pass(tmp_path, how) -> None:
     nib.save(image(1), path)
     source = NiftiSource(path)
     how(path, image(1, OTHER_AFFINE))
-    with pytest.raises(mroi.SourceError, match="was changed while it was read"):
+    with pytest.raises(mroi.SourceError, match="changed while it was read"):
         mroi.pack(source, tmp_path / "x.mroi", codec="zstd", roi="full")
     assert [p.name for p in tmp_path.iterdir()] == ["x.nii"]
 
@@ -123,7 +123,7 @@ def test_a_header_file_of_a_pair_that_changes(tmp_path) -> None:
     nib.save(nib.Nifti1Pair.from_image(image(1)), path)
     source = NiftiSource(path)
     nib.save(nib.Nifti1Pair.from_image(image(1, OTHER_AFFINE)), path)
-    with pytest.raises(mroi.SourceError, match="was changed while it was read"):
+    with pytest.raises(mroi.SourceError, match="changed while it was read"):
         mroi.pack(source, tmp_path / "x.mroi", codec="zstd", roi="full")
 
 
@@ -136,7 +136,7 @@ def test_what_stands_behind_the_voxels_counts(tmp_path) -> None:
             file.write(b"more")
 
     source = Changing(NiftiSource(path), change, passes=1, at=-1)
-    with pytest.raises(mroi.SourceError, match="was changed while it was read"):
+    with pytest.raises(mroi.SourceError, match="changed while it was read"):
         mroi.pack(source, tmp_path / "x.mroi", codec="zstd", roi="tight")
 
 

@@ -47,5 +47,5 @@ def archive():
 )
 def test_the_reason_is_the_real_one(tmp_path, name, data, reason):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(SourceError, match=f"no NIfTI or DICOM image: it {reason}"):
+    with pytest.raises(SourceError, match=f"not a NIfTI or DICOM image: it {reason}"):
         mroi.pack(tmp_path / name, tmp_path / "a.mroi")

@@ -115,7 +115,7 @@ def test_tight_box_wants_every_plane_and_the_right_shape():
     with pytest.raises(UsageError, match="1 of 2"):
         tight.result()
     for index, shape in ((1, (3, 2)), (2, (2, 3)), (-1, (2, 3))):
-        with pytest.raises(UsageError, match="not of"):
+        with pytest.raises(UsageError, match="the volume has"):
             tight.update(index, np.zeros(shape))
 
 
@@ -170,9 +170,9 @@ def test_masks_on_another_grid_are_refused():
     for row, column, change in ((0, 3, 0.02), (1, 0, 0.001), (2, 2, -6)):
         other = affine.copy()
         other[row, column] += change
-        with pytest.raises(SourceError, match="one grid"):
+        with pytest.raises(SourceError, match="different grids"):
             check_same_grid(shape, other, shape, affine)
-    with pytest.raises(SourceError, match="one grid"):
+    with pytest.raises(SourceError, match="different grids"):
         check_same_grid(shape, np.full((4, 4), np.nan), shape, affine)
 
 

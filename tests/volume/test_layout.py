@@ -146,7 +146,7 @@ def test_what_is_given_wins_over_the_purpose():
 
 def test_an_unknown_purpose_is_refused():
     for make in (packed, created):
-        with pytest.raises(mroi.UsageError, match="purpose 'speed': expected one of slices"):
+        with pytest.raises(mroi.UsageError, match="purpose 'speed' is unknown: expected slices"):
             make(numbered((3, 4, 5)), purpose="speed")
 
 

@@ -69,7 +69,7 @@ def test_the_number_of_slices_is_kept():
     with pytest.raises(mroi.UsageError, match="1 of 2 slices"):
         writer.finish()
     writer.write(IMAGE)
-    with pytest.raises(mroi.UsageError, match="one more"):
+    with pytest.raises(mroi.UsageError, match="slices of the volume are written"):
         writer.write(IMAGE)
     writer.finish()
     for call in (writer.finish, lambda: writer.write(IMAGE)):

@@ -32,7 +32,7 @@ def parse_csa(data: bytes) -> dict[str, tuple[str, ...]]:
     second = data[:4] == b"SV10"
     offset = 8 if second else 0
     if len(data) < offset + 8:
-        raise SourceError("CSA header is cut short")
+        raise SourceError("CSA header is truncated")
     count, _ = struct.unpack_from("<2I", data, offset)
     offset += 8
     tags: dict[str, tuple[str, ...]] = {}
@@ -54,7 +54,7 @@ def parse_csa(data: bytes) -> dict[str, tuple[str, ...]]:
             length = lengths[1] if second else lengths[0] - first_count
             if length < 0 or length > len(data) - offset:
                 if second:
-                    raise SourceError(f"CSA header: an item of {length} bytes")
+                    raise SourceError(f"CSA header: an item has {length} bytes")
                 length = 0  # the first version fills unused items with anything
             text = data[offset : offset + length].split(b"\0", 1)[0]
             if text.strip():

@@ -127,7 +127,7 @@ def _jpeg_xl_frames(
         )
         found = jpegxl_size(src)
         if found != size:  # a codestream may promise more than memory can hold
-            raise SourceError(f"codestream of {found} pixels, the header says {size}")
+            raise SourceError(f"codestream has {found} pixels; the header states {size}")
         yield imagecodecs.jpegxl_decode(src, numthreads=1)
 
 
@@ -147,7 +147,7 @@ def decode_frame(src: bytes, runner: Any) -> bytearray:
     size = _size(src)
     expected = runner.columns, runner.rows
     if size is None or size != expected:  # a codestream may promise more than memory can hold
-        raise SourceError(f"codestream of {size} pixels, the header says {expected}")
+        raise SourceError(f"codestream has {size} pixels; the header states {expected}")
     if uid in _JPEG_2000:
         image = imagecodecs.jpeg2k_decode(src)
     elif uid in _JPEG_LS:

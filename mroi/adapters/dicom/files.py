@@ -131,7 +131,7 @@ def _inflate(source: BinaryIO, target: BinaryIO, name: str) -> None:
             data = inflater.unconsumed_tail or source.read(_BLOCK)
             target.write(inflater.decompress(data, _BLOCK))
             if not data:
-                raise SourceError(f"{name}: its deflated data set is cut short")
+                raise SourceError(f"{name}: its deflated data set is truncated")
     except zlib.error as exc:
         raise SourceError(f"{name}: its deflated data set is damaged: {exc}") from exc
 
@@ -147,6 +147,6 @@ def mapped(path: Path) -> Iterator[Any]:
     """
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size == 0:
-            raise SourceError(f"{path.name}: is empty")
+            raise SourceError(f"{path.name} is empty")
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as found:
             yield found

@@ -123,7 +123,7 @@ def _layout(dataset: Any, name: str) -> tuple[str, int, int, int]:
     rows, columns = _integer(dataset, "Rows", name), _integer(dataset, "Columns", name)
     count = _integer(dataset, "NumberOfFrames", name, 1) or 1
     if not (rows and columns) or not 0 < count <= MAX_FRAMES:
-        raise SourceError(f"{name}: {count} frames of {rows} x {columns} pixels")
+        raise SourceError(f"{name}: header states {count} frames of {rows} x {columns} pixels")
     if count > 1 or "PerFrameFunctionalGroupsSequence" in dataset:
         return "enhanced", rows, columns, count
     tiles = _tile_count(dataset, name)
@@ -242,7 +242,7 @@ def _tiles(dataset: Any, pixels: Pixels, instance: int, name: str) -> Iterator[F
     sources = _Attributes(dataset, None, None, name)
     plane = sources.plane()
     if plane is None:
-        raise SourceError(f"{name}: a mosaic without a position")
+        raise SourceError(f"{name}: the mosaic has no position")
     across, down = sources.spacing()
     side = math.isqrt(pixels.frame_count - 1) + 1
     # The position in the header is that of an image as large as the whole mosaic, centred alike.
@@ -298,13 +298,13 @@ class _Attributes:
         position = self._numbers("PlanePositionSequence", "ImagePositionPatient")
         cosines = self._numbers("PlaneOrientationSequence", "ImageOrientationPatient")
         if len(position) not in (0, 3) or len(cosines) not in (0, 6):
-            raise SourceError(f"{self._name}: position {position} with orientation {cosines}")
+            raise SourceError(f"{self._name}: invalid position {position} or orientation {cosines}")
         if not (position and cosines):
             return None
         row, column = np.array(cosines[:3]), np.array(cosines[3:])
         lengths = np.linalg.norm(row), np.linalg.norm(column)
         if max(abs(lengths[0] - 1), abs(lengths[1] - 1), abs(row @ column)) > 0.01:
-            raise SourceError(f"{self._name}: orientation {cosines} is not of unit, normal axes")
+            raise SourceError(f"{self._name}: orientation {cosines} is not orthonormal")
         return Plane(row / lengths[0], column / lengths[1], np.array(position))
 
     def place(self) -> Any:
@@ -410,7 +410,7 @@ def _tile_count(dataset: Any, name: str) -> int:
     if not said and (0x0019, 0x100A) in dataset:
         said = (str(dataset[0x0019, 0x100A].value),)
     if not said:
-        raise SourceError(f"{name}: a mosaic that does not say of how many slices")
+        raise SourceError(f"{name}: the mosaic does not state how many slices it has")
     count = int(_vector(said[:1], "NumberOfImagesInMosaic")[0])
     if not 0 < count <= 10_000:
         raise SourceError(f"NumberOfImagesInMosaic is {count}")

@@ -149,11 +149,15 @@ def read_header(stream: BinaryIO, name: str) -> tuple[Any, PixelElement | None]:
         size = stream.tell()
         if element is None:
             if end not in (None, size):
-                raise SourceError(f"{name}: ends in its header, at byte {size:,}")
+                raise SourceError(
+                    f"{name}: truncated: the file ends inside its header, at byte {size:,}"
+                )
             return dataset, None
         stop = _end_of_fragments(stream, element.start) if element.encapsulated else element.stop
         if stop > size:
-            raise SourceError(f"{name}: pixels end at byte {stop:,}, the file at {size:,}")
+            raise SourceError(
+                f"{name}: truncated: pixels end at byte {stop:,}, the file at {size:,}"
+            )
         return dataset, replace(element, stop=stop)
 
 
@@ -253,7 +257,7 @@ def _end_of_fragments(stream: BinaryIO, start: int) -> int:
         stream.seek(offset)
         item = stream.read(8)
         if len(item) < 8:
-            raise SourceError("encapsulated pixels have no end")
+            raise SourceError("encapsulated pixels have no end marker")
         group, element, length = struct.unpack("<HHI", item)
         tag = group << 16 | element
         offset += 8
@@ -348,7 +352,7 @@ def _assembled(dataset: Any, frames: Sequence[NDArray[Any]], name: str) -> NDArr
     bits = max(int(dataset.BitsAllocated), 8)
     if pixels.shape[:3] != (count, rows, columns) or pixels.dtype.itemsize * 8 != bits:
         raise SourceError(
-            f"{name} wants {count} frames of {rows} x {columns} pixels of {bits} bits, "
+            f"{name} needs {count} frames of {rows} x {columns} pixels of {bits} bits, "
             f"not {pixels.shape} of {pixels.dtype}"
         )
     return pixels

@@ -296,7 +296,7 @@ def choose(
     if series is None and len(uids) > 1:
         raise SourceError(f"{len(uids)} series: choose one with --series UID{_listed(uids)}")
     if series is not None and series not in uids:
-        raise UsageError(f"no series {series}; there are{_listed(uids)}")
+        raise UsageError(f"no series {series}; found{_listed(uids)}")
     chosen = series if series is not None else next(iter(uids))
     mine = tuple(
         replace(found, is_damaged=False)
@@ -310,7 +310,7 @@ def choose(
         more = len(damaged) - NAMES_SHOWN
         raise SourceError(
             f"{len(damaged)} of {len(damaged) + len(uids[chosen])} images cannot be read: {some}"
-            f"{f' and {more} more' if more > 0 else ''}; --allow-missing does without"
+            f"{f' and {more} more' if more > 0 else ''}; --allow-missing packs the others"
         )
     return uids[chosen], mine
 
@@ -334,7 +334,7 @@ def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
     matches = [True] * len(frames)
     for name, number in wanted.items():
         if name not in PICKS:
-            raise UsageError(f"cannot pick by {name!r}: there are {', '.join(PICKS)}")
+            raise UsageError(f"cannot pick by {name!r}: expected {', '.join(PICKS)}")
         numbers = numbers_of(frames, name)
         if number not in numbers:
             there = sorted({n for n in numbers if n is not None})
@@ -345,7 +345,9 @@ def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
     for header in headers:
         mine = [next(left) for _ in header.frames]
         if any(mine) and not all(mine):
-            raise UsageError(f"{header.name} holds other volumes, too: they cannot be picked apart")
+            raise UsageError(
+                f"{header.name} holds several volumes in one file: --pick cannot split it"
+            )
         if all(mine):
             chosen.append(header)
     if not chosen:

@@ -162,7 +162,9 @@ class DicomSeries:
     def _checked(self, plane: NDArray[Any], instance: Instance) -> NDArray[Any]:
         shape = (instance.pixels.rows, instance.pixels.columns)
         if plane.shape != (shape if self.samples == 1 else (*shape, self.samples)):
-            raise SourceError(f"{instance.path.name}: decoded to {plane.shape}, not {shape}")
+            raise SourceError(
+                f"{instance.path.name}: decodes to shape {plane.shape} instead of {shape}"
+            )
         result = np.ascontiguousarray(plane, self.dtype)
         if plane.dtype.kind != self.dtype.kind and (result != plane).any():
             raise SourceError(f"{instance.path.name}: {plane.dtype} does not fit {self.dtype}")
@@ -177,7 +179,7 @@ class DicomSeries:
                 is_same = False
             if not is_same:
                 raise SourceError(
-                    f"{instance.path.name}: the file was changed while it was read; try again"
+                    f"{instance.path.name}: the file changed while it was read: try again"
                 )
 
     def heads(self) -> Iterator[Head]:
@@ -306,7 +308,7 @@ def _refuse_mixture(headers: list[Header]) -> None:
     for header in headers:
         first = seen.setdefault(header.sop_uid, header.name)
         if header.sop_uid and first != header.name:
-            raise SourceError(f"one instance twice: {first} and {header.name}")
+            raise SourceError(f"the same instance occurs twice: {first} and {header.name}")
     kinds: dict[tuple[object, ...], list[str]] = {}
     for header in headers:
         p = header.instance.pixels

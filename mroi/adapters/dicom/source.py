@@ -106,7 +106,7 @@ class DicomSource:
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
         """Yield the slices; see `VoxelSource`. Raises `SourceError` unless `axis` is 2."""
         if axis != 2:
-            raise SourceError("DICOM is packed slice by slice: the slice axis has to be z")
+            raise SourceError("DICOM is packed slice by slice: the slice axis must be z")
         for index, plane, above in self.series.split_planes():
             if above is not None and index not in self._above:
                 self._above[index] = deflate_payload(above.tobytes())

@@ -94,7 +94,7 @@ class Form:
         file.seek(offset)
         data = file.read(size)
         if len(data) != size:
-            raise SourceError("the file is shorter than it was")
+            raise SourceError("the file became shorter while it was read")
         return data
 
     def tail(self, value: bytes, samples: int) -> bytes:

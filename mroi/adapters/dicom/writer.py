@@ -45,7 +45,7 @@ def write_series(
     """
     target = Path(folder)
     if target.exists():
-        raise SourceError(f"{target} exists")
+        raise SourceError(f"{target} already exists")
     target.parent.mkdir(parents=True, exist_ok=True)
     names = [f"{i + 1:05d}.dcm" for i in range(len(heads))]
     part = Part(target, shown=str(target), is_folder=True)
@@ -85,7 +85,7 @@ def _instances(
             came = waiting.pop(i)
             yield i, [came[number] for number in heads[i].slices]
     if waiting:
-        raise SourceError(f"{len(waiting)} of {len(heads)} instances miss planes")
+        raise SourceError(f"{len(waiting)} of {len(heads)} instances lack planes")
 
 
 def _umask() -> int:
