@@ -215,8 +215,8 @@ def _entry(name: str, provider: str) -> Entry:
 
 def _advice(name: str) -> str:
     known = [*_BUILT_IN, *_plugins()]
-    if near := get_close_matches(name, known, n=3):
-        return f"did you mean {' or '.join(near)}?"
-    if "." in name and _NAME.fullmatch(name):
-        return "it is a third party's: install the package that provides it"
-    return f"known here: {', '.join(known)}"
+    near = get_close_matches(name, known, n=3)
+    question = f"did you mean {' or '.join(near)}?" if near else ""
+    if "." in name and _NAME.fullmatch(name):  # a file may be right about it, too
+        return f"install the package that provides it; {question}".removesuffix("; ")
+    return question or f"known here: {', '.join(known)}"

@@ -4,10 +4,14 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 
+import mroi as library
 from mroi.cli.exits import ExitCode
+from mroi.pictures.planes import Plane, View
 from tests.cli.runner import AFFINE, Mroi, phantom
 
 CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
@@ -189,3 +193,98 @@ def test_a_volume_is_picked_by_number(mroi: Mroi, tmp_path: Path) -> None:
     ]
     for wrong in ("acquisition", "acquisition=x", "acquisition=9", "slice=1"):
         assert mroi("pack", "ct", "--pick", wrong, "-o", "b.mroi").code == ExitCode.USAGE
+
+
+# -- images without a position -----------------------------------------------------------------
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> pydicom.Dataset:
+    """An image that does not say where it is, in the file flat.dcm."""
+    dataset = pydicom.dcmread(CT)
+    del dataset.ImagePositionPatient, dataset.ImageOrientationPatient
+    dataset.save_as(tmp_path / "flat.dcm")
+    return dataset
+
+
+def test_an_image_without_position_is_drawn_as_stored(mroi: Mroi, flat: pydicom.Dataset) -> None:
+    assert mroi("pack", "flat.dcm").code == 0
+    assert mroi("slice", "flat.mroi", "-o", "s.png", "--window", "-1100,2000").code == 0
+    rows = flat.pixel_array * float(flat.RescaleSlope) + float(flat.RescaleIntercept)
+    expected = np.round(255 * (rows.clip(-1100, 2000) + 1100) / 3100)
+    with Image.open("s.png") as picture:
+        assert np.abs(np.asarray(picture).astype(int) - expected).max() <= 1
+    (info,) = mroi("info", "flat.mroi", "--json").records
+    assert (info["orientation"], info["oblique"]) == (None, None)
+    assert "not known: the source has no position" in mroi("info", "flat.mroi").out
+
+
+@pytest.mark.usefixtures("flat")
+def test_a_panel_without_position_has_no_letters_and_no_place(mroi: Mroi) -> None:
+    mroi("pack", "flat.dcm", "--roi", "10:20,30:50,0:1")
+    with library.open("flat.mroi") as volume:
+        panel = View(volume).panel(np.zeros((128, 128), np.uint8), Plane(2, 0))
+    assert (panel.letters.strip(), panel.caption, panel.box) == ("", "k = 0", (10, 30, 20, 50))
+
+
+# -- one series of several ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_series(tmp_path: Path) -> tuple[Path, list[str]]:
+    """A folder with two series of one slice."""
+    folder = tmp_path / "both"
+    folder.mkdir()
+    uids = ["1.2.3.4", "1.2.3.5"]
+    for uid in uids:
+        dataset = pydicom.dcmread(CT)
+        dataset.SeriesInstanceUID = uid
+        dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = f"{uid}.1"
+        dataset.save_as(folder / f"{uid}.dcm")
+    return folder, uids
+
+
+def test_several_series_are_listed_one_a_line(
+    mroi: Mroi, two_series: tuple[Path, list[str]]
+) -> None:
+    folder, uids = two_series
+    done = mroi("pack", folder, "-o", "x.mroi")
+    assert done.code == ExitCode.NO_INPUT
+    assert "--series UID" in done.err
+    assert [line.split()[0] for line in done.err.splitlines()[1:]] == uids
+    wrong = mroi("pack", folder, "-o", "x.mroi", "--series", "1.2.3")
+    assert wrong.code == ExitCode.USAGE
+    assert all(uid in wrong.err for uid in uids)
+    assert mroi("pack", folder, "-o", "x.mroi", "--series", uids[0]).code == ExitCode.OK
+
+
+def test_quiet_says_nothing_of_warnings(mroi: Mroi, two_series: tuple[Path, list[str]]) -> None:
+    folder, uids = two_series
+    (folder / "notes.txt").write_text("no image")
+    arguments = ("pack", folder, "--series", uids[0], "-o", "x.mroi", "--exists", "overwrite")
+    assert "notes.txt" in mroi(*arguments).err
+    for more in ([], ["-v"]):
+        done = mroi(*arguments, "-q", *more)
+        assert (done.code, done.out, done.err) == (ExitCode.OK, "", "")
+
+
+def test_verify_against_one_series_of_a_folder(
+    mroi: Mroi, two_series: tuple[Path, list[str]]
+) -> None:
+    folder, uids = two_series
+    assert mroi("pack", folder, "--series", uids[1], "-o", "two.mroi").code == 0
+    assert mroi("verify", "two.mroi", "--against", folder).code == ExitCode.NO_INPUT
+    done = mroi("verify", "two.mroi", "--against", folder, "--series", uids[1])
+    assert done.code == 0, done.err
+    assert mroi("verify", "two.mroi", "--against", folder, "--series", uids[0]).code != 0
+
+
+# -- what is proven ----------------------------------------------------------------------------
+
+
+def test_unpack_says_what_is_proven_of_dicom(mroi: Mroi) -> None:
+    Path("ct.dcm").write_bytes(CT.read_bytes())
+    mroi("pack", "ct.dcm")
+    said = mroi("unpack", "ct.mroi", "-o", "files").err
+    assert "voxels and attributes from the file; `mroi verify` proves the voxels" in said
+    assert "volume" in mroi("verify", "ct.mroi", "--json").records[0]["digests"]

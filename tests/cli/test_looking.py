@@ -97,6 +97,31 @@ def test_info_needs_no_codec(mroi: Mroi, packed: Path, monkeypatch: pytest.Monke
     assert mroi("slice", packed).code == ExitCode.NO_CODEC
 
 
+def test_info_keeps_the_path(mroi: Mroi, packed: Path) -> None:
+    (info,) = mroi("info", packed, "--json").records
+    assert info["source"] == str(packed)
+    assert info["format"]["kind"] == "NIfTI-1"
+
+
+@pytest.mark.parametrize("degrees", [0.0, 0.2, 12.0])
+def test_info_says_how_oblique_a_volume_is(mroi: Mroi, degrees: float) -> None:
+    a = np.radians(degrees)
+    affine = np.eye(4)
+    affine[1:3, 1:3] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+    library.pack(phantom(), "turned.mroi", affine=affine @ np.diag([1, 2, 3, 1]))
+    (info,) = mroi("info", "turned.mroi", "--json").records
+    assert info["oblique"] == pytest.approx(degrees, abs=1e-4)
+    text = mroi("info", "turned.mroi").out
+    assert "RAS, in the space of another scan" in text
+    assert ("oblique 12.0 degrees" in text) == (degrees == 12)
+
+
+def test_info_says_that_the_unit_is_not_known(mroi: Mroi) -> None:
+    nib.save(nib.Nifti1Image(phantom(), AFFINE), "bare.nii")
+    mroi("pack", "bare.nii")
+    assert "(unit not known)" in mroi("info", "bare.mroi").out
+
+
 # -- verify ------------------------------------------------------------------------------------
 
 
@@ -127,6 +152,17 @@ def test_verify_refuses_any_change(mroi: Mroi, packed: Path, share: float) -> No
     done = mroi("verify", "changed.mroi", packed, "--json")
     assert done.code == ExitCode.SOME_FAILED
     assert sorted(record["status"] for record in done.records) == ["failed", "ok"]
+
+
+def test_one_chunk_is_not_chunks(mroi: Mroi) -> None:
+    library.pack(np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "small.mroi", chunk=4)
+    assert "ok, 1 chunk," in mroi("verify", "small.mroi").out
+
+
+def test_a_source_that_is_not_there(mroi: Mroi, packed: Path) -> None:
+    done = mroi("verify", packed, "--against", "nope.nii.gz")
+    assert done.code == ExitCode.NO_INPUT
+    assert "nope.nii.gz" in done.err
 
 
 # -- recover -----------------------------------------------------------------------------------
@@ -161,6 +197,18 @@ def test_recover_says_when_nothing_can_be_saved(mroi: Mroi) -> None:
     assert not Path("junk.recovered.mroi").exists()
 
 
+def test_recovering_what_is_whole_says_so(mroi: Mroi, packed: Path) -> None:
+    said = "nothing was wrong; a full copy was written"
+    assert said in mroi("recover", packed, "-o", "copy.mroi").err
+    assert np.array_equal(library.open("copy.mroi"), library.open(packed))
+    data = packed.read_bytes()
+    Path("cut.mroi").write_bytes(data[: len(data) - 40])
+    done = mroi("recover", "cut.mroi", "-o", "saved.mroi")
+    assert done.code == ExitCode.OK
+    assert said not in done.err
+    assert "chunks" in done.err
+
+
 # -- codecs ------------------------------------------------------------------------------------
 
 
@@ -184,3 +232,16 @@ def test_a_codec_that_lists_a_type_packs_it(mroi: Mroi, tmp_path: Path) -> None:
         assert done.code == 0, (record["name"], done.err)
         if record["fidelity"] == "lossless":
             assert mroi("verify", "u8.mroi", "--against", "u8.nii").code == 0
+
+
+def test_codecs_says_what_packing_takes(mroi: Mroi) -> None:
+    nib.save(nib.Nifti1Image(phantom(), AFFINE), "i2.nii")
+    for record in mroi("codecs", "--json").records:
+        if not record["works"] or record["name"].partition(".")[0] not in ("jpegls", "heif"):
+            continue
+        signed = [name for name in record["takes"] if name.startswith("int")]
+        takes_16 = any("16" in name for name in signed)
+        done = mroi("pack", "i2.nii", "-c", record["name"], "--exists", "overwrite")
+        # A type that is not listed may still be taken where its values fit a narrower one.
+        assert done.code == ExitCode.OK or not takes_16, done.err
+        assert takes_16 == (record["name"] == "jpegls")

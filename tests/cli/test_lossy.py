@@ -10,6 +10,7 @@ import pytest
 import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import AFFINE, Mroi
+from tests.extras import needs_codec
 
 SLOPE, INTER = 0.5, -3.0
 CODEC = "wavelet3d"
@@ -41,6 +42,7 @@ def psnr_of(restored: np.ndarray) -> float:
     return float(20 * np.log10(np.ptp(values) / np.sqrt(mean)))
 
 
+@needs_codec(CODEC)
 @pytest.mark.parametrize("wanted", [0.5, 2.0, 8.0])
 def test_the_error_stays_below_what_is_asked(mroi: Mroi, wave: Path, wanted: float) -> None:
     assert mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--max-error", wanted).code == 0
@@ -48,6 +50,7 @@ def test_the_error_stays_below_what_is_asked(mroi: Mroi, wave: Path, wanted: flo
     assert 0 < worst <= wanted
 
 
+@needs_codec(CODEC)
 def test_the_psnr_is_at_least_what_is_asked(mroi: Mroi, wave: Path) -> None:
     done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--psnr", "50")
     found = psnr_of(read("w.mroi"))
@@ -57,11 +60,13 @@ def test_the_psnr_is_at_least_what_is_asked(mroi: Mroi, wave: Path) -> None:
     assert float(said[1]) == pytest.approx(found, abs=0.06)
 
 
+@needs_codec(CODEC)
 def test_the_file_is_as_small_as_asked(mroi: Mroi, wave: Path) -> None:
     assert mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--ratio", "4").code == 0
     assert smooth().nbytes / Path("w.mroi").stat().st_size >= 4
 
 
+@needs_codec(CODEC)
 def test_the_line_says_the_largest_error_in_units_of_the_volume(mroi: Mroi, wave: Path) -> None:
     done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--max-error", "4")
     said = re.search(r"error <= ([0-9.]+)", done.err)
@@ -91,6 +96,7 @@ def test_small_is_short_for_an_archive(mroi: Mroi, wave: Path) -> None:
     assert np.array_equal(read("a.mroi"), smooth() * SLOPE + INTER)
 
 
+@needs_codec(CODEC)
 @pytest.mark.parametrize(
     "options",
     [
@@ -112,6 +118,7 @@ def test_options_that_make_no_sense(mroi: Mroi, wave: Path, options: list[str]) 
     assert not Path("w.mroi").exists()
 
 
+@needs_codec(CODEC)
 def test_a_target_out_of_reach(mroi: Mroi, wave: Path) -> None:
     done = mroi("pack", wave, "-o", "w.mroi", "-c", CODEC, "--ratio", "1e9")
     assert done.code == ExitCode.NO_INPUT

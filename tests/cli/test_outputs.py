@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 
 import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi
 
-CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
 LINKS = pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
 FORCE = ("--exists", "overwrite")
@@ -72,12 +69,12 @@ def test_an_output_that_is_the_other_half_of_a_pair(mroi: Mroi, scan: Path, link
     assert Path("p.hdr").read_bytes() == before
 
 
-def test_an_output_that_is_a_file_of_the_series(mroi: Mroi) -> None:
+def test_an_output_that_is_a_file_of_the_series(mroi: Mroi, ct: Path) -> None:
     Path("series").mkdir()
-    shutil.copy(CT, "series/IM1")
+    shutil.copy(ct, "series/IM1")
     done = mroi("pack", "series", "-o", "series/IM1", *FORCE)
     assert (done.code, "is an input too" in done.err) == (ExitCode.USAGE, True)
-    assert pydicom.dcmread("series/IM1").Modality == "CT"
+    assert Path("series/IM1").read_bytes() == ct.read_bytes()
 
 
 def test_an_output_that_is_another_input(mroi: Mroi, scan: Path) -> None:
@@ -180,8 +177,8 @@ def test_the_number_stands_before_the_ending(
     assert Path("back-1.nii.gz").exists()
 
 
-def test_the_folder_of_a_series_is_numbered_at_its_end(mroi: Mroi) -> None:
-    shutil.copy(CT, "1.2.840.dcm")
+def test_the_folder_of_a_series_is_numbered_at_its_end(mroi: Mroi, ct: Path) -> None:
+    shutil.copy(ct, "1.2.840.dcm")
     assert mroi("pack", "1.2.840.dcm", "-c", "zstd").code == 0
     for _ in range(2):
         assert mroi("unpack", "1.2.840.mroi", "--exists", "suffix").code == 0
@@ -191,9 +188,11 @@ def test_the_folder_of_a_series_is_numbered_at_its_end(mroi: Mroi) -> None:
     ]
 
 
-def test_the_folder_one_is_in(mroi: Mroi, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_folder_one_is_in(
+    mroi: Mroi, ct: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     Path("study").mkdir()
-    shutil.copy(CT, "study/IM1")
+    shutil.copy(ct, "study/IM1")
     monkeypatch.chdir("study")
     assert mroi("pack", ".", "-c", "zstd").code == 0
     assert (tmp_path / "study.mroi").exists()
@@ -209,3 +208,26 @@ def _save(image: np.ndarray, path: Path) -> None:
     import nibabel as nib
 
     nib.save(nib.Nifti1Image(image, np.eye(4)), path)
+
+
+# -- its name ----------------------------------------------------------------------------------
+
+
+def test_an_output_that_exists_is_named_as_it_was_given(mroi: Mroi, scan: Path) -> None:
+    assert mroi("pack", scan, "-o", "a.mroi").code == ExitCode.OK
+    done = mroi("pack", scan, "-o", "a.mroi")
+    assert done.code == ExitCode.NO_OUTPUT
+    assert done.err.endswith(": a.mroi: the file exists already; see --exists\n")
+
+
+def test_an_output_that_cannot_be_written_is_named(mroi: Mroi, scan: Path) -> None:
+    from mroi.container import AtomicFile
+
+    Path("file").write_text("not a folder")
+    done = mroi("pack", scan, "-o", "file/a.mroi")
+    assert done.code == ExitCode.NO_OUTPUT
+    assert "--exists" not in done.err
+    for target in ("nowhere/a.mroi", "file/a.mroi"):
+        with pytest.raises(OSError, match=r"a\.mroi") as found:
+            AtomicFile(target)
+        assert found.value.filename == target

@@ -235,3 +235,24 @@ def test_a_mask_that_is_not_there_is_an_input_that_is_not_there(mroi: Mroi, scan
     assert done.code == 3
     assert "mask" in done.err
     assert not scan.with_name("scan.mroi").exists()
+
+
+# -- what is said ------------------------------------------------------------------------------
+
+
+def test_a_file_larger_than_its_source_is_pointed_out(mroi: Mroi, scan: Path) -> None:
+    nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), AFFINE), "tiny.nii.gz")
+    hint = "larger than the source"
+    assert f"{hint}; --small makes it smaller" in mroi("pack", "tiny.nii.gz").err
+    small = mroi("pack", "tiny.nii.gz", "--small", "-o", "small.mroi").err
+    assert hint in small
+    assert "--small makes" not in small
+    nib.save(nib.Nifti1Image(phantom(), AFFINE), "plain.nii")
+    assert hint not in mroi("pack", "plain.nii").err
+
+
+def test_choices_are_told_in_words(mroi: Mroi, scan: Path) -> None:
+    done = mroi("pack", scan, "-v")
+    assert "ROI auto" in done.err
+    assert "zstd:delta=true" in done.err
+    assert "{" not in done.err

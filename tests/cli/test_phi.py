@@ -8,14 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.nifti1 import Nifti1Extension
-from pydicom.data import get_testdata_file
 
 import mroi as library
 from mroi.adapters.identifiers import find_held_identifiers
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import AFFINE, Mroi, phantom
 
-CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
 NAME = "CompressedSamples^CT1"
 
 IMAGES = {1: nib.Nifti1Image, 2: nib.Nifti2Image}
@@ -56,10 +54,10 @@ def test_bytes_around_the_voxels_are_listed(mroi: Mroi, scan: Path) -> None:
     assert listed(mroi, "t.mroi") == {"bytes after the voxels": "Jane Doe"}
 
 
-def test_dicom_by_policy(mroi: Mroi) -> None:
+def test_dicom_by_policy(mroi: Mroi, ct: Path) -> None:
     names = {}
     for policy in ("keep", "clean", "strip"):
-        assert mroi("pack", CT, "--metadata", policy, "-o", f"{policy}.mroi").code == 0
+        assert mroi("pack", ct, "--metadata", policy, "-o", f"{policy}.mroi").code == 0
         names[policy] = listed(mroi, f"{policy}.mroi")
     assert names["keep"]["PatientName"] == NAME
     assert "PatientID" in names["keep"]
@@ -131,12 +129,12 @@ def test_nifti_by_policy(mroi: Mroi, scan: Path) -> None:
     assert "not touched" not in mroi("pack", "s.nii").err
 
 
-def test_options_of_the_profile(mroi: Mroi) -> None:
+def test_options_of_the_profile(mroi: Mroi, ct: Path) -> None:
     options = ("--metadata", "clean", "--retain", "uids", "--retain", "patient")
-    assert mroi("pack", CT, *options, "-o", "a.mroi").code == 0
+    assert mroi("pack", ct, *options, "-o", "a.mroi").code == 0
     found = listed(mroi, "a.mroi")
     assert "PatientSex" in found
     assert found["StudyInstanceUID"].startswith("1.3.6.1")
     assert "PatientName" not in found
-    assert mroi("pack", CT, "--retain", "uids", "-o", "b.mroi").code == ExitCode.USAGE
-    assert mroi("pack", CT, *options, "--retain", "names", "-o", "b.mroi").code == ExitCode.USAGE
+    assert mroi("pack", ct, "--retain", "uids", "-o", "b.mroi").code == ExitCode.USAGE
+    assert mroi("pack", ct, *options, "--retain", "names", "-o", "b.mroi").code == ExitCode.USAGE

@@ -61,6 +61,19 @@ def test_a_slice_that_is_not_there(mroi: Mroi, packed: Path, index: str) -> None
     assert not list(Path().glob("*.png"))
 
 
+def test_npy_of_one_volume_or_of_all(mroi: Mroi) -> None:
+    image = np.arange(3 * 4 * 5 * 2, dtype=np.int16).reshape(3, 4, 5, 2)
+    library.pack(image, "four.mroi")
+    for axis in range(3):
+        arguments = ["slice", "four.mroi", "-k", "1", "-a", "xyz"[axis], "-f", "npy", "-o", "-"]
+        assert np.array_equal(np.load(io.BytesIO(mroi(*arguments).data)), image.take(1, axis))
+        one = np.load(io.BytesIO(mroi(*arguments, "--volume", "1").data))
+        assert np.array_equal(one, image[..., 1].take(1, axis))
+    done = mroi("slice", "four.mroi", "--volume", "2", "-o", "s.npy")
+    assert done.code == ExitCode.USAGE
+    assert not Path("s.npy").exists()
+
+
 # -- orientation -------------------------------------------------------------------------------
 
 

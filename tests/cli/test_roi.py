@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
-from pydicom.data import get_testdata_file
 
 import mroi as library
 from mroi.adapters.convert import open_input
@@ -27,7 +26,6 @@ from tests.roi import medroi_oracle
 SHAPE = (17, 19, 15)
 ROI_COLOUR = (255, 176, 32)
 TABLES = ("per_slice_boxes.csv", "bbox3d_by_subject.csv", "cropping_times.csv")
-CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
 
 
 def head(shape: tuple[int, int, int] = SHAPE, seed: int = 3) -> np.ndarray:
@@ -178,14 +176,14 @@ def test_intensities_that_float32_cannot_hold_are_not_written(tmp_path: Path) ->
 # -- images ------------------------------------------------------------------------------------
 
 
-def test_an_image_gets_a_json_a_row_and_a_crop(mroi: Mroi) -> None:
-    done = mroi("roi", CT, "-o", "out", "--save-cropped", "--json")
+def test_an_image_gets_a_json_a_row_and_a_crop(mroi: Mroi, ct: Path) -> None:
+    done = mroi("roi", ct, "-o", "out", "--save-cropped", "--json")
     (record,) = done.records
     assert record["kind"] == "image"
     names = {"CT_small_cropped.npy", "CT_small_metadata.json", "cropped_2d_dicom_results.csv"}
     assert {path.name for path in Path("out").iterdir()} == names
 
-    source = open_input(CT)
+    source = open_input(ct)
     g = source.geometry
     (plane,) = source.planes(2)
     values = plane.astype(np.float32) * np.float32(g.slope) + np.float32(g.inter)
@@ -207,10 +205,10 @@ def test_an_image_gets_a_json_a_row_and_a_crop(mroi: Mroi) -> None:
     assert stop == [box["x_max"] + 1, box["y_max"] + 1, 1]
 
 
-def test_images_of_a_folder_are_taken_one_by_one(mroi: Mroi, tmp_path: Path) -> None:
+def test_images_of_a_folder_are_taken_one_by_one(mroi: Mroi, ct: Path, tmp_path: Path) -> None:
     import pydicom
 
-    image = pydicom.dcmread(CT)
+    image = pydicom.dcmread(ct)
     del image.ImagePositionPatient, image.ImageOrientationPatient
     for name in ("left", "right"):
         image.save_as(tmp_path / f"{name}.dcm")
@@ -254,8 +252,8 @@ def test_the_box_is_drawn_on_three_planes(mroi: Mroi, tmp_path: Path) -> None:
         assert top < y0 < y1 < bottom
 
 
-def test_the_box_is_drawn_on_the_image(mroi: Mroi) -> None:
-    done = mroi("roi", CT, "-o", "out", "--draw", "--json")
+def test_the_box_is_drawn_on_the_image(mroi: Mroi, ct: Path) -> None:
+    done = mroi("roi", ct, "-o", "out", "--draw", "--json")
     start, stop = (np.array(done.records[0]["roi"][key]) for key in ("start", "stop"))
     left, top, right, bottom = bounds(drawn("out/pictures/CT_small.png")[0])
     wide, high, _ = stop - start

@@ -12,18 +12,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pydicom
 import pytest
-from pydicom.data import get_testdata_file
 
 import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi, phantom
+from tests.extras import needs
 from tests.remote.servers import files, running
 
-pytest.importorskip("aiohttp")
+pytestmark = needs("remote")
 PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]
-CT = Path(str(get_testdata_file("CT_small.dcm", download=False)))
 PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 
 
@@ -62,11 +60,10 @@ def test_pack_takes_urls(mroi: Mroi, scan: Path, mask: Path, root: str) -> None:
     assert found["roi"] == {"start": list(box.start), "stop": list(box.stop)}
 
 
-def test_pack_takes_the_url_of_a_dicom_file(mroi: Mroi, root: str) -> None:
-    shutil.copy(CT, "ct.dcm")
+def test_pack_takes_the_url_of_a_dicom_file(mroi: Mroi, ct: Path, root: str) -> None:
+    shutil.copy(ct, "ct.dcm")
     assert mroi("pack", f"{root}/ct.dcm").code == 0
-    stored = np.asarray(library.open("ct.mroi").unscaled)[..., 0]
-    assert np.array_equal(stored.T, pydicom.dcmread(CT).pixel_array)
+    assert library.verify("ct.mroi", against=ct)[1].equal
 
 
 def test_every_command_that_reads_takes_urls(mroi: Mroi, packed: Path, root: str) -> None:

@@ -7,6 +7,9 @@ from mroi.codecs import ChunkSpec
 from mroi.codecs.mpeg.heif import Heif
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
+
+pytestmark = needs_codec("heif")
 
 
 class TestHeif(CodecSuite):

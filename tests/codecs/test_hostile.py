@@ -12,6 +12,7 @@ import zstandard
 from mroi.codecs import ChunkSpec, Codec, parse
 from mroi.codecs.jpeg import openjpeg
 from mroi.errors import DecodeError
+from tests.extras import needs_codec, require
 
 SPEC = ChunkSpec((1, 20, 24), np.dtype("<u2"), 12)
 CHUNK = (np.indices(SPEC.shape).sum(axis=0) * 37 % 4000).astype("<u2")
@@ -24,8 +25,10 @@ class ReachedError(Exception):
 @pytest.fixture
 def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let nothing native decode."""
-    imagecodecs = pytest.importorskip("imagecodecs")
-    pillow_heif = pytest.importorskip("pillow_heif")
+    require("codecs")
+    require("heif")
+    import imagecodecs
+    import pillow_heif
 
     def reached(*_: object, **__: object) -> None:
         raise ReachedError
@@ -159,6 +162,7 @@ def test_steps_that_no_decoder_has_are_refused(text: str, first: int) -> None:
     refused(codec, put(payload, payload.index(b"\xff\x5c") + 4, ">H", first))
 
 
+@needs_codec("jpeg2000", "htj2k")
 @pytest.mark.parametrize("name", ["jpeg2000", "htj2k"])
 def test_what_codestreams_may_have_is_decoded(name: str) -> None:
     """Lengths of tile-parts, a comment, and the quantisation of a component."""
@@ -487,6 +491,7 @@ ZFP: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@needs_codec("zfp")
 @pytest.mark.parametrize("forge", ZFP.values(), ids=ZFP)
 @pytest.mark.parametrize("text", ["zfp", "zfp:tolerance=0.5"])
 def test_zfp_is_refused(text: str, forge: Callable[[bytes], bytes]) -> None:
@@ -555,6 +560,7 @@ def test_jpeg2000_3d_tables_are_refused(payload: bytes) -> None:
     refused(parse("jpeg2000-3d"), payload, ChunkSpec((4, 8, 8), np.dtype("u1"), 8))
 
 
+@needs_codec("wavelet3d")
 @pytest.mark.parametrize(
     "payload",
     [b"", bytes(4), b"\1" + bytes(9), b"\0" + b"\xff" * 40, bytes(5), bytes(10**5)],

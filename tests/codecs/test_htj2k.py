@@ -10,6 +10,9 @@ from mroi.codecs.jpeg import openjpeg
 from mroi.codecs.jpeg.htj2k import Htj2k
 from mroi.errors import DecodeError
 from mroi.testing import CodecSuite, chunks, specs_for
+from tests.extras import needs_codec
+
+pytestmark = needs_codec("htj2k")
 
 
 class TestHtj2k(CodecSuite):
@@ -29,7 +32,8 @@ def test_openjpeg_reads_the_payload(data: st.DataObject) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_rows_that_were_never_decoded_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
+    import imagecodecs
+
     spec = ChunkSpec((1, 40, 30), np.dtype("<u2"), 16)
     payload = Htj2k().encode(np.ones(spec.shape, "<u2"), spec)
     decode = imagecodecs.htj2k_decode

@@ -12,6 +12,9 @@ from mroi.codecs.jpeg import openjpeg
 from mroi.codecs.jpeg.jpeg2000 import Jpeg2000
 from mroi.errors import CodecError, CodecUnavailableError
 from mroi.testing import CodecSuite, chunks, specs_for
+from tests.extras import needs_codec
+
+pytestmark = needs_codec("jpeg2000")
 
 SPEC = ChunkSpec((1, 64, 60), np.dtype("<i2"), 12)
 CHUNK = (900 * np.sin(np.indices(SPEC.shape).sum(axis=0) / 9)).astype("<i2")
@@ -24,7 +27,6 @@ class TestJpeg2000(CodecSuite):
 @pytest.fixture
 def no_shared_library(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be a machine on which no OpenJPEG can be loaded."""
-    pytest.importorskip("imagecodecs")
     monkeypatch.setattr(openjpeg, "_glymur", lambda: None)
 
 
@@ -36,7 +38,8 @@ def test_a_plain_install_brings_its_own_library() -> None:
 
 @given(st.data())
 def test_any_decoder_reads_the_payload(data: st.DataObject) -> None:
-    imagecodecs = pytest.importorskip("imagecodecs")
+    import imagecodecs
+
     spec = data.draw(specs_for(Jpeg2000()))
     chunk = data.draw(chunks(spec))
     payload = Jpeg2000().encode(chunk, spec)
@@ -57,7 +60,6 @@ def test_the_other_library_does_the_same(dtype: str, shape: tuple[int, ...]) -> 
 
 
 def test_payloads_pass_from_one_library_to_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("imagecodecs")
     here = Jpeg2000().encode(CHUNK, SPEC)
     with monkeypatch.context() as patch:
         patch.setattr(openjpeg, "_glymur", lambda: None)

@@ -6,6 +6,9 @@ from mroi.codecs import ChunkSpec
 from mroi.codecs.jpeg.jpeg2000 import Jpeg2000
 from mroi.codecs.jpeg.jpeg2000_3d import Jpeg2000Volume, _lift, _Transform, _unlift
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
+
+pytestmark = needs_codec("jpeg2000-3d")
 
 RNG = np.random.default_rng(5)
 

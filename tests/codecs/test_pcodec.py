@@ -4,8 +4,9 @@ import pytest
 from mroi.codecs import ChunkSpec
 from mroi.codecs.general.pcodec import Pcodec
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
 
-standalone = pytest.importorskip("pcodec").standalone
+pytestmark = needs_codec("pcodec")
 
 
 class TestPcodec(CodecSuite):
@@ -14,6 +15,8 @@ class TestPcodec(CodecSuite):
 
 @pytest.mark.parametrize("dtype", ["u1", "<u2", "<f8"])
 def test_chunks_of_many_inner_chunks(dtype: str) -> None:
+    from pcodec import standalone
+
     spec = ChunkSpec((3, 500, 500), np.dtype(dtype), 8 * np.dtype(dtype).itemsize)
     chunk = np.frombuffer(np.random.default_rng(0).bytes(spec.size), dtype).reshape(spec.shape)
     payload = Pcodec(level=12).encode(chunk, spec)

@@ -24,12 +24,14 @@ from mroi.codecs import (
 )
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError, FormatError
 from mroi.testing import chunks, specs_for
+from tests.extras import needs_codec
 
 I16 = np.dtype("<i2")
 PLANE = ChunkSpec((1, 30, 41), I16, 16)
 SLAB = ChunkSpec((5, 9, 10), I16, 16)
 
 
+@needs_codec("jpegls", "jpegxl")
 @given(st.data(), st.sampled_from(("jpegls", "jpegxl", "zstd")))
 def test_signed_data_pass_codecs_of_unsigned_data(data: st.DataObject, name: str) -> None:
     pipeline = Pipeline(parse(name), (Bias(32768),))
@@ -41,6 +43,7 @@ def test_signed_data_pass_codecs_of_unsigned_data(data: st.DataObject, name: str
     assert decoded.tobytes() == chunk.tobytes()
 
 
+@needs_codec("jpegls")
 def test_filters_are_undone_from_the_last_to_the_first() -> None:
     spec = ChunkSpec((1, 6, 7, 3), np.dtype("<f4"), 32)
     chunk = np.arange(126, dtype="<f4").reshape(spec.shape) - 60
@@ -118,6 +121,7 @@ def test_a_type_that_does_not_fit_is_refused_with_those_that_do() -> None:
         Pipeline(parse("jpegls"), (Bias(1),)).encode(np.zeros(spec.shape), spec)
 
 
+@needs_codec("jpeg2000-3d")
 def test_prefixes_pass_filters() -> None:
     chunk = np.arange(450, dtype=I16).reshape(SLAB.shape) - 200
     for text in ("raw", "zstd", "jpeg2000-3d"):
@@ -128,6 +132,7 @@ def test_prefixes_pass_filters() -> None:
     assert not Pipeline(parse("zstd")).supports_prefix
 
 
+@needs_codec("htj2k")
 def test_levels_pass_filters_that_move_no_voxels() -> None:
     chunk = np.full(PLANE.shape, -77, I16)
     pipeline = Pipeline(parse("htj2k"), (Bias(32768),))

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import EntryPoint
 from inspect import isabstract
 from pathlib import Path
@@ -39,11 +39,12 @@ def test_every_built_in_codec_is_listed_once() -> None:
 
 
 def test_every_codec_module_is_registered() -> None:
-    listed = {
-        (entry.codec.__module__, entry.codec.__name__) for entry in available() if entry.codec
-    }
-    ours = {(cls.__module__, cls.__name__) for cls in concrete(Codec)}
-    assert {cls for cls in ours if cls[0].startswith("mroi.codecs")} == listed
+    def names(classes: Iterable[type[Codec] | None]) -> set[tuple[str, str]]:
+        return {(cls.__module__, cls.__name__) for cls in classes if cls}
+
+    listed = names(entry.codec for entry in available() if entry.provider == "built in")
+    ours = names(cls for cls in concrete(Codec) if cls.__module__.startswith("mroi.codecs."))
+    assert ours == listed
 
 
 def concrete(cls: type[Codec]) -> Iterator[type[Codec]]:
@@ -131,9 +132,23 @@ def test_users_mistakes_are_explained(text: str, says: str) -> None:
         ("../x", "known here"),
     ],
 )
-def test_an_unknown_name_is_unavailable_with_advice(name: str, says: str) -> None:
+def test_an_unknown_name_is_unavailable_with_advice(
+    plugins: list[EntryPoint], name: str, says: str
+) -> None:
+    assert not plugins
     with pytest.raises(CodecUnavailableError, match=re.escape(says)):
         codec_class(name)
+
+
+def test_the_name_of_a_third_party_may_be_misspelt_or_not_installed(
+    plugins: list[EntryPoint],
+) -> None:
+    """Names of one party resemble each other: both may be the reason."""
+    plugins.append(point("org.example.lzma"))
+    with pytest.raises(CodecUnavailableError) as caught:
+        codec_class("org.example.lzmb")
+    assert "install the package that provides it" in caught.value.message
+    assert "did you mean org.example.lzma?" in caught.value.message
 
 
 def test_a_built_in_name_cannot_be_taken(plugins: list[EntryPoint]) -> None:

@@ -11,6 +11,7 @@ from mroi.codecs.wavelet.rangecoder import decode, encode
 from mroi.codecs.wavelet.wavelet3d import Wavelet3d, _analyse, _plan, _synthesise
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
 
 
 class TestWavelet3d(CodecSuite):
@@ -48,6 +49,7 @@ def test_the_range_coder_is_near_the_entropy() -> None:
     assert 8 * len(encode([values])) / values.size < 1.03 * entropy
 
 
+@needs_codec("wavelet3d")
 @given(array_shapes(min_dims=3, max_dims=3, max_side=24))
 @example((1, 130, 251))
 @example((125, 9, 120))
@@ -64,6 +66,7 @@ def test_the_transform_is_undone(shape: tuple[int, ...]) -> None:
     assert np.abs(undone - voxels).max() < 10 * step
 
 
+@needs_codec("wavelet3d")
 @pytest.mark.parametrize("step", [1, 4, 16])
 def test_the_step_sets_the_error(step: float) -> None:
     spec = ChunkSpec((16, 48, 50), np.dtype("<i2"), 16)

@@ -7,6 +7,9 @@ from mroi.codecs import ChunkSpec, Codec
 from mroi.codecs.general.zfp import Zfp
 from mroi.errors import CodecError
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
+
+pytestmark = needs_codec("zfp")
 
 
 class TestZfp(CodecSuite):

@@ -7,6 +7,7 @@ import warnings
 import zlib
 
 import dicom_phantoms as phantoms
+import imagecodecs
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -289,7 +290,6 @@ def test_gzipped_files_are_what_is_in_them(tmp_path):
 
 @pytest.mark.parametrize("syntax", [RLE, "1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.50"])
 def test_implicit_elements_in_a_syntax_that_has_none(tmp_path, syntax):
-    codecs = pytest.importorskip("imagecodecs")
     voxels = phantoms.noise((2, 16, 24), "u1", high=200)
     paths = []
     (tmp_path / "in").mkdir()
@@ -297,7 +297,9 @@ def test_implicit_elements_in_a_syntax_that_has_none(tmp_path, syntax):
         if syntax == RLE:
             ds.compress(syntax, encoding_plugin="pydicom", generate_instance_uid=False)
         else:
-            encode = codecs.jpeg8_encode if syntax.endswith("50") else codecs.jpegls_encode
+            encode = (
+                imagecodecs.jpeg8_encode if syntax.endswith("50") else imagecodecs.jpegls_encode
+            )
             phantoms.compress(ds, syntax, encode)
         items = ds.PixelData
         del ds.PixelData
@@ -331,13 +333,12 @@ def test_implicit_elements_in_a_syntax_that_has_none(tmp_path, syntax):
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("colour", [False, True])
 def test_jpeg_xl(tmp_path, number, dtype, frames, colour):
-    codecs = pytest.importorskip("imagecodecs")
     voxels = phantoms.noise((frames, 16, 24, 3) if colour else (frames, 16, 24), dtype, high=250)
     ds = phantoms.enhanced(voxels[..., 0] if colour else voxels)
     phantoms.set_pixels(ds, voxels, colour=colour)
     ds.NumberOfFrames = frames
     phantoms.compress(
-        ds, f"1.2.840.10008.1.2.4.{number}", lambda f: codecs.jpegxl_encode(f, lossless=True)
+        ds, f"1.2.840.10008.1.2.4.{number}", lambda f: imagecodecs.jpegxl_encode(f, lossless=True)
     )
     (path,) = phantoms.write(tmp_path / "in", [ds])
     mroi.pack(path, tmp_path / "a.mroi")
@@ -349,19 +350,17 @@ def test_jpeg_xl(tmp_path, number, dtype, frames, colour):
 
 
 def test_jpeg_in_jpeg_xl(tmp_path):
-    codecs = pytest.importorskip("imagecodecs")
     smooth = np.add.outer(np.arange(32), np.arange(40)).astype("u1")
-    jpeg = codecs.jpeg8_encode(smooth, level=95)
+    jpeg = imagecodecs.jpeg8_encode(smooth, level=95)
     (ds,) = several(smooth[np.newaxis])
-    phantoms.compress(ds, "1.2.840.10008.1.2.4.111", lambda _: codecs.jpegxl_encode_jpeg(jpeg))
+    phantoms.compress(ds, "1.2.840.10008.1.2.4.111", lambda _: imagecodecs.jpegxl_encode_jpeg(jpeg))
     ((_, plane),) = read_series(phantoms.write(tmp_path, [ds])).planes()
-    assert np.abs(plane.astype(int) - codecs.jpeg8_decode(jpeg)).max() <= 2
+    assert np.abs(plane.astype(int) - imagecodecs.jpeg8_decode(jpeg)).max() <= 2
 
 
 def test_jpeg_xl_larger_than_its_header_is_refused(tmp_path):
-    codecs = pytest.importorskip("imagecodecs")
     (ds,) = several(phantoms.noise((1, 8, 8), "u1"))
-    large = codecs.jpegxl_encode(np.zeros((80, 8), "u1"), lossless=True)
+    large = imagecodecs.jpegxl_encode(np.zeros((80, 8), "u1"), lossless=True)
     phantoms.compress(ds, "1.2.840.10008.1.2.4.110", lambda _: large)
     series = read_series(phantoms.write(tmp_path, [ds]))
     with pytest.raises(SourceError, match=r"\(8, 80\)"):

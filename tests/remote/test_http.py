@@ -13,9 +13,9 @@ import pytest
 
 import mroi
 from mroi.container.remote import UrlSource
+from tests.extras import needs
 
-pytest.importorskip("fsspec")
-pytest.importorskip("aiohttp")
+pytestmark = needs("remote")
 
 
 class Server(ThreadingHTTPServer):

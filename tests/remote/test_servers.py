@@ -16,10 +16,10 @@ import mroi
 from mroi.cli.exits import ExitCode
 from mroi.container.remote import UrlSource
 from mroi.errors import SourceError, TruncatedError
+from tests.extras import needs
 from tests.remote.servers import CLOSE, DATA, Line, Start, whole
 
-pytest.importorskip("fsspec")
-pytest.importorskip("aiohttp")
+pytestmark = needs("remote")
 
 BUFFERS = 1 << 24  # what two systems may hold of what nobody reads
 PATIENCE = 0.6  # seconds

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import mroi
+from tests.extras import needs
 
-pytest.importorskip("imagecodecs")
+pytestmark = needs("codecs")
 
 
 def smooth(shape: tuple[int, ...]) -> np.ndarray:

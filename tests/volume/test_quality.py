@@ -9,8 +9,9 @@ import pytest
 
 import mroi
 from mroi.packing.quality import Target
+from tests.extras import needs
 
-pytest.importorskip("imagecodecs")
+pytestmark = needs("codecs")
 
 
 @pytest.fixture(scope="module")
