@@ -17,10 +17,9 @@ import pytest
 import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi, phantom
-from tests.extras import needs
+from tests.extras import require
 from tests.remote.servers import files, running
 
-pytestmark = needs("remote")
 PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]
 PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 
@@ -28,6 +27,7 @@ PIPES = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes her
 @pytest.fixture
 def root() -> Iterator[str]:
     """The URL of the folder that the tests work in."""
+    require("remote")
     with running() as start:
         yield start(files).root
 
@@ -63,7 +63,7 @@ def test_pack_takes_urls(mroi: Mroi, scan: Path, mask: Path, root: str) -> None:
 def test_pack_takes_the_url_of_a_dicom_file(mroi: Mroi, ct: Path, root: str) -> None:
     shutil.copy(ct, "ct.dcm")
     assert mroi("pack", f"{root}/ct.dcm").code == 0
-    assert library.verify("ct.mroi", against=ct)[1].equal
+    assert library.verify("ct.mroi", against=ct).comparison.equal
 
 
 def test_every_command_that_reads_takes_urls(mroi: Mroi, packed: Path, root: str) -> None:
