@@ -4,9 +4,19 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 
 import mroi as library
 from tests.cli.runner import AFFINE, phantom
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A gzipped image that is scaled."""
+    image = nib.Nifti1Image(phantom(), AFFINE)
+    image.header.set_slope_inter(0.5, -3)
+    nib.save(image, tmp_path / "scan.nii.gz")
+    return tmp_path / "scan.nii.gz"
 
 
 def test_an_image_that_was_loaded_is_packed_from_its_file(scan: Path) -> None:

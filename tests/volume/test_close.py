@@ -10,7 +10,9 @@ from mroi.errors import UsageError
 from tests.cli.runner import phantom
 
 
-def test_a_closed_volume_reads_nothing(packed: Path) -> None:
+def test_a_closed_volume_reads_nothing(tmp_path: Path) -> None:
+    packed = tmp_path / "scan.mroi"
+    library.pack(phantom(), packed, codec="zstd")
     with library.open(packed) as volume:
         first = volume[0, 0, 0]
         planes = volume.planes()
