@@ -1,17 +1,16 @@
-"""MedROI's first half on whole files: find the box, cut it out, collect the tables.
+"""MedROI's folder of results: what lies in the boxes, and their tables.
 
 A source with one slice is an image, any other a volume, as for ``pack --roi medroi``.
 """
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,10 @@ from mroi.adapters.nifti import build_header
 from mroi.container import AtomicFile, identity_of, name_of
 from mroi.errors import SourceError
 from mroi.format.datatypes import datatype_of
-from mroi.format.geom import Background, Geom, Layout, SourceKind, VolumeGeometry
+from mroi.format.geom import VolumeGeometry
 from mroi.geometry import Box, crop_affine
-from mroi.roi.medroi import ImageRoi, VolumeRoi, find_image_roi, find_volume_roi
+from mroi.roi.find import FoundRoi
+from mroi.roi.medroi import ImageRoi, VolumeRoi
 from mroi.roi.tables import (
     BOX_TABLE,
     IMAGE_TABLE,
@@ -41,14 +41,10 @@ from mroi.roi.tables import (
     parse_box_table,
     subject_id,
 )
-from mroi.volume.progress import Progress
-from mroi.volume.source import VoxelSource
 
 __all__ = [
     "TABLES",
-    "FoundRoi",
     "RoiFolder",
-    "find_roi",
     "read_box",
     "subject_of",
     "write_image_crop",
@@ -59,124 +55,6 @@ _BYTES = "surrogateescape"
 """File names are bytes on some systems: they pass through the tables as they are."""
 
 TABLES = (SLICE_TABLE, BOX_TABLE, TIME_TABLE, IMAGE_TABLE)
-
-
-@dataclass(frozen=True, eq=False)
-class FoundRoi:
-    """A source, its voxels, and the box that was found.
-
-    Attributes
-    ----------
-    geometry : VolumeGeometry
-        Of the source.
-    stored : (x, y, z) ndarray
-        All voxels.
-    slope, inter : float
-        Intensity is ``stored * slope + inter``.
-    roi : VolumeRoi or ImageRoi
-        As MedROI finds it.
-    box : Box
-        The ROI in voxels; an image lies at z = 0, its rows along y.
-    read_time, box_time : float
-        Seconds that reading and finding took.
-    modality : str
-        DICOM Modality, ``Unknown`` if absent.
-    bits_stored : int
-        DICOM Bits Stored, 0 if absent.
-    """
-
-    geometry: VolumeGeometry
-    stored: NDArray[Any]
-    slope: float
-    inter: float
-    roi: VolumeRoi | ImageRoi
-    box: Box
-    read_time: float
-    box_time: float
-    modality: str
-    bits_stored: int
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Voxels along x, y, z."""
-        x, y, z = self.stored.shape
-        return x, y, z
-
-    @property
-    def is_image(self) -> bool:
-        """Whether it is a 2-D image."""
-        return isinstance(self.roi, ImageRoi)
-
-    @property
-    def share(self) -> float:
-        """Voxels of the box over those of the whole."""
-        return self.box.count / self.stored.size
-
-    def to_geom(self) -> Geom:
-        """Return the geometry of a file that has this box as its ROI."""
-        layout = Layout(
-            roi=self.box,
-            chunk_shape=(*self.box.shape[:2], 1, 1),
-            slice_axis=2,
-            background=Background.RESIDUE_EXACT,
-            fill=bytes(self.geometry.itemsize),
-        )
-        return Geom.of(self.geometry, layout)
-
-    def pixels(self) -> NDArray[np.float32]:
-        """Return the intensities of an image, as (rows, columns)."""
-        stored = self.stored[:, :, 0].T
-        with np.errstate(over="ignore", invalid="ignore"):
-            return stored.astype(np.float32) * np.float32(self.slope) + np.float32(self.inter)
-
-
-def find_roi(source: VoxelSource, progress: Progress | None = None) -> FoundRoi:
-    """Find MedROI's box of a volume or an image.
-
-    Raises
-    ------
-    SourceError
-        If there is none, or the source is neither: it has more axes, or no real numbers.
-    """
-    g = source.geometry
-    if math.prod(g.shape[3:]) != 1:
-        raise SourceError(
-            f"MedROI's tables hold 3-D volumes, not one of shape {g.shape}; `mroi pack --roi "
-            "medroi` takes a box around those of all its volumes"
-        )
-    start = time.perf_counter()
-    planes = []
-    for done, plane in enumerate(source.planes(2), start=1):
-        planes.append(plane)
-        if progress:
-            progress("reading", done, g.shape[2])
-    stack = np.stack(planes)
-    slope, inter = g.slope, g.inter
-    if source.rescale is not None and stack.ndim == 3:
-        slopes, inters = np.frombuffer(source.rescale, "<f8").reshape(-1, 2, 1, 1).swapaxes(0, 1)
-        stack, slope, inter = stack * slopes + inters, 1.0, 0.0
-
-    read = time.perf_counter()
-    roi: VolumeRoi | ImageRoi | None
-    box: Box | None = None
-    if g.shape[2] == 1:
-        roi = find_image_roi(stack[0], slope, inter)
-        if roi is not None:
-            (y0, x0), (y1, x1) = roi.rect.start, roi.rect.stop
-            box = Box((x0, y0, 0), (x1, y1, 1))
-    else:
-        roi = find_volume_roi(stack.T, slope, inter)
-        box = roi.box
-    if roi is None or box is None:
-        raise SourceError("MedROI finds no anatomy: no intensity stands out above its threshold")
-    times = read - start, time.perf_counter() - read
-    modality, bits_stored = "Unknown", 0
-    if g.source_kind is SourceKind.DICOM:
-        from mroi.adapters.dicom import DicomSource
-
-        assert isinstance(source, DicomSource)
-        modality, bits_stored = source.series.modality, g.bits_stored
-    return FoundRoi(g, stack.T, slope, inter, roi, box, *times, modality, bits_stored)
 
 
 def write_volume_crop(found: FoundRoi, file: BinaryIO) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -29,11 +28,7 @@ from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from mroi.adapters.crop import FoundRoi, RoiFolder
-    from mroi.format.geom import Geom
-    from mroi.pictures.planes import Window
+    from mroi.adapters.crop import RoiFolder
 
 EXAMPLES = """\
   mroi roi scan.nii.gz -o roi/                    the tables of one volume
@@ -43,7 +38,6 @@ EXAMPLES = """\
 """
 
 _SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".dcm")
-_WIDTH = 1280  # pixels of a picture
 
 
 def run(
@@ -85,8 +79,10 @@ def run(
     The folder is one output: --exists says what to do if it has tables already.
     """
     from mroi.adapters import convert
-    from mroi.adapters.crop import find_roi, subject_of
+    from mroi.adapters.crop import subject_of
     from mroi.pictures.planes import parse_window
+    from mroi.pictures.roi import draw_roi
+    from mroi.roi.find import find_roi
 
     report = Report("roi", json=json, quiet=quiet)
     shown, wanted = parse_window(window), parse_picks(pick)
@@ -118,7 +114,7 @@ def run(
         if draw:
             name = f"pictures/{subject}.png"
             with folder.create(name) as file:
-                _draw(found, subject, shown).save(file, "PNG")
+                draw_roi(found, subject, window=shown).save(file, "PNG")
             files.append(folder.folder / name)
         if not found.is_image or bool(getattr(source, "damaged", ())):  # the others are of space
             report.warn_of(task.source, source)
@@ -175,52 +171,3 @@ def _folder(output: str, exists: Exists, inputs: Sequence[str]) -> tuple[RoiFold
     if exists is Exists.ERROR and folder.has_tables():
         return folder, batch.Action.WRITE  # which finds that something is in the way
     return folder, batch.Action.OVERWRITE  # of the folder; its files look after themselves
-
-
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """What a view needs to know of a source with a box found in it."""
-
-    geom: Geom
-    orientation: str
-
-
-def _draw(found: FoundRoi, name: str, window: Window | None) -> Image:
-    """Return a sheet: the box on three planes through its centre; on the image, if it is one."""
-    import numpy as np
-
-    from mroi.geometry import axis_codes
-    from mroi.pictures import planes
-    from mroi.pictures.sheet import Panel, draw_sheet
-
-    shape = " x ".join(map(str, found.shape))
-    lines = [f"{shape} voxels", f"ROI {found.box} ({found.share:.0%} of the voxels), as MedROI"]
-    if found.is_image:
-        pixels = found.pixels()
-        rows, columns = pixels.shape
-        across, down, _ = planes.drawn_spacing(found.to_geom())
-        (x0, y0, _), (x1, y1, _) = found.box.start, found.box.stop
-        panels = [
-            Panel(
-                planes.to_pixels(pixels.astype(float), window or planes.find_window([pixels])),
-                (columns * across, rows * down),
-                (x0, y0, x1, y1),
-                "    ",  # as stored: which way a detector looked is not known
-                f"columns {x0}:{x1}, rows {y0}:{y1}",
-            )
-        ]
-    else:
-        geom = found.to_geom()
-        view = planes.View(_Found(geom, axis_codes(geom.affine)))
-        centre = view.centre()
-        values = [
-            found.stored.take(plane.index, plane.axis).astype(np.float64) * found.slope
-            + found.inter
-            for plane in centre
-        ]
-        window = window or planes.find_window(values)
-        panels = [
-            view.panel(planes.to_pixels(pixels, window), plane)
-            for pixels, plane in zip(values, centre, strict=True)
-        ]
-    return draw_sheet(panels, columns=len(panels), title=name, lines=lines, width=_WIDTH)

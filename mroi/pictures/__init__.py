@@ -1,5 +1,9 @@
 """Pictures of volumes, as arrays and Pillow images; nothing is read or written here.
 
-`planes` (slices of a volume, windowed, in the orientation that radiologists use), `sheet` (several
-of them with letters and marks), `preview` (the picture of a volume).
+low
+    `sheet` (panels side by side, with letters and marks)
+middle
+    `planes` (slices of a volume, windowed, in the orientation that radiologists use)
+high
+    `preview` (the picture of a volume), `roi` (that of a box that was found)
 """

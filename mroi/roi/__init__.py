@@ -1,5 +1,8 @@
 """Regions of interest: boxes around the anatomy, and the tables that keep them.
 
-`boxes` (the smallest box with a constant outside; what users write), `medroi` (the boxes of the
-MedROI paper), `tables` (their CSV files).
+low
+    `boxes` (the smallest box with a constant outside; what users write), `medroi` (the boxes of the
+    MedROI paper, of arrays), `tables` (their CSV files)
+high
+    `find` (those boxes, of whatever can be packed)
 """

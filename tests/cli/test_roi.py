@@ -14,10 +14,11 @@ from PIL import Image
 
 import mroi as library
 from mroi.adapters.convert import open_input
-from mroi.adapters.crop import find_roi, subject_of, write_volume_crop
+from mroi.adapters.crop import subject_of, write_volume_crop
 from mroi.cli.exits import ExitCode
 from mroi.errors import SourceError
 from mroi.geometry import Box
+from mroi.roi.find import find_roi
 from mroi.roi.tables import parse_box_table
 from mroi.volume.source import ArraySource
 from tests.cli.runner import AFFINE, Mroi

@@ -64,6 +64,8 @@ class DicomSource:
         volumes were picked, whether values are stored ones, and what became of the metadata.
     damaged : tuple of LeftOut
         Those of them that seem to be images.
+    modality : str
+        Modality of the series.
     """
 
     def __init__(self, series: DicomSeries, metadata: MetadataPolicy = KEEP) -> None:
@@ -71,6 +73,7 @@ class DicomSource:
         if datatype is None:
             raise SourceError(f"{series.samples} samples of {series.dtype} cannot be packed")
         self.series = series
+        self.modality = series.modality
         self._policy = metadata
         slope, inter = series.uniform_rescale or (1.0, 0.0)
         paths = [instance.path for instance in series.instances]
