@@ -329,9 +329,9 @@ def test_pack_takes_boxes_from_the_table(mroi: Mroi, subject: Path, tmp_path: Pa
     ("row", "said"),
     [
         ("other,1,1,1,5,5,5,5,5,5,17,19,15", "no boxes for subject"),
-        ("sub-01_T1w,1,1,1,5,5,5,5,5,5,17,19,16", "had shape"),
+        ("sub-01_T1w,1,1,1,5,5,5,5,5,5,17,19,16", "has shape"),
         ("sub-01_T1w,1,1,1,5,5,17,5,5,17,17,19,15", "not within shape"),
-        ("sub-01_T1w,1,1,1,5,5,5,4,5,5,17,19,15", "is not the shape of box"),
+        ("sub-01_T1w,1,1,1,5,5,5,4,5,5,17,19,15", "contradicts box"),
         ("sub-01_T1w,1,1", "row 2"),
         (None, "No such file"),
     ],
