@@ -5,6 +5,7 @@ python3 tools/dev.py demo [FILE]    pack, look at, restore and prove a volume (y
 python3 tools/dev.py test           everything that CI checks
 python3 tools/dev.py check          the same without the tests: lint, types, layers, spec, manual
 python3 tools/dev.py docs           build the manual into site/ and show it at http://127.0.0.1:8000
+python3 tools/dev.py package        build wheel and source into dist/, install the wheel and use it
 python3 tools/dev.py fuzz SECONDS   so long with each target in fuzz/
 python3 tools/dev.py bench [NAME]   a measurement of benchmarks/, with its own arguments after it
 
@@ -54,7 +55,9 @@ def main() -> int:
     commands.add_parser("demo").add_argument("file", nargs="?", type=Path)
     commands.add_parser("fuzz").add_argument("seconds", type=int)
     commands.add_parser("bench").add_argument("arguments", nargs=argparse.REMAINDER)
-    commands.add_parser("docs")
+    manual = commands.add_parser("docs")
+    manual.add_argument("--build", action="store_true", help="write site/ and end")
+    commands.add_parser("package")
     args = parser.parse_args()
     if args.command == "demo":
         return demo(args.file)
@@ -62,9 +65,12 @@ def main() -> int:
         return fuzz(args.seconds)
     if args.command == "bench":
         return bench(args.arguments)
+    if args.command == "package":
+        return package()
     set_up("dev", "docs")
     if args.command == "docs":
-        return run_all([Step("manual", [BIN / "mkdocs", "serve", "--strict"])])
+        action = "build" if args.build else "serve"
+        return run_all([Step("manual", [BIN / "mkdocs", action, "--strict"])])
     return run_all([*checks(), *tests()] if args.command == "test" else checks())
 
 
@@ -132,6 +138,8 @@ def checks() -> list[Step]:
         Step("layers", [BIN / "lint-imports"]),
         *(Step(name, [PYTHON, ROOT / "tools" / f"{name}.py", "--check"]) for name in generators),
         Step("manual", [BIN / "mkdocs", "build", "--strict", "--quiet"]),
+        Step("share", [PYTHON, ROOT / "tools" / "shell.py", "--check"]),
+        *project_checks(),
     ]
 
 
@@ -140,6 +148,32 @@ def tests() -> list[Step]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     parallel = ["-n", str(min(cores, 8))] if cores > 1 else []
     return [Step("pytest", [PYTHON, "-m", "pytest", "-q", *parallel])]
+
+
+def project_checks() -> list[Step]:
+    """Return the checks of what services read: workflows, forms, the citation, the Dockerfile."""
+    forms = sorted((ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml"))
+    config = [path for path in forms if path.name == "config.yml"]
+    schemas = {
+        "github-workflows": sorted((ROOT / ".github" / "workflows").glob("*.yml")),
+        "github-actions": [ROOT / "action.yml"],
+        "github-issue-forms": [path for path in forms if path not in config],
+        "github-issue-config": config,
+        "dependabot": [ROOT / ".github" / "dependabot.yml"],
+        "citation-file-format": [ROOT / "CITATION.cff"],
+    }
+    check = [BIN / "check-jsonschema", "--builtin-schema"]
+    steps = [Step(name, [*check, f"vendor.{name}", *files]) for name, files in schemas.items()]
+    steps.append(Step("zizmor", [BIN / "zizmor", "--offline", "--no-progress", "--quiet", "."]))
+    if sys.platform == "linux":  # hadolint is not packaged for all systems
+        steps.append(Step("hadolint", [BIN / "hadolint", ROOT / "Dockerfile"]))
+    return steps
+
+
+def package() -> int:
+    """Build the wheel and the source, look into them, install the wheel alone and use it."""
+    set_up("dev", "package")
+    return run_all([Step("package", [PYTHON, ROOT / "tools" / "package.py", "build"])])
 
 
 def run_all(steps: Sequence[Step]) -> int:

@@ -1,0 +1,21 @@
+# mroi with all codecs, run by a user who may do nothing else:
+#
+#   docker build --tag mroi .
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD:/data" mroi pack scan.nii.gz
+
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY mroi mroi
+COPY share share
+RUN python -m venv /opt/mroi \
+ && /opt/mroi/bin/python -m pip install --no-cache-dir --disable-pip-version-check '.[all]'
+
+FROM python:3.13-slim
+COPY --from=build /opt/mroi /opt/mroi
+# Kernels of calv are compiled for the processor that runs them, and kept here while the container lives.
+ENV PATH=/opt/mroi/bin:$PATH HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
+WORKDIR /data
+USER 10001:10001
+ENTRYPOINT ["mroi"]
+CMD ["--help"]
