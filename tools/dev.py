@@ -186,7 +186,7 @@ def run_all(steps: Sequence[Step]) -> int:
         summary.append((step.name, code, time.monotonic() - start))
     print()
     for name, code, seconds in summary:
-        print(f"{name:<20}{'ok' if code == 0 else f'FAILED ({code})':<14}{seconds:7.1f} s")
+        print(f"{name:<22}{'ok' if code == 0 else f'FAILED ({code})':<14}{seconds:7.1f} s")
     failed = [name for name, code, _ in summary if code]
     print(f"failed: {', '.join(failed)}" if failed else f"all {len(summary)} passed")
     return 1 if failed else 0

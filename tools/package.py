@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Build what is released, look into it, and use it as a stranger would; Python 3.11 or newer.
 
-python3 tools/package.py build        wheel and source into dist/ (packages: build, twine), then smoke
-python3 tools/package.py smoke        install the wheel of dist/ alone, pack and restore an image
-python3 tools/package.py ready v1.2.3 fail unless this commit may be released under that tag
-python3 tools/package.py notes v1.2.3 print what CHANGELOG.md says of it
+python3 tools/package.py build         wheel and source into dist/, then smoke; needs build, twine
+python3 tools/package.py smoke         install the wheel of dist/ alone, pack and restore an image
+python3 tools/package.py ready v1.2.3  fail unless this commit may be released under that tag
+python3 tools/package.py notes v1.2.3  print what CHANGELOG.md says of it
 """
 
 from __future__ import annotations
@@ -177,10 +177,8 @@ def release_problems(tag: str) -> list[str]:
     if not notes(version):
         problems.append(f"CHANGELOG.md has no section [{version}]")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    for url in project["urls"].values():
-        if f"/{PLACEHOLDER}/" in url:
-            problems.append(f"pyproject.toml: {url} is a placeholder")
-    return problems
+    urls = [url for url in project["urls"].values() if f"/{PLACEHOLDER}/" in url]
+    return problems + [f"pyproject.toml: {url} is a placeholder" for url in urls]
 
 
 def version_of() -> str:

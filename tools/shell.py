@@ -113,19 +113,18 @@ def add_parameter(
 ) -> None:
     """Declare an argument or an option, and how its value is completed."""
     _, text = parameter.get_help_record(ctx) or ("", "")
+    names = sorted(parameter.opts, key=len)  # those of --help come in any order
     if isinstance(parameter, TyperArgument):
         action = parser.add_argument(parameter.name, nargs="*" if parameter.nargs < 0 else None)
         action.complete = MROI_FILES if command in READERS else shtab.FILE
     elif parameter.is_flag:
-        parser.add_argument(*parameter.opts, action="store_true", help=text)
+        parser.add_argument(*names, action="store_true", help=text)
     else:
         choices = [item.value for item in parameter.shell_complete(ctx, "")]
         if parameter.name == "codec":
             choices = [entry.name for entry in available() if entry.provider == "built in"]
         kind = "append" if parameter.multiple else "store"
-        action = parser.add_argument(
-            *parameter.opts, action=kind, help=text, choices=choices or None
-        )
+        action = parser.add_argument(*names, action=kind, help=text, choices=choices or None)
         if not choices and parameter.metavar in FILES:
             action.complete = FILES[parameter.metavar]
 
