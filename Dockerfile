@@ -8,13 +8,13 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY mroi mroi
 COPY share share
-RUN python -m venv /opt/mroi \
- && /opt/mroi/bin/python -m pip install --no-cache-dir --disable-pip-version-check '.[all]'
+RUN python -m venv /app \
+ && /app/bin/python -m pip install --no-cache-dir --disable-pip-version-check '.[all]'
 
 FROM python:3.13-slim
-COPY --from=build /opt/mroi /opt/mroi
-# Kernels of calv are compiled for the processor that runs them, and kept here while the container lives.
-ENV PATH=/opt/mroi/bin:$PATH HOME=/tmp NUMBA_CACHE_DIR=/tmp/numba
+COPY --from=build /app /app
+# Kernels of calv are compiled for the processor that runs them, and kept below HOME while the container lives.
+ENV PATH=/app/bin:$PATH HOME=/tmp
 WORKDIR /data
 USER 10001:10001
 ENTRYPOINT ["mroi"]
