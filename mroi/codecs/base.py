@@ -81,6 +81,11 @@ class ChunkSpec:
         """Samples of a voxel: 1, or 3 and 4 for RGB and RGBA."""
         return self.shape[3] if len(self.shape) == 4 else 1
 
+    @property
+    def voxel(self) -> str:
+        """What a voxel is, for messages: ``uint16``, ``uint8 RGB``."""
+        return f"{self.dtype} {'RGBA'[: self.samples]}" if self.samples > 1 else f"{self.dtype}"
+
 
 @dataclass(frozen=True, slots=True)
 class Values:
@@ -207,7 +212,7 @@ class Codec(ABC):
         expected = sorted(cls().params())
         if sorted(params) != expected:
             raise CodecError(
-                f"{cls.name}: parameters are {sorted(params)}, not {expected}", "CDC-6"
+                f"{cls.name}: expected the parameters {expected}, found {sorted(params)}", "CDC-6"
             )
         return cls(**params)
 
@@ -375,7 +380,8 @@ class Filter(ABC):
         """Build the filter from the parameters of the file; raises `CodecError` (rule CDC-6)."""
         known = {field.name for field in dataclasses.fields(cls)}
         if set(params) != known:
-            raise CodecError(f"filter {cls.name}: parameters are {sorted(params)}", "CDC-6")
+            expected = f"expected the parameters {sorted(known)}"
+            raise CodecError(f"filter {cls.name}: {expected}, found {sorted(params)}", "CDC-6")
         return cls(**params)
 
     def params(self) -> dict[str, object]:

@@ -80,8 +80,11 @@ class Cast(Filter):
     dtype: str
 
     def __post_init__(self) -> None:
-        if self.dtype not in {"uint8", "int8", "uint16", "int16", "uint32", "int32"}:
-            raise CodecError(f"cast: {self.dtype!r} is not an integer type it knows", "CDC-6")
+        known = ("uint8", "int8", "uint16", "int16", "uint32", "int32")
+        if self.dtype not in known:
+            raise CodecError(
+                f"cast: dtype must be one of {', '.join(known)}, not {self.dtype!r}", "CDC-6"
+            )
 
     @override
     def output(self, spec: ChunkSpec, /) -> ChunkSpec:
@@ -95,7 +98,7 @@ class Cast(Filter):
         with np.errstate(invalid="ignore"):  # what does not fit is found by comparing
             cast = chunk.astype(self.output(spec).dtype)
         if cast.astype(spec.dtype).tobytes() != chunk.tobytes():
-            raise CodecError(f"cast: not every voxel is an integer of type {self.dtype}")
+            raise CodecError(f"cast: not every voxel fits {self.dtype} exactly")
         return cast
 
     @override
@@ -166,7 +169,20 @@ class Window(Filter):
 
     @classmethod
     def covering(cls, low: float, high: float, bits: int) -> Self:
-        """Return the finest window of `bits` that holds all values from `low` to `high`."""
+        """Return the finest window that holds a range of values.
+
+        Parameters
+        ----------
+        low, high : float
+            Least and greatest value, in units of the source.
+        bits : int
+            1 to 16.
+
+        Raises
+        ------
+        CodecError
+            If the bits or the range are none that a window has (rule CDC-6).
+        """
         return cls((float(high) - float(low)) / (2**bits - 1) or 1.0, float(low), bits)
 
     @property
@@ -199,7 +215,7 @@ class Window(Filter):
         if self.clip:
             codes = np.clip(np.nan_to_num(codes, nan=0.0, posinf=top, neginf=0.0), 0, top)
         elif not np.all((codes >= 0) & (codes <= top)):
-            raise CodecError(f"window: a voxel lies outside {self._range()}; clip=true allows it")
+            raise CodecError(f"window: voxels lie outside {self._range()}; clip=true clips them")
         return codes.astype(self.output(spec).dtype)
 
     @override
@@ -236,9 +252,9 @@ def filter_class(name: str) -> type[Filter]:
     except KeyError:
         known = ", ".join(_FILTERS)
         raise CodecUnavailableError(
-            f"filter {name!r} is not known to this version of mroi (it knows {known})", "CDC-6"
+            f"unknown filter {name!r}: this version of mroi has {known}", "CDC-6"
         ) from None
 
 
 def _refusal(takes: str, spec: ChunkSpec) -> CodecError:
-    return CodecError(f"{takes}, not {spec.dtype} with {spec.samples} samples a voxel")
+    return CodecError(f"{takes}, not {spec.voxel}")

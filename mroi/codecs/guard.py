@@ -12,7 +12,17 @@ __all__ = ["guarded"]
 
 @contextmanager
 def guarded(name: str, error: type[CodecError] = CodecError, rule: str = "") -> Iterator[None]:
-    """Turn what the codec `name` raises, even `SystemExit` or a panic, into an `error`."""
+    """Turn whatever a codec raises, even `SystemExit` or a panic, into an error of ours.
+
+    Parameters
+    ----------
+    name : str
+        What the message begins with: the name of the codec.
+    error : type of CodecError
+        What to raise; an `MroiError` passes as it is, and so does `KeyboardInterrupt`.
+    rule : str
+        Rule of the specification that is broken, if any.
+    """
     try:
         yield
     except (MroiError, KeyboardInterrupt):

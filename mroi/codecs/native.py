@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from numpy.typing import NDArray
 from typing_extensions import override
 
-from mroi.codecs.base import Codec
-from mroi.errors import CodecUnavailableError
+from mroi.codecs.base import ChunkSpec, Codec
+from mroi.errors import CodecUnavailableError, DecodeError
 
-__all__ = ["ImagecodecsCodec", "find_missing", "imagecodecs", "load"]
+__all__ = ["ImagecodecsCodec", "as_chunk", "find_missing", "imagecodecs", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,13 @@ def load(module: str, extra: str) -> ModuleType:
 
 
 def imagecodecs(feature: str) -> ModuleType:
-    """Return imagecodecs, if its build has the codec that it calls `feature`."""
+    """Return imagecodecs, if its build has the codec that it calls `feature`.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If it is not installed, or was built without.
+    """
     library = load("imagecodecs", "codecs")
     if not getattr(library, feature).available:
         raise CodecUnavailableError(
@@ -61,7 +68,17 @@ def imagecodecs(feature: str) -> ModuleType:
 
 
 def find_missing(module: str, extra: str, feature: str = "") -> str | None:
-    """Return what `load`, or `imagecodecs` for a `feature`, would complain of, or None."""
+    """Return why a library cannot be used here and how to get it, or None if it can.
+
+    Parameters
+    ----------
+    module : str
+        Name to import.
+    extra : str
+        Extra of this package that installs it.
+    feature : str
+        Codec of imagecodecs that is needed.
+    """
     try:
         if feature:
             imagecodecs(feature)
@@ -70,3 +87,26 @@ def find_missing(module: str, extra: str, feature: str = "") -> str | None:
     except CodecUnavailableError as exc:
         return exc.message
     return None
+
+
+def as_chunk(plane: NDArray[Any], spec: ChunkSpec, name: str) -> NDArray[Any]:
+    """Return a plane that a library decoded as a chunk of one slice.
+
+    Parameters
+    ----------
+    plane : ndarray
+        What came out.
+    spec : ChunkSpec
+        What should.
+    name : str
+        Name of the codec.
+
+    Raises
+    ------
+    DecodeError
+        If it has another shape or type (rule CHK-8).
+    """
+    if plane.shape != spec.shape[1:] or plane.dtype != spec.dtype:
+        found, expected = f"{plane.dtype} {plane.shape}", f"{spec.dtype} {spec.shape[1:]}"
+        raise DecodeError(f"{name}: decoded {found}, expected {expected}", "CHK-8")
+    return plane[None]

@@ -146,7 +146,26 @@ class Pipeline:
         return self._decode(payload, spec, spec, "decode")
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int) -> NDArray[Any]:
-        """Return the first `count` slices, decoding no more than the codec must."""
+        """Return the first `count` slices, decoding no more than the codec must.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            What a file has for the chunk.
+        spec : ChunkSpec
+            The whole chunk.
+        count : int
+            1 to ``spec.shape[0]``.
+
+        Returns
+        -------
+        ndarray of ``(count, *spec.shape[1:])`` and ``spec.dtype``
+
+        Raises
+        ------
+        DecodeError, CodecUnavailableError
+            As `decode`.
+        """
         if not isinstance(self.codec, SupportsPrefix):
             return self.decode(payload, spec)[:count]
         part = replace(spec, shape=(count, *spec.shape[1:]))
@@ -154,6 +173,19 @@ class Pipeline:
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int) -> NDArray[Any]:
         """Return the chunk with rows and columns divided by ``2**level``, rounded up.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            What a file has for the chunk.
+        spec : ChunkSpec
+            The chunk at full resolution.
+        level : int
+            0 or more.
+
+        Returns
+        -------
+        ndarray of ``(slices, rows, columns[, samples])`` and ``spec.dtype``
 
         Raises
         ------
@@ -192,11 +224,11 @@ class Pipeline:
             If `record` is not as `to_json` writes it (rule CDC-6).
         """
         if sorted(record) != ["encoder", "filters", "impl", "params"]:
-            raise CodecError(f"codec record of {name!r} has the keys {sorted(record)}", "CDC-6")
+            raise CodecError(f"codec record of {name!r} has the members {sorted(record)}", "CDC-6")
         params, filters = record["params"], record["filters"]
         objects = isinstance(params, dict) and isinstance(record["encoder"], dict)
         if not objects or not isinstance(filters, list) or not isinstance(record["impl"], str):
-            raise CodecError(f"codec record of {name!r} has a value of a wrong type", "CDC-6")
+            raise CodecError(f"codec record of {name!r} has a member of a wrong type", "CDC-6")
         steps = tuple(_filter(step) for step in filters)
         return cls(build(name, params), steps)  # type: ignore[arg-type]  # a dict: `objects`
 
@@ -309,7 +341,7 @@ def _windows(values: Values) -> Iterator[Window]:
 
 def _filter(step: object) -> Filter:
     if not isinstance(step, dict) or sorted(step) != ["name", "params"]:
-        raise CodecError(f"filter is {step!r}, not a name with params", "CDC-6")
+        raise CodecError(f"filter {step!r} is not an object of name and params", "CDC-6")
     if not isinstance(step["name"], str) or not isinstance(step["params"], dict):
-        raise CodecError(f"filter is {step!r}, not a name with params", "CDC-6")
+        raise CodecError(f"filter {step!r} is not an object of name and params", "CDC-6")
     return filter_class(step["name"]).from_params(step["params"])

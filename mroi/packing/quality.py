@@ -92,7 +92,7 @@ def find_setting(
         If no setting of the codec reaches the target.
     """
     if survey.values is None:
-        raise SourceError(f"{g.datatype.name} has no range of values, so nothing can be lost of it")
+        raise SourceError(f"lossy targets need an integer or float volume, not {g.datatype.name}")
     rungs = _ladder(codec, survey.values)
     spec_values = survey.values
 

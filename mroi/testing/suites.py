@@ -101,6 +101,11 @@ class CodecSuite:
         -------
         float
             In units of the voxels.
+
+        Raises
+        ------
+        NotImplementedError
+            If a suite has such a codec, and does not override this.
         """
         raise NotImplementedError(f"override max_error: say what {codec} promises")
 

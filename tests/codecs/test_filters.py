@@ -62,7 +62,7 @@ def test_cast_is_exact(values: list[int], dtype: str) -> None:
 @pytest.mark.parametrize("value", [0.5, -0.0, np.nan, np.inf, 32768.0, -1e30])
 def test_cast_refuses_what_it_would_change(value: float) -> None:
     chunk = np.array([[[1.0, value]]], "<f4")
-    with pytest.raises(CodecError, match="not every voxel"):
+    with pytest.raises(CodecError, match="not every voxel fits"):
         Cast("int16").apply(chunk, spec_of(chunk))
 
 
@@ -163,5 +163,5 @@ def test_fidelity_is_stated() -> None:
 
 
 def test_an_unknown_filter_is_named() -> None:
-    with pytest.raises(CodecUnavailableError, match=r"'blur'.*it knows bias"):
+    with pytest.raises(CodecUnavailableError, match=r"'blur'.*has bias"):
         filter_class("blur")

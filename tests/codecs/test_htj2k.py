@@ -44,7 +44,7 @@ def test_rows_that_were_never_decoded_are_noticed(monkeypatch: pytest.MonkeyPatc
         out[20:] = rest
 
     monkeypatch.setattr(imagecodecs, "htj2k_decode", lose_the_end)
-    with pytest.raises(DecodeError, match="entropy-coded data are broken"):
+    with pytest.raises(DecodeError, match="entropy-coded data are corrupt"):
         Htj2k().decode(payload, spec)
 
 

@@ -93,7 +93,7 @@ def test_broken_records_name_the_rule(change: dict[str, object]) -> None:
 
 def test_a_missing_member_is_found() -> None:
     for name in GOOD:
-        with pytest.raises(CodecError, match="keys"):
+        with pytest.raises(CodecError, match="members"):
             Pipeline.from_json("zstd", {k: v for k, v in GOOD.items() if k != name})
 
 

@@ -70,5 +70,7 @@ class Deflate(Codec):
         except isal_zlib.IsalError as exc:  # type: ignore[misc]  # the stubs call it an instance
             raise DecodeError(f"deflate: {exc}", "CHK-8") from exc
         if len(data) != spec.size or not stream.eof or stream.unused_data:
-            raise DecodeError(f"deflate: payload does not hold exactly {spec.size} bytes", "CHK-8")
+            raise DecodeError(
+                f"deflate: payload does not inflate to exactly {spec.size} bytes", "CHK-8"
+            )
         return join(data, spec, shuffle=self.shuffle, delta=self.delta)

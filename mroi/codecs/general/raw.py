@@ -33,10 +33,10 @@ class Raw(Codec):
         view = memoryview(payload)
         if view.nbytes != spec.size:
             raise DecodeError(
-                f"raw: payload has {view.nbytes} bytes, the chunk {spec.size}", "CHK-8"
+                f"raw: payload has {view.nbytes} bytes, expected {spec.size}", "CHK-8"
             )
         return np.ndarray(spec.shape, spec.dtype, view)
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
-        """Return the first `count` slices."""
+        """Return the first slices, as `SupportsPrefix` says; nothing is copied."""
         return self.decode(payload, spec)[:count]

@@ -31,7 +31,17 @@ def refuses_delta(spec: ChunkSpec) -> str | None:
 
 
 def split(chunk: NDArray[Any], spec: ChunkSpec, *, shuffle: bool, delta: bool) -> bytes:
-    """Return the bytes that go to the compressor, as many as the chunk has."""
+    """Return the bytes that go to the compressor, as many as the chunk has.
+
+    Parameters
+    ----------
+    chunk : ndarray
+        C-contiguous, of ``spec.shape`` and ``spec.dtype``.
+    spec : ChunkSpec
+        Says how many samples a voxel has, and how many bytes a sample.
+    shuffle, delta : bool
+        Which steps to take.
+    """
     if delta:
         voxels = chunk.reshape(-1, spec.samples)
         chunk = np.concatenate([voxels[:1], np.diff(voxels, axis=0)])
@@ -42,7 +52,21 @@ def split(chunk: NDArray[Any], spec: ChunkSpec, *, shuffle: bool, delta: bool) -
 
 
 def join(data: bytes, spec: ChunkSpec, *, shuffle: bool, delta: bool) -> NDArray[Any]:
-    """Undo `split`; `data` has exactly ``spec.size`` bytes."""
+    """Undo `split`.
+
+    Parameters
+    ----------
+    data : bytes
+        Exactly ``spec.size`` of them.
+    spec : ChunkSpec
+        The chunk.
+    shuffle, delta : bool
+        Which steps were taken.
+
+    Returns
+    -------
+    ndarray of ``spec.shape`` and ``spec.dtype``
+    """
     samples: NDArray[Any] = np.frombuffer(data, spec.dtype)
     if shuffle and spec.dtype.itemsize > 1:
         samples = _unshuffle(samples.view(np.uint8).reshape(spec.dtype.itemsize, -1), spec.dtype)

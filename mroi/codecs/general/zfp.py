@@ -62,7 +62,7 @@ class Zfp(native.ImagecodecsCodec):
             return f"zfp takes float32 and float64 with a tolerance, not {spec.dtype}"
         if not floats and not integers:
             return f"zfp takes float32, float64, int32 and int64, not {spec.dtype}"
-        return "zfp takes one sample a voxel, not RGB" if spec.samples > 1 else None
+        return f"zfp takes one sample per voxel, not {spec.voxel}" if spec.samples > 1 else None
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
@@ -72,13 +72,15 @@ class Zfp(native.ImagecodecsCodec):
             payload: bytes = library.zfp_encode(volume, header=False, numthreads=1)
             return payload
         if not np.all(np.isfinite(chunk)):
-            raise CodecError("zfp: NaN and infinity have no tolerance; use it without one")
+            raise CodecError("zfp: NaN and infinity need the lossless mode, without a tolerance")
         payload = library.zfp_encode(volume, self.tolerance, mode="a", header=False, numthreads=1)
         decoded = self.decode(payload, spec)
         with np.errstate(over="ignore"):
             error = np.max(np.abs(decoded.astype(np.float64) - chunk.astype(np.float64)))
         if not error <= self.tolerance:  # where values of very different size meet in a block
-            raise CodecError(f"zfp: the error would be {error:g}, not {self.tolerance:g}")
+            raise CodecError(
+                f"zfp: the error would be {error:g}, above the tolerance of {self.tolerance:g}"
+            )
         return payload
 
     @override
@@ -87,7 +89,9 @@ class Zfp(native.ImagecodecsCodec):
         view = memoryview(payload).cast("B")
         most = _most_bytes(spec)
         if len(view) > most:
-            raise DecodeError("zfp: payload is longer than any of this chunk", "CHK-8")
+            raise DecodeError(
+                f"zfp: payload of {len(view)} bytes; this chunk has {most} at most", "CHK-8"
+            )
         _check(view, self.tolerance)
         # ZFP does not know where its input ends. What it may read at most follows from the shape.
         padded = bytearray(len(view) + most)
@@ -123,4 +127,4 @@ def _check(view: memoryview, tolerance: float | None) -> None:
     else:
         allowed = 2176 < mode < 0xFFF and math.ldexp(1.0, mode - 2177 - 1074) <= tolerance
     if not allowed:
-        raise DecodeError(f"zfp: mode {mode} is not the one of this codec", "CHK-8")
+        raise DecodeError(f"zfp: mode {mode} of the stream does not match the tolerance", "CHK-8")

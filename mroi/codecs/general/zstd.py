@@ -88,7 +88,9 @@ class Zstd(Codec):
             raise DecodeError(f"zstd: {exc}", "CHK-8") from exc
         _idle.append(decompressor)
         if len(data) != spec.size:
-            raise DecodeError(f"zstd: {len(data)} bytes came out, not {spec.size}", "CHK-8")
+            raise DecodeError(
+                f"zstd: decompressed to {len(data)} bytes, expected {spec.size}", "CHK-8"
+            )
         return join(data, spec, shuffle=self.shuffle, delta=self.delta)
 
 
@@ -107,9 +109,9 @@ def _check_header(payload: memoryview, spec: ChunkSpec) -> None:
         raise DecodeError("zstd: payload is not a Zstandard frame", "CHK-8")
     if header.content_size != spec.size:
         raise DecodeError(
-            f"zstd: frame states a content of {header.content_size} bytes, not {spec.size}", "CHK-8"
+            f"zstd: frame states {header.content_size} bytes, expected {spec.size}", "CHK-8"
         )
     if header.window_size > max(spec.size, _WINDOW):
-        raise DecodeError(f"zstd: window of {header.window_size} bytes is too large", "CHK-8")
+        raise DecodeError(f"zstd: window of {header.window_size} bytes exceeds the limit", "CHK-8")
     if header.dict_id or header.has_checksum:
         raise DecodeError("zstd: frame has a dictionary or a checksum", "CHK-8")

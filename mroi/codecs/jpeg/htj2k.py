@@ -77,7 +77,7 @@ class Htj2k(native.ImagecodecsCodec):
         return self.decode_level(payload, spec, 0)
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
-        """Return the slice with rows and columns divided by ``2**level``, rounded up."""
+        """Return the slice at a reduced resolution, as `SupportsLevels` says."""
         view = memoryview(payload).cast("B")
         return codestream.decode(view, spec, level, _decode, high_throughput=True)
 
@@ -103,4 +103,4 @@ def _decode(view: memoryview, spec: ChunkSpec, skip: int) -> NDArray[Any]:
             raise DecodeError(f"htj2k: {exc.__cause__ or exc}", "CHK-8") from exc
         if not np.all(last == mark):
             return np.atleast_3d(plane)
-    raise DecodeError("htj2k: the entropy-coded data are broken", "CHK-8")
+    raise DecodeError("htj2k: entropy-coded data are corrupt", "CHK-8")

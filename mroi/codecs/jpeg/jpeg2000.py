@@ -107,5 +107,5 @@ class Jpeg2000(OpenJpegCodec):
         return self.decode_level(payload, spec, 0)
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
-        """Return the slice with rows and columns divided by ``2**level``, rounded up."""
+        """Return the slice at a reduced resolution, as `SupportsLevels` says."""
         return codestream.decode(memoryview(payload).cast("B"), spec, level, openjpeg.decode)

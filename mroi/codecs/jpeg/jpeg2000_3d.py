@@ -70,11 +70,11 @@ class Jpeg2000Volume(OpenJpegCodec):
         return self._decode(payload, spec, spec.shape[0], 0)
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
-        """Return the first `count` slices; at most two more are decoded."""
+        """Return the first slices, as `SupportsPrefix` says; at most two more are decoded."""
         return self._decode(payload, spec, count, 0)
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int, /) -> NDArray[Any]:
-        """Return the chunk with rows and columns divided by ``2**level``, rounded up."""
+        """Return the chunk at a reduced resolution, as `SupportsLevels` says."""
         return self._decode(payload, spec, spec.shape[0], level)
 
     def _lossless(self, planes: NDArray[np.int32]) -> tuple[_Transform, list[bytes]]:
@@ -147,13 +147,13 @@ def _split(view: memoryview, slices: int) -> tuple[_Transform, list[memoryview]]
     """Return what was done along the slices, and the codestream of each."""
     start = 1 + 4 * slices
     if len(view) < start or view[0] > 2 or (view[0] and slices == 1):
-        raise DecodeError("jpeg2000-3d: the table of planes is broken", "CHK-8")
+        raise DecodeError("jpeg2000-3d: plane table is corrupt", "CHK-8")
     streams = []
     for size in struct.unpack_from(f"<{slices}I", view, 1):
         streams.append(view[start : start + size])
         start += size
     if start != len(view):
-        raise DecodeError("jpeg2000-3d: the table of planes does not fit the payload", "CHK-8")
+        raise DecodeError("jpeg2000-3d: sizes of the planes do not add up to the payload", "CHK-8")
     return _Transform(view[0]), streams
 
 

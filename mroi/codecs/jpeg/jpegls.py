@@ -80,9 +80,7 @@ class JpegLs(native.ImagecodecsCodec):
             plane: NDArray[Any] = library.jpegls_decode(view)
         except (library.JpeglsError, ValueError) as exc:
             raise DecodeError(f"jpegls: {exc}", "CHK-8") from exc
-        if plane.shape != spec.shape[1:] or plane.dtype != spec.dtype:
-            raise DecodeError(f"jpegls: {plane.dtype} {plane.shape} came out", "CHK-8")
-        return plane[None]
+        return native.as_chunk(plane, spec, self.name)
 
     def _check(self, view: memoryview, spec: ChunkSpec) -> None:
         """Refuse an image whose headers are not those of one plane of `spec` in one scan."""

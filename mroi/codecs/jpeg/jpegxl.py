@@ -62,7 +62,7 @@ class JpegXl(native.ImagecodecsCodec):
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
         if spec.dtype not in _TYPES or spec.samples == 4:
-            return f"jpegxl takes uint8, uint16, float32; gray, RGB; {_says(spec)}"
+            return f"jpegxl takes uint8, uint16 and float32, gray or RGB, not {spec.voxel}"
         if self.distance and spec.dtype.kind == "f":
             return "jpegxl takes uint8 and uint16 with a distance, not float32"
         return None
@@ -84,7 +84,7 @@ class JpegXl(native.ImagecodecsCodec):
         try:
             _check(memoryview(payload), spec)
         except DecodeError as exc:
-            raise CodecError(f"{exc.message}: another effort may do") from exc
+            raise CodecError(f"{exc.message}; try another effort") from exc
         return payload
 
     @override
@@ -96,16 +96,10 @@ class JpegXl(native.ImagecodecsCodec):
             plane: NDArray[Any] = library.jpegxl_decode(view, keeporientation=True, numthreads=1)
         except (library.JpegxlError, ValueError, RuntimeError) as exc:
             raise DecodeError(f"jpegxl: {exc}", "CHK-8") from exc
-        if plane.shape != spec.shape[1:] or plane.dtype != spec.dtype:
-            raise DecodeError(f"jpegxl: {plane.dtype} {plane.shape} came out", "CHK-8")
-        return plane[None]
+        return native.as_chunk(plane, spec, self.name)
 
 
 _TYPES = (np.dtype("u1"), np.dtype("<u2"), np.dtype("<f4"))
-
-
-def _says(spec: ChunkSpec) -> str:
-    return f"not {spec.dtype} with {spec.samples} samples a voxel"
 
 
 def _bare(image: bytes) -> bytes:
@@ -118,7 +112,7 @@ def _bare(image: bytes) -> bytes:
         if kind == b"jxlc":
             return image[at + 8 : at + size] if size else image[at + 8 :]
         at += size
-    raise CodecError("jpegxl: libjxl wrote a container without a single codestream")
+    raise CodecError("jpegxl: libjxl wrote a container without exactly one codestream")
 
 
 def jpegxl_size(image: bytes) -> tuple[int, int] | None:

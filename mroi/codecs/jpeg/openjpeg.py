@@ -76,6 +76,13 @@ def encode(plane: NDArray[Any], coding: Coding) -> bytes:
         Values within ``coding.bits``.
     coding : Coding
         Precision, and how much to lose.
+
+    Raises
+    ------
+    CodecError
+        If OpenJPEG refuses.
+    CodecUnavailableError
+        If there is none that can do it here.
     """
     library = _glymur()
     if library is None:

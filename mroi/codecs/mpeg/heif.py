@@ -77,10 +77,7 @@ class Heif(Codec):
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
         if spec.dtype not in {np.dtype("u1"), np.dtype("<u2")} or spec.samples == 4:
-            return (
-                f"heif takes uint8 and uint16; gray, RGB; "
-                f"not {spec.dtype} with {spec.samples} samples a voxel"
-            )
+            return f"heif takes uint8 and uint16, gray or RGB, not {spec.voxel}"
         if _depth(spec) is None:
             return f"heif takes up to 12 significant bits, not {spec.bits}: window them first"
         return None
@@ -90,7 +87,7 @@ class Heif(Codec):
         library = native.load("pillow_heif", "heif")
         depth = _depth(spec)
         if depth is None or int(chunk.max()) >> depth:  # the library would round in silence
-            raise CodecError(f"heif: a voxel has more than the {spec.bits} bits it should have")
+            raise CodecError(f"heif: voxels exceed the {spec.bits} significant bits of the source")
         gray = spec.samples == 1
         image = io.BytesIO()
         library.encode(
@@ -118,9 +115,7 @@ class Heif(Codec):
             plane: NDArray[Any] = np.asarray(image)
         except (ValueError, EOFError, LookupError, SyntaxError, RuntimeError, OSError) as exc:
             raise DecodeError(f"heif: {exc}", "CHK-8") from exc
-        if plane.shape != spec.shape[1:] or plane.dtype != spec.dtype:
-            raise DecodeError(f"heif: {plane.dtype} {plane.shape} came out", "CHK-8")
-        return plane[None]
+        return native.as_chunk(plane, spec, self.name)
 
 
 def _depth(spec: ChunkSpec) -> int | None:

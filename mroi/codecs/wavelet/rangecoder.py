@@ -49,7 +49,7 @@ def decode(data: memoryview, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[
     source = np.frombuffer(data, np.uint8)
     state = np.zeros(3, np.int64)  # code, range, offset
     if source.size < 5 or source[0]:
-        raise ValueError("code does not begin as one")
+        raise ValueError("range code does not start with a zero byte")
     state[0] = int.from_bytes(source[1:5].tobytes(), "big")
     state[1], state[2] = 0xFFFFFFFF, 5
     bands = []
@@ -57,10 +57,10 @@ def decode(data: memoryview, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[
         band = np.zeros(shape, np.int32)
         models = np.full((_CONTEXTS, _MODELS), _HALF, np.int32)
         if not _decode_band(_volume(band), models, state, source):
-            raise ValueError("code is broken")
+            raise ValueError("range code is corrupt")
         bands.append(band)
     if state[2] != source.size:
-        raise ValueError(f"code takes {state[2]} bytes, not {source.size}")
+        raise ValueError(f"range code ends after {state[2]} of {source.size} bytes")
     return bands
 
 

@@ -78,14 +78,16 @@ class Wavelet3d(Codec):
         integer = spec.dtype.kind in "iu" and spec.dtype.itemsize <= 4
         if not integer and spec.dtype not in {np.dtype("<f4"), np.dtype("<f8")}:
             return f"wavelet3d takes integers of 8 to 32 bits, float32, float64, not {spec.dtype}"
-        return "wavelet3d takes one sample a voxel, not RGB or RGBA" if spec.samples > 1 else None
+        return (
+            f"wavelet3d takes one sample per voxel, not {spec.voxel}" if spec.samples > 1 else None
+        )
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
         from mroi.codecs.wavelet.rangecoder import encode
 
         if not np.all(np.isfinite(chunk)):
-            raise CodecError("wavelet3d: NaN and infinity cannot be transformed")
+            raise CodecError("wavelet3d: NaN and infinity have no transform; voxels must be finite")
         bands: list[NDArray[np.int32]] = []
         for band in _analyse(chunk.astype(np.float64)):
             with np.errstate(over="ignore"):
