@@ -71,7 +71,7 @@ def run(
                 task.name,
                 axis=None if axis is None else axis.number,
                 count=count,
-                number=volume,
+                volume_index=volume,
                 window=chosen,
                 coarse=coarse,
                 width=width,

@@ -36,7 +36,7 @@ def draw_preview(
     *,
     axis: int | None = None,
     count: int = 20,
-    number: int = 0,
+    volume_index: int = 0,
     window: Window | None = None,
     coarse: bool = False,
     width: int = 1280,
@@ -54,7 +54,7 @@ def draw_preview(
         through the centre of the ROI.
     count : int
         How many, with `axis`.
-    number : int
+    volume_index : int
         Which 3-D volume of 4-D data.
     window : Window, optional
         What is drawn black and white; by default `find_window` says.
@@ -73,7 +73,9 @@ def draw_preview(
         If values of this type cannot be drawn.
     """
     view = View(volume)
-    planes = view.centre(number) if axis is None else _spread(volume, axis, count, number)
+    planes = (
+        view.centre(volume_index) if axis is None else _spread(volume, axis, count, volume_index)
+    )
     read = read_coarse if coarse else read_values
     step = step_for(volume, planes)
     values = [read(volume, plane, step) for plane in planes]
@@ -87,16 +89,16 @@ def draw_preview(
     if axis is not None:  # many of a kind: one set of letters is enough
         panels[1:] = [replace(panel, letters="    ") for panel in panels[1:]]
     columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
-    lines = _lines(volume, number, len(missing))
+    lines = _lines(volume, volume_index, len(missing))
     return draw_sheet(panels, columns=columns, title=title, lines=lines, width=width)
 
 
-def _spread(volume: Volume, axis: int, count: int, number: int) -> list[Plane]:
+def _spread(volume: Volume, axis: int, count: int, volume_index: int) -> list[Plane]:
     """Return planes of the ROI along an axis, evenly spread."""
     start, stop = volume.roi.start[axis], volume.roi.stop[axis]
     shown = min(count, stop - start)
     apart = (stop - start) / shown
-    return [Plane(axis, start + int((n + 0.5) * apart), number) for n in range(shown)]
+    return [Plane(axis, start + int((n + 0.5) * apart), volume_index) for n in range(shown)]
 
 
 def _columns(count: int, size: tuple[float, float]) -> int:
@@ -112,7 +114,7 @@ def _columns(count: int, size: tuple[float, float]) -> int:
     return min(range(1, count + 1), key=badness)
 
 
-def _lines(volume: Volume, number: int, missing: int) -> list[str]:
+def _lines(volume: Volume, volume_index: int, missing: int) -> list[str]:
     geom, reader = volume.geom, volume.reader
     shape = " x ".join(map(str, volume.shape))
     spacing = " x ".join(f"{d:.3g}" for d in spacing_of(geom.affine)[: volume.ndim])
@@ -121,7 +123,7 @@ def _lines(volume: Volume, number: int, missing: int) -> list[str]:
     if missing:
         first.insert(0, f"{missing} of {reader.head.chunk_count} chunks are missing (magenta)")
     if geom.grid.volumes > 1:
-        first.append(f"volume {number} of {geom.grid.volumes}")
+        first.append(f"volume {volume_index} of {geom.grid.volumes}")
     share = geom.roi.count / math.prod(geom.shape[:3])
     second = [
         f"ROI {geom.roi} ({share:.0%} of the voxels)",

@@ -270,8 +270,8 @@ class Volume:
     def slices(self) -> Iterator[NDArray[Any]]:
         """Yield the slices along the slice axis in order, for each volume of 4-D data in turn."""
         count = self._box.shape[self.geom.slice_axis]
-        for number, plane in enumerate(self.planes()):
-            k, volume = number % count, number // count
+        for done, plane in enumerate(self.planes()):
+            volume, k = divmod(done, count)
             image = np.swapaxes(plane, 0, 1)
             k += self._box.start[self.geom.slice_axis]
             yield self._to_units(image, self._slice_rescale(range(k, k + 1), [volume]))

@@ -102,9 +102,9 @@ class VolumeStream:
             )
             if len(volumes) > 1:  # the last slab has voxels of the first volume, too
                 slabs = list(slabs)
-            for number, volume in enumerate(volumes):
+            for inside, volume in enumerate(volumes):
                 yield from self._outside(volume, range(self.box.start[axis], lo))
-                planes = chain.from_iterable(slab[number] for slab in slabs)
+                planes = chain.from_iterable(slab[inside] for slab in slabs)
                 for k, plane in enumerate(planes, start=lo):
                     yield self._slice(plane, k, volume)
                 yield from self._outside(volume, range(hi, self.box.stop[axis]))

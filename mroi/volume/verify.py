@@ -194,12 +194,12 @@ def _check_overview(
     if not exact or not (is_integer or record.method is OverviewMethod.NEAREST):
         return
     planes = volume.filled.unscaled.planes(geom.slice_axis)
-    for volume_number, expected in enumerate(np.split(found, record.volumes)):
+    for volume_index, expected in enumerate(np.split(found, record.volumes)):
         reducer = Reducer(geom, record.factor, record.method)
         for plane in islice(planes, geom.shape[geom.slice_axis]):
             reducer.add(geom.datatype.to_samples(plane))
         if array_bytes(reducer.finish()[1]) != array_bytes(expected):
-            message = f"overview of volume {volume_number} is not the volume at this resolution"
+            message = f"overview of volume {volume_index} is not the volume at this resolution"
             yield FormatError(message, "OVR-5", offset)
             return
 

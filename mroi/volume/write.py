@@ -175,10 +175,10 @@ class VolumeWriter:
         lo, hi = grid.roi.start[geom.slice_axis], grid.roi.stop[geom.slice_axis]
         if lo <= k < hi:
             inside = tuple(slice(grid.roi.start[a], grid.roi.stop[a]) for a in (slow, fast))
-            number = (k - lo) // grid.slab
-            self._slabs.setdefault(number, []).append(self._keep(plane[inside]))
+            layer = (k - lo) // grid.slab
+            self._slabs.setdefault(layer, []).append(self._keep(plane[inside]))
             if is_last and ((k - lo + 1) % grid.slab == 0 or k + 1 == hi):
-                self._encode_slab(np.stack(self._slabs.pop(number)))
+                self._encode_slab(np.stack(self._slabs.pop(layer)))
         self._written += 1
 
     def _keep(self, part: NDArray[Any]) -> NDArray[Any]:
@@ -236,10 +236,10 @@ class VolumeWriter:
                         "BKG-1",
                     )
             case Background.RESIDUE_EXACT | Background.RESIDUE_LOSSY:
-                number = k // grid.slab
-                self._outside.setdefault(number, []).append(values)
+                layer = k // grid.slab
+                self._outside.setdefault(layer, []).append(values)
                 if is_last and ((k + 1) % grid.slab == 0 or k + 1 == geom.shape[geom.slice_axis]):
-                    self._encode_background(np.concatenate(self._outside.pop(number)))
+                    self._encode_background(np.concatenate(self._outside.pop(layer)))
             case _:
                 self._dropped.add(values)
 
