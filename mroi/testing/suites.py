@@ -53,21 +53,16 @@ _laws = settings(
 class CodecSuite:
     """The laws, each for every codec of `codecs`.
 
-    =====================  ====================================================================
-    round trips            `test_decoding_undoes_encoding`, `test_ordinary_chunks_are_taken`,
-                           `test_voxels_may_exceed_their_significant_bits`,
-                           `test_encoding_modifies_nothing`
-    parameters             `test_parameters_survive_the_file`,
-                           `test_foreign_parameters_are_refused`,
-                           `test_codecs_are_values`, `test_refusals_help`
-    broken payloads        `test_truncation_is_found`, `test_excess_is_found`,
-                           `test_damage_is_harmless`, `test_noise_is_harmless`,
-                           `test_bombs_are_refused`
-    threads                `test_threads_do_not_meet`
-    what some can do       `test_a_prefix_is_the_beginning` (`SupportsPrefix`),
-                           `test_levels_have_their_shape` (`SupportsLevels`),
-                           `test_ladders_go_from_fine_to_coarse` (`SupportsTarget`)
-    =====================  ====================================================================
+    * Round trips: `test_decoding_undoes_encoding`, `test_ordinary_chunks_are_taken`,
+      `test_voxels_may_exceed_their_significant_bits`, `test_encoding_modifies_nothing`.
+    * Parameters: `test_parameters_survive_the_file`, `test_foreign_parameters_are_refused`,
+      `test_codecs_are_values`, `test_refusals_help`.
+    * Broken payloads: `test_truncation_is_found`, `test_excess_is_found`,
+      `test_damage_is_harmless`, `test_noise_is_harmless`, `test_bombs_are_refused`.
+    * Threads: `test_threads_do_not_meet`.
+    * What some can do: `test_a_prefix_is_the_beginning` (`SupportsPrefix`),
+      `test_levels_have_their_shape` (`SupportsLevels`), `test_ladders_go_from_fine_to_coarse`
+      (`SupportsTarget`).
 
     Attributes
     ----------
