@@ -24,6 +24,7 @@ MODULES = sorted((ROOT / "mroi").rglob("*.py"))
 TEXT = {".cfg", ".json", ".ksy", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
 OWN_FOLDERS = (
     "benchmarks", "docs", "examples", "fuzz", "mroi", "spec", "tests", "tools", ".ci",
+    ".github", "recipe", "share",
 )  # fmt: skip
 ONE_MACHINE = re.compile(r"(?<![\w.:/])/(work|tmp|home|root|mnt|opt|Users|etc/xdg)/\w", re.ASCII)
 UNFINISHED = re.compile(r"\b(TO" + r"DO|FIX" + r"ME|XX" + r"X)\b")
