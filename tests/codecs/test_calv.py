@@ -12,8 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mroi.codecs.base import ChunkSpec
-from mroi.codecs.calv import Calv, codec, fast
-from mroi.codecs.calv.values import numbers_in
+from mroi.codecs.calv import Calv, codec
+from mroi.codecs.calv.fast import decoder, encoder
+from mroi.codecs.calv.values import symbols_in
 from mroi.errors import CodecError, DecodeError
 from mroi.testing import CodecSuite
 
@@ -134,12 +135,12 @@ def test_rows_decoded_in_lockstep_are_exact(shape: tuple[int, int, int], spread:
     """Fewer rows than lanes, rows left over, narrow planes, lists; small errors and large ones."""
     rng = np.random.default_rng(7)
     steps = rng.integers(-spread, spread, shape) * (rng.random(shape) < 0.5)
-    numbers = (np.cumsum(steps, axis=2) % 60_000).astype(np.int32)
-    section = memoryview(fast.encode(numbers, 59_999))
+    symbols = (np.cumsum(steps, axis=2) % 60_000).astype(np.int32)
+    section = memoryview(encoder.encode(symbols, 59_999))
     for count in range(1, shape[0] + 1):
         found = np.zeros((count, *shape[1:]), np.uint16)
-        assert fast.decode(section, numbers_in(found), found.shape, shape[0], 59_999)
-        assert (found == numbers[:count]).all()
+        assert decoder.decode(section, symbols_in(found), found.shape, shape[0], 59_999)
+        assert (found == symbols[:count]).all()
 
 
 def test_levels_grow_smaller() -> None:

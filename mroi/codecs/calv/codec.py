@@ -13,14 +13,14 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs.base import ChunkSpec, Codec
 from mroi.codecs.calv.values import (
-    Numbers,
+    Symbols,
     ValueMap,
     build_map,
     find_map,
     fits,
-    numbers_in,
     parse_map,
-    to_numbers,
+    symbols_in,
+    to_symbols,
     to_values,
 )
 from mroi.errors import CodecError, DecodeError
@@ -122,8 +122,8 @@ class Calv(Codec):
         head = chunk.size.to_bytes(6, "little") + build_map(values)
         if values.top == 0:
             return bytes([Kind.FAST]) + head if len(head) < chunk.nbytes else None
-        numbers = to_numbers(chunk, values).reshape(*spec.shape[:3], spec.samples)
-        slabs = [np.ascontiguousarray(numbers[..., sample]) for sample in range(spec.samples)]
+        symbols = to_symbols(chunk, values).reshape(*spec.shape[:3], spec.samples)
+        slabs = [np.ascontiguousarray(symbols[..., sample]) for sample in range(spec.samples)]
         found = [
             self._encoded(slabs, values.top, head, spec, volumes)
             for volumes in _orders(slabs, values.top, spec.volumes)
@@ -294,9 +294,9 @@ def _decode_samples(
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
             raise DecodeError("calv: payload ends within a section", "CHK-8")
-        numbers, shape = numbers_in(chunk, sample), chunk.shape[:3]
+        symbols, shape = symbols_in(chunk, sample), chunk.shape[:3]
         section = data[start:at]
-        if not _decode_section(kind, section, numbers, shape, spec.shape[0], values.top, run):
+        if not _decode_section(kind, section, symbols, shape, spec.shape[0], values.top, run):
             raise DecodeError("calv: a section is damaged", "CHK-8")
         to_values(chunk, sample, values)
     return at
@@ -307,30 +307,38 @@ def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | No
 
     A series has slices in runs of `run`: the same slice of one volume after the other.
     """
-    from mroi.codecs.calv import adaptive, fast, labels  # they import numba
-
     if kind is Kind.FAST:
-        return fast.encode(slab, top, run)
+        from mroi.codecs.calv.fast import encoder  # it imports numba, as the others do
+
+        return encoder.encode(slab, top, run)
     if kind is Kind.LABELS:
+        from mroi.codecs.calv import labels
+
         return labels.encode(slab, top)
+    from mroi.codecs.calv import adaptive
+
     return adaptive.encode(slab, top, adaptive.MAX if kind is Kind.MAX else adaptive.SMALL, run)
 
 
 def _decode_section(
     kind: Kind,
     section: memoryview,
-    out: Numbers,
+    out: Symbols,
     shape: tuple[int, int, int],
     slices: int,
     top: int,
     run: int | None,
 ) -> bool:
     """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
-    from mroi.codecs.calv import adaptive, fast, labels  # they import numba
-
     if kind is Kind.FAST:
-        return fast.decode(section, out, shape, slices, top, run)
+        from mroi.codecs.calv.fast import decoder  # it imports numba, as the others do
+
+        return decoder.decode(section, out, shape, slices, top, run)
     if kind is Kind.LABELS:
+        from mroi.codecs.calv import labels
+
         return labels.decode(section, out, shape, slices, top)
+    from mroi.codecs.calv import adaptive
+
     profile = adaptive.MAX if kind is Kind.MAX else adaptive.SMALL
     return adaptive.decode(section, out, shape, slices, top, profile, run)

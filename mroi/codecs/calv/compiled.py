@@ -1,46 +1,146 @@
 """Compilation of the kernels of calv: by numba, on the user's machine, once.
 
-What is compiled is cached on disk beside this package, or, where that cannot be written, in
-numba's own folder of the user. Where that cannot be written either it is compiled in each process.
-A kernel is compiled again when its own file has changed, not when one that it calls has: delete
-``__pycache__`` after a change to `coder`, `fitting`, `lanes`, `planes` or `regression`.
+What is compiled is kept in the user's cache, where all virtual environments with the same sources
+and the same numba find it (``NUMBA_CACHE_DIR`` names another folder). Where nothing can be kept,
+each process compiles. The folder may be deleted at any time.
+
+Kernels are called from Python and kept; steps are parts of kernels, compiled with them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numba
+import numba.core.caching
+import numpy as np
 from numba.core import event
 from typing_extensions import override
 
-__all__ = ["inlined", "kernel", "reordering_kernel"]
+__all__ = ["Integer", "allocating_step", "inlined", "kernel", "reordering_step", "step"]
 
 _LOG = logging.getLogger("mroi.calv")
+
+Integer = int | np.integer[Any]
+"""In a tuple that kernels make."""
+
+_njit: Any = numba.njit
+_caching: Any = numba.core.caching  # untyped; numba offers no other way to name a folder
+_WITHIN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # nothing else calls it
+_BORROWING = {**_WITHIN, "_nrt": False}  # no references are counted: that would take most time
 
 
 def kernel(function: Callable[..., Any]) -> Any:  # numba has no type for it
     """Return `function` compiled when first called: integers as written, without the GIL."""
-    return _compiled(function)
+    dispatcher = _njit(nogil=True)(function)
+    try:
+        dispatcher._cache = _Kept(function)  # noqa: SLF001  # what its `enable_caching` does
+    except (RuntimeError, OSError):
+        _LOG.debug("there is no folder to keep what is compiled")
+    return dispatcher
 
 
-def reordering_kernel(function: Callable[..., Any]) -> Any:
-    """Return `function` compiled like a kernel, but sums of floats are added in any order."""
-    return _compiled(function, fastmath={"reassoc", "nsz", "contract"})
+def step(function: Callable[..., Any]) -> Any:
+    """Return `function` as a step of kernels. It makes no array, and returns none."""
+    return _njit(**_BORROWING)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Return `function` to be made part of each kernel that calls it: a call has its price."""
-    return numba.njit(forceinline=True)(function)
+    """Return `function` as a step that becomes part of each kernel: a call has its price."""
+    return _njit(forceinline=True, **_BORROWING)(function)
 
 
-def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    try:
-        return numba.njit(cache=True, nogil=True, **options)(function)
-    except (RuntimeError, OSError):  # there is no folder to cache in
-        return numba.njit(nogil=True, **options)(function)
+def reordering_step(function: Callable[..., Any]) -> Any:
+    """Return `function` as a step whose sums of floats are added in any order."""
+    return _njit(fastmath={"reassoc", "nsz", "contract"}, **_BORROWING)(function)
+
+
+def allocating_step(function: Callable[..., Any]) -> Any:
+    """Return `function` as a step of kernels that makes arrays, or returns parts of some."""
+    return _njit(**_WITHIN)(function)
+
+
+# --- what is kept ---
+
+
+@cache
+def _fingerprint(path: str) -> str:
+    """Return what the sources of calv, that of a kernel, and the compiler are."""
+    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')}".encode())
+    for source in (*sources, Path(path)):
+        digest.update(hashlib.sha256(source.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+class _Folder(_caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001
+    """Where a kernel is kept: the sources are in the name, so what lies there is never stale."""
+
+    def __init__(self, function: Callable[..., Any], path: str) -> None:
+        self._line = function.__code__.co_firstlineno
+        self._stamp = _fingerprint(path)
+
+    @override
+    def get_cache_path(self) -> str:
+        chosen = os.environ.get("NUMBA_CACHE_DIR")
+        if chosen:
+            return str(Path(chosen) / f"mroi-{self._stamp}")
+        from platformdirs import user_cache_path
+
+        return str(user_cache_path("mroi") / f"kernels-{self._stamp}")
+
+    @override
+    def get_source_stamp(self) -> str:
+        return self._stamp
+
+    @override
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+    @classmethod
+    @override
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> _Folder | None:
+        try:
+            folder = cls(py_func, py_file)
+            folder.ensure_cache_path()
+        except OSError:  # there is no source, or no place to write
+            return None
+        return folder
+
+
+class _Reduced(_caching.CompileResultCacheImpl):  # type: ignore[misc]
+    _locator_classes = (_Folder,)
+
+
+class _Kept(_caching.FunctionCache):  # type: ignore[misc]
+    """What is kept of a kernel. What cannot be read or written is compiled, nothing else."""
+
+    _impl_class = _Reduced
+
+    @override
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception as exc:  # noqa: BLE001  # pickle raises anything on damaged files
+            _LOG.debug("cannot read what is kept in %s: %s", self.cache_path, exc)
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    @override
+    def save_overload(self, sig: Any, data: Any) -> None:
+        try:
+            super().save_overload(sig, data)
+        except OSError as exc:  # a full disk
+            _LOG.debug("cannot keep what is compiled in %s: %s", self.cache_path, exc)
 
 
 class _Announcement(event.Listener):

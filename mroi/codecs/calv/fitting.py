@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import reordering_kernel
+from mroi.codecs.calv.compiled import reordering_step
 
 __all__ = ["BATCH", "add_products", "solve_normal"]
 
@@ -19,7 +19,7 @@ BATCH = 256
 """Samples whose products are added at once."""
 
 
-@reordering_kernel
+@reordering_step
 def add_products(a, b, count, rows, sums):
     """Add the products of all pairs of rows of two arrays, each (rows, samples)."""
     for i in range(rows):

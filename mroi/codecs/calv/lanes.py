@@ -23,18 +23,18 @@ __all__ = [
     "LANES",
     "any_negative",
     "any_true",
-    "below",
+    "broadcast",
     "gather",
     "gather_through",
-    "higher",
+    "less_unsigned",
     "load",
-    "lower",
-    "lowest",
+    "logical_shift",
+    "maximum",
+    "minimum",
+    "minimum_unsigned",
     "ones",
     "select",
-    "shift",
     "slide",
-    "spread",
     "store",
 ]
 
@@ -171,7 +171,7 @@ def gather_through(_, inner, index, array, offset):
 # --- making, moving and choosing lanes ---
 
 
-def _spread(builder, value):
+def _broadcast(builder, value):
     """Return a vector of one integer, or the vector or mask that the value is already."""
     if isinstance(value.type, ir.VectorType):
         return value
@@ -182,11 +182,11 @@ def _spread(builder, value):
 
 
 @_instruction
-def spread(_, value):
+def broadcast(_, value):
     """Return a vector of one integer."""
 
     def emit(context, builder, signature, arguments):  # noqa: ARG001
-        return _spread(builder, arguments[0])
+        return _broadcast(builder, arguments[0])
 
     return _LANES(value), emit
 
@@ -197,7 +197,7 @@ def slide(_, vector, first):
 
     def emit(context, builder, signature, arguments):  # noqa: ARG001
         order = ir.Constant(_VECTOR, [LANES, *range(LANES - 1)])
-        return builder.shuffle_vector(arguments[0], _spread(builder, arguments[1]), order)
+        return builder.shuffle_vector(arguments[0], _broadcast(builder, arguments[1]), order)
 
     return _LANES(vector, first), emit
 
@@ -207,7 +207,7 @@ def select(_, mask, vector, other):
     """Return the lanes of a vector where a mask is true, those of another elsewhere."""
 
     def emit(context, builder, signature, arguments):  # noqa: ARG001
-        return builder.select(arguments[0], arguments[1], _spread(builder, arguments[2]))
+        return builder.select(arguments[0], arguments[1], _broadcast(builder, arguments[2]))
 
     return _LANES(mask, vector, other), emit
 
@@ -254,7 +254,7 @@ def _between(emit: Callable[..., Any], result: Any = _LANES) -> Any:
     @_instruction
     def apply(_, vector, other):
         def build(context, builder, signature, arguments):  # noqa: ARG001
-            return emit(builder, arguments[0], _spread(builder, arguments[1]))
+            return emit(builder, arguments[0], _broadcast(builder, arguments[1]))
 
         return (_MASK if vector == _MASK else result)(vector, other), build
 
@@ -285,7 +285,7 @@ _operator(operator.eq, lambda builder, a, b: builder.icmp_signed("==", a, b), _M
 
 
 def _chosen(comparison: str, *, signed: bool) -> Any:
-    """Return what gives, of two vectors, the integers that are so against the others."""
+    """Build elementwise ``a if a <comparison> b else b``."""
 
     def emit(builder, a, b):
         compare = builder.icmp_signed if signed else builder.icmp_unsigned
@@ -294,17 +294,17 @@ def _chosen(comparison: str, *, signed: bool) -> Any:
     return _between(emit)
 
 
-lower = _chosen("<", signed=True)
+minimum = _chosen("<", signed=True)
 """The lower integer of each lane."""
 
-higher = _chosen(">", signed=True)
+maximum = _chosen(">", signed=True)
 """The higher integer of each lane."""
 
-lowest = _chosen("<", signed=False)
+minimum_unsigned = _chosen("<", signed=False)
 """The lower integer of each lane, taken as unsigned."""
 
-below = _between(lambda builder, a, b: builder.icmp_unsigned("<", a, b), _MASK)
+less_unsigned = _between(lambda builder, a, b: builder.icmp_unsigned("<", a, b), _MASK)
 """Whether integers are lower than others, taken as unsigned."""
 
-shift = _between(lambda builder, a, b: builder.lshr(a, b))
+logical_shift = _between(lambda builder, a, b: builder.lshr(a, b))
 """Integers shifted right, taken as unsigned."""

@@ -1,4 +1,4 @@
-"""Values and numbers of many voxels at a time, without the GIL."""
+"""Values and symbols of many voxels at a time, without the GIL."""
 
 # Kernels are typed by numba when they are called.
 # mypy: allow-untyped-defs, allow-untyped-calls
@@ -22,10 +22,10 @@ def mark(values, low, found):
 
 
 @kernel
-def look_up(numbers, table, out):
-    """Fill `out` with the entries of a table that numbers stand for, none beyond its end."""
-    slices, rows, columns = numbers.shape
+def look_up(symbols, table, out):
+    """Fill `out` with the entries of a table that symbols stand for, none beyond its end."""
+    slices, rows, columns = symbols.shape
     for s in range(slices):
         for y in range(rows):
             for x in range(columns):
-                out[s, y, x] = table[np.uint64(numbers[s, y, x])]
+                out[s, y, x] = table[np.uint64(symbols[s, y, x])]

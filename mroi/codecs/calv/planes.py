@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.calv.compiled import inlined, step
 
 __all__ = [
     "close_plane",
@@ -23,10 +23,12 @@ __all__ = [
     "load",
     "open_row",
     "plane_size",
+    "put_symbol",
     "roll",
     "row_start",
     "stride",
     "sum_errors",
+    "tap_offsets",
 ]
 
 _ROWS = 5  # of the margin above, and below
@@ -34,25 +36,25 @@ _COLUMNS = 8  # of the margin on either side
 _REACH = 5  # of them that taps reach
 
 
-@kernel
+@step
 def stride(columns):
     """Return the distance of two rows."""
     return columns + 2 * _COLUMNS
 
 
-@kernel
+@step
 def plane_size(rows, columns):
     """Return the number of elements of a plane with its margins."""
     return (rows + 2 * _ROWS) * stride(columns)
 
 
-@kernel
+@step
 def row_start(start, y, columns):
     """Return the place of the first voxel of a row of the plane at `start`."""
     return start + (y + _ROWS) * stride(columns) + _COLUMNS
 
 
-@kernel
+@step
 def open_row(plane, row, columns):
     """Fill the margin left of a row that begins at `row`: with the value above its first voxel."""
     above = plane[row - stride(columns)]
@@ -60,7 +62,7 @@ def open_row(plane, row, columns):
         plane[row - i] = above
 
 
-@kernel
+@step
 def close_row(plane, row, columns):
     """Fill the margin right of a finished row: with its last value."""
     last = plane[row + columns - 1]
@@ -68,7 +70,7 @@ def close_row(plane, row, columns):
         plane[row + columns + i] = last
 
 
-@kernel
+@step
 def close_plane(plane, start, rows, columns):
     """Fill the margin below a finished plane: with its last row."""
     width = stride(columns)
@@ -78,7 +80,7 @@ def close_plane(plane, start, rows, columns):
             plane[last + i * width + x] = plane[last + x]
 
 
-@kernel
+@step
 def roll(plane, rows, columns):
     """Begin again with the first of so many rows: the last ones become those above it."""
     width = stride(columns)
@@ -86,7 +88,7 @@ def roll(plane, rows, columns):
         plane[i] = plane[rows * width + i]
 
 
-@kernel
+@step
 def load(volume, s, planes, start):
     """Copy slice `s` of a volume to the plane at `start`."""
     rows, columns = volume.shape[1:]
@@ -99,7 +101,24 @@ def load(volume, s, planes, start):
     close_plane(planes, start, rows, columns)
 
 
-@kernel
+@step
+def tap_offsets(taps, count, s, size, width, offsets):
+    """Turn the taps of slice `s` into distances in a ring of four planes."""
+    for i in range(count):
+        there = (s - taps[i, 0]) & 3
+        offsets[i] = (there - (s & 3)) * size - taps[i, 1] * width - taps[i, 2]
+
+
+@inlined
+def put_symbol(symbols, at, value):
+    """Store a symbol in the sample at `at`."""
+    if symbols.are_pairs:
+        symbols.pairs[at] = value
+    else:
+        symbols.bytes_[at] = value
+
+
+@step
 def sum_errors(noise, p, up, width, first, sums):
     """Sum, for each voxel of a row, the errors made in the rows above and in the slice before.
 

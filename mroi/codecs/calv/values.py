@@ -1,6 +1,6 @@
-"""Values of a chunk as numbers from 0 to 65535 at most, which is all that the kernels know.
+"""Values of a chunk as symbols from 0 to 65535 at most, which is all that the kernels know.
 
-Number n stands for the n-th value of an ascending sequence: steps of one size, some of them left
+Symbol n stands for the n-th value of an ascending sequence: steps of one size, some of them left
 out. So the padding of a CT far below its air becomes a neighbour of it, and the labels of an atlas
 become 0, 1, 2... Floats are taken if all of them are integers, bit for bit.
 """
@@ -15,18 +15,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "Numbers",
+    "Symbols",
     "ValueMap",
     "build_map",
     "find_map",
     "fits",
-    "numbers_in",
     "parse_map",
-    "to_numbers",
+    "symbols_in",
+    "to_symbols",
     "to_values",
 ]
 
-_TOP = 65535  # largest number
+_TOP = 65535  # largest symbol
 _SPAN = 1 << 40  # from the lowest to the highest value, at most
 _COUNTED = 1 << 20  # a span up to which values are counted, not sorted
 _FEW = 256  # values so few that no gap between them is left
@@ -35,14 +35,14 @@ _EXACT = {4: 1 << 24, 8: 1 << 53}  # integers that a float of so many bytes can 
 
 @dataclass(frozen=True, slots=True)
 class ValueMap:
-    """How numbers become values.
+    """How symbols become values.
 
     Attributes
     ----------
     offset, step, top : int
-        Number n from 0 to `top` is ``offset + step * n`` where no gap comes before it.
+        Symbol n from 0 to `top` is ``offset + step * n`` where no gap comes before it.
     runs : tuple of (int, int)
-        Gaps: numbers since the one before, at least 1, and steps left out, at least 1.
+        Gaps: symbols since the one before, at least 1, and steps left out, at least 1.
     """
 
     offset: int
@@ -51,7 +51,7 @@ class ValueMap:
     runs: tuple[tuple[int, int], ...] = ()
 
     def table(self) -> NDArray[np.int64]:
-        """Return the value of each number."""
+        """Return the value of each symbol."""
         steps = np.ones(self.top + 1, np.int64)
         steps[0] = 0
         at = 0
@@ -61,17 +61,17 @@ class ValueMap:
         return self.offset + self.step * np.cumsum(steps)
 
 
-class Numbers(NamedTuple):
-    """The numbers of a component, each in the low bytes of its sample: kernels see only them.
+class Symbols(NamedTuple):
+    """The symbols of a component, each in the low bytes of its sample: kernels see only them.
 
     Attributes
     ----------
     bytes_, pairs : (n,) uint8, (n // 2,) uint16
-        The same memory. Numbers are `pairs`, or `bytes_` where a sample has no more.
+        The same memory. Symbols are `pairs`, or `bytes_` where a sample has no more.
     are_pairs : bool
         Which of the two.
     first, step : int
-        Where the number of the first voxel is, and how far the next one is from it.
+        Where the symbol of the first voxel is, and how far the next one is from it.
     """
 
     bytes_: NDArray[np.uint8]
@@ -81,18 +81,18 @@ class Numbers(NamedTuple):
     step: int
 
 
-def numbers_in(chunk: NDArray[Any], sample: int = 0) -> Numbers:
-    """Return where the numbers of one sample of all voxels are kept in a chunk."""
+def symbols_in(chunk: NDArray[Any], sample: int = 0) -> Symbols:
+    """Return where the symbols of one sample of all voxels are kept in a chunk."""
     size = chunk.itemsize
     data = chunk.reshape(-1).view(np.uint8)
     pairs = data[: data.size // 2 * 2].view(np.uint16)
     samples = math.prod(chunk.shape[3:])
     unit = min(size, 2)
-    return Numbers(data, pairs, size > 1, sample * size // unit, samples * size // unit)
+    return Symbols(data, pairs, size > 1, sample * size // unit, samples * size // unit)
 
 
 def find_map(chunk: NDArray[Any]) -> ValueMap | None:
-    """Return the map for a chunk, or None if its values cannot become numbers up to 65535."""
+    """Return the map for a chunk, or None if its values cannot become symbols up to 65535."""
     if chunk.dtype.kind == "f" and not _holds_integers(chunk):
         return None
     low, high = int(chunk.min()), int(chunk.max())
@@ -104,15 +104,15 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     top = int(present[-1])
     gaps = np.diff(present) - 1
     few = present.size <= _FEW and top >= 2 * present.size
-    # All gaps between few values, else wide ones, else all of them so that numbers fit.
+    # All gaps between few values, else wide ones, else all of them so that symbols fit.
     for least in (1, max(64, top // 16)) if few else (max(64, top // 16), 1):
         ends = np.flatnonzero(gaps >= least)
         if ends.size * 64 <= chunk.size + 4096 and top - gaps[ends].sum() <= _TOP:
             break
     else:
         return None
-    numbers = present[ends] - np.concatenate([[0], np.cumsum(gaps[ends])])[:-1]
-    lengths = np.diff(numbers + 1, prepend=0)
+    symbols = present[ends] - np.concatenate([[0], np.cumsum(gaps[ends])])[:-1]
+    lengths = np.diff(symbols + 1, prepend=0)
     runs = tuple(zip(lengths.tolist(), gaps[ends].tolist(), strict=True))
     return ValueMap(low, step, top - int(gaps[ends].sum()), runs)
 
@@ -142,8 +142,8 @@ def _above(chunk: NDArray[Any], low: int) -> NDArray[np.int64]:
     return (chunk.astype(np.int64) - low).ravel()
 
 
-def to_numbers(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
-    """Return the numbers of a chunk, of its shape."""
+def to_symbols(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
+    """Return the symbols of a chunk, of its shape."""
     if values.runs:
         table = values.table() - values.offset
         above = _above(chunk, values.offset)
@@ -153,36 +153,36 @@ def to_numbers(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
             return place[above].reshape(chunk.shape)
         return np.searchsorted(table, above).astype(np.int32).reshape(chunk.shape)
     if chunk.dtype.kind in "iu" and chunk.dtype.itemsize <= 2:
-        numbers = chunk.astype(np.int32)
-        numbers -= np.int32(values.offset)
+        symbols = chunk.astype(np.int32)
+        symbols -= np.int32(values.offset)
         if values.step > 1:
-            numbers //= np.int32(values.step)
-        return numbers
+            symbols //= np.int32(values.step)
+        return symbols
     return (_above(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
 
 
 def to_values(chunk: NDArray[Any], sample: int, values: ValueMap) -> None:
-    """Turn the numbers of one sample of all voxels, as `numbers_in` has them, into values."""
-    place = numbers_in(chunk, sample)
+    """Turn the symbols of one sample of all voxels, as `symbols_in` has them, into values."""
+    place = symbols_in(chunk, sample)
     rows = chunk.reshape(*chunk.shape[:2], -1)
     out = rows[..., sample :: math.prod(chunk.shape[3:])]
-    numbers = rows.view(f"u{min(chunk.itemsize, 2)}")[..., place.first :: place.step]
+    symbols = rows.view(f"u{min(chunk.itemsize, 2)}")[..., place.first :: place.step]
     plain = values.step == 1 and not values.runs
     if plain and chunk.itemsize <= 2:
-        numbers += numbers.dtype.type(values.offset & (256**chunk.itemsize - 1))
+        symbols += symbols.dtype.type(values.offset & (256**chunk.itemsize - 1))
     elif plain and abs(values.offset) < 1 << 30:
-        for into, row in zip(out, numbers, strict=True):  # of a slice, numpy makes a copy
+        for into, row in zip(out, symbols, strict=True):  # of a slice, numpy makes a copy
             np.add(row, np.int32(values.offset), out=into, casting="unsafe")
     else:
         from mroi.codecs.calv.lookup import look_up  # it imports numba
 
         unsigned = f"u{out.itemsize}"
         table = _values_of(values, out.dtype).view(unsigned)
-        look_up(numbers, table, out.view(unsigned))
+        look_up(symbols, table, out.view(unsigned))
 
 
 def _values_of(values: ValueMap, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return the value of each number in its type; 64-bit integers may be beyond int64."""
+    """Return the value of each symbol in its type; 64-bit integers may be beyond int64."""
     above = ValueMap(0, values.step, values.top, values.runs).table()
     if dtype == np.uint64:
         return above.astype(np.uint64) + np.uint64(values.offset)
