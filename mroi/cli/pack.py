@@ -289,12 +289,14 @@ def _has_dicom(folder: Path) -> bool:
 def _check(codec: str, roi: str, margin: str | None) -> None:
     """Refuse options that no input could make right."""
     from mroi.codecs import parse
+    from mroi.codecs.guard import guarded
     from mroi.errors import CodecError, CodecUnavailableError, SourceError
     from mroi.packing.choose import is_auto
     from mroi.roi.boxes import parse_box, parse_margin
 
     try:
-        problem = None if is_auto(codec) else type(parse(codec)).probe()
+        with guarded(codec.partition(":")[0], CodecUnavailableError):
+            problem = None if is_auto(codec) else type(parse(codec)).probe()
     except CodecError as exc:
         if isinstance(exc, CodecUnavailableError) and _is_known(codec):
             raise

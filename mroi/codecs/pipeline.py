@@ -27,8 +27,8 @@ from mroi.codecs.base import (
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window, filter_class
 from mroi.codecs.guard import guarded
-from mroi.codecs.registry import build
-from mroi.errors import CodecError, DecodeError
+from mroi.codecs.registry import build, check_declarations, is_built_in
+from mroi.errors import CodecError, CodecUnavailableError, DecodeError
 
 __all__ = ["Pipeline"]
 
@@ -72,7 +72,12 @@ class Pipeline:
         CodecError
             If no filter helps; the message says what the codec takes, and whether it would with a
             loss.
+        CodecUnavailableError
+            If it is a plug-in that does not work.
         """
+        if not is_built_in(codec):
+            with guarded(codec.name, CodecUnavailableError):
+                check_declarations(codec, spec)
         with guarded(codec.name):
             for filters in _candidates(codec, spec, values):
                 pipeline = cls(codec, filters)
@@ -127,8 +132,10 @@ class Pipeline:
         for step, kind in zip(self.filters, before, strict=True):
             chunk = step.apply(chunk, kind)
         name = self.codec.name
+        chunk = np.ascontiguousarray(chunk).view()
+        chunk.flags.writeable = False  # it is the caller's
         with guarded(name):
-            payload: object = self.codec.encode(np.ascontiguousarray(chunk), coded)
+            payload: object = self.codec.encode(chunk, coded)
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise CodecError(f"{name}: encode gave a {type(payload).__name__}, not bytes")
         return bytes(payload)

@@ -16,11 +16,20 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 
-from mroi.codecs.base import Codec
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity
 from mroi.codecs.guard import guarded
 from mroi.errors import CodecError, CodecUnavailableError
 
-__all__ = ["GROUP", "Entry", "available", "build", "codec_class", "is_built_in", "parse"]
+__all__ = [
+    "GROUP",
+    "Entry",
+    "available",
+    "build",
+    "check_declarations",
+    "codec_class",
+    "is_built_in",
+    "parse",
+]
 
 GROUP = "mroi.codecs"
 """Entry-point group of plug-ins: name of the codec = "module:Class"."""
@@ -114,6 +123,42 @@ def build(name: str, params: Mapping[str, object]) -> Codec:
 def is_built_in(codec: Codec) -> bool:
     """Whether a codec is one of this package, which its own tests hold to its promises."""
     return type(codec).__module__.startswith("mroi.codecs.")
+
+
+def check_declarations(codec: Codec, spec: ChunkSpec) -> None:
+    """Refuse a codec that does not work here, or says of itself what nobody can use.
+
+    Parameters
+    ----------
+    codec : Codec
+        A plug-in.
+    spec : ChunkSpec
+        A kind of chunk that it shall take or refuse.
+
+    Raises
+    ------
+    CodecUnavailableError
+        If it does.
+    """
+    if reason := type(codec).probe():
+        raise CodecUnavailableError(f"codec {codec.name!r}: {reason}")
+    says = {
+        "refuses": isinstance(codec.refuses(spec), str | None),
+        "fidelity": isinstance(codec.fidelity, Fidelity),
+        "loss_is_relative": isinstance(codec.loss_is_relative, bool),
+        "deterministic": isinstance(codec.deterministic, bool),
+        "default_slices": _is_count(codec.default_slices),
+        "span_voxels": _is_count(codec.span_voxels),
+        "max_slices": codec.max_slices is None or _is_count(codec.max_slices),
+        "version": _is_count(codec.version),
+        "implementation": isinstance(codec.implementation(), str),
+        "params": _is_json(codec.params()),
+        "settings": _is_json(codec.settings()),
+    }
+    if wrong := [name for name, fits in says.items() if not fits]:
+        raise CodecUnavailableError(
+            f"{codec.name}: {', '.join(wrong)} gave what nobody can use"
+        )
 
 
 def parse(text: str) -> Codec:
@@ -220,3 +265,14 @@ def _advice(name: str) -> str:
     if "." in name and _NAME.fullmatch(name):  # a file may be right about it, too
         return f"install the package that provides it; {question}".removesuffix("; ")
     return question or f"known here: {', '.join(known)}"
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 1
+
+
+def _is_json(value: object) -> bool:
+    try:
+        return isinstance(value, dict) and json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError):
+        return False

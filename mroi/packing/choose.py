@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs import ChunkSpec, Codec, Pipeline, Values, parse
-from mroi.errors import CodecError, SourceError, UsageError
+from mroi.errors import CodecError, CodecUnavailableError, SourceError, UsageError
 from mroi.format.datatypes import Datatype
 from mroi.format.geom import VolumeGeometry
 from mroi.format.records import FRAME_HEADER_SIZE, align
@@ -117,6 +117,8 @@ def fit_codec(
     built = parse(codec) if isinstance(codec, str) else codec
     try:
         return _fit(built, g.datatype, g.shape, g.bits_stored, values)
+    except CodecUnavailableError:
+        raise
     except CodecError as exc:
         if values is None and g.datatype.is_ordered:
             return None
@@ -138,6 +140,8 @@ def fit_unseen(codec: str | Codec | Pipeline, datatype: Datatype, shape: Sequenc
     built = parse(codec) if isinstance(codec, str) else codec
     try:
         return _fit(built, datatype, shape, datatype.bits, None)
+    except CodecUnavailableError:
+        raise
     except CodecError as exc:
         raise SourceError(
             f"{exc.message} (the volume has {datatype.name}, and its values are not known "

@@ -49,6 +49,13 @@ IN_USE = {
     "implementation": "    @classmethod\n    def implementation(cls):\n        raise OSError(5)\n",
     "refuses": "    def refuses(self, spec):\n        raise OSError('refused')\n",
     "fidelity": "    fidelity = property(lambda self: 1 / 0)\n",
+    "slices": "    default_slices = property(lambda self: 1 / 0)\n",
+    "no slices": "    default_slices = property(lambda self: 0)\n",
+    "voxels in words": "    span_voxels = property(lambda self: 'many')\n",
+    "params": "    def params(self):\n        return {'level': object()}\n",
+    "settings": "    def settings(self):\n        return None\n",
+    "no name of its library": "    @classmethod\n    def implementation(cls):\n        return 3\n",
+    "a refusal in numbers": "    def refuses(self, spec):\n        return 5\n",
     "init": "    def __post_init__(self):\n        raise SystemExit(4)\n",
 }
 
@@ -124,6 +131,30 @@ def test_one_that_works_is_a_row_like_others(plugin: Plugin) -> None:
 def test_what_is_not_bytes_is_refused_with_its_type(plugin: Plugin, kind: str, value: str) -> None:
     plugin.write(HEAD.replace("zlib.compress(chunk.tobytes())", value))
     with pytest.raises(CodecError, match=rf"org\.example\.broken: encode gave a {kind}, not bytes"):
+        write("org.example.broken")
+
+
+@pytest.mark.parametrize("text", IN_USE.values(), ids=IN_USE)
+def test_one_that_fails_when_asked_writes_nothing(
+    plugin: Plugin, text: str, tmp_path: Path
+) -> None:
+    plugin.write(HEAD + "\n" + text)
+    with pytest.raises(mroi.MroiError, match=r"org\.example\.broken"):
+        mroi.pack(VOXELS, tmp_path / "a.mroi", codec="org.example.broken")
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.save(nibabel.Nifti1Image(VOXELS, np.eye(4)), tmp_path / "a.nii")
+    command = ["pack", str(tmp_path / "a.nii"), "--codec", "org.example.broken"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code in {2, 5}
+    assert "org.example.broken" in result.stderr
+    assert not (tmp_path / "a.mroi").exists()
+
+
+def test_one_that_writes_into_the_chunk_is_caught(plugin: Plugin) -> None:
+    """Decoding what it encoded would give the same voxels, all of them wrong."""
+    wipes = "chunk[...] = 0\n        return zlib"
+    plugin.write(HEAD.replace("return zlib.compress(chunk", wipes + ".compress(chunk"))
+    with pytest.raises(CodecError, match=r"org\.example\.broken.*read-only"):
         write("org.example.broken")
 
 
