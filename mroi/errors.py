@@ -12,6 +12,8 @@ MroiError
   SourceError              an input (NIfTI, DICOM, mask, box) cannot be taken as it is
   UsageError               the caller broke the order or the meaning of calls
 
+`Terminated` is none of these: a signal ended the program, which is nobody's error.
+
 `MroiError.rule` is the id of the broken rule in ``spec/mroi-1.md`` ("" where no rule of the
 format is concerned); `MroiError.offset` is the byte of the file it was found at, or None.
 """
@@ -30,9 +32,14 @@ __all__ = [
     "MissingVoxelsError",
     "MroiError",
     "SourceError",
+    "Terminated",
     "TruncatedError",
     "UsageError",
 ]
+
+
+class Terminated(SystemExit):
+    """A signal such as SIGTERM asked the program to end; nothing may take it for an error."""
 
 
 class MroiError(Exception):

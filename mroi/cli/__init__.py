@@ -25,7 +25,7 @@ from typing_extensions import override
 from mroi.cli import codecs, info, pack, preview, recover, roi, slice, unpack, verify  # noqa: A004
 from mroi.cli.exits import ExitCode, code_of
 from mroi.cli.report import message_of, wants_traceback
-from mroi.errors import MroiError, UsageError
+from mroi.errors import MroiError, Terminated, UsageError
 
 __all__ = ["app", "main"]
 
@@ -127,4 +127,4 @@ def main() -> None:
 def _end(number: int, _frame: object) -> None:
     """End as after an error, so that nothing unfinished is left; a second signal ends at once."""
     signal.signal(number, signal.SIG_DFL)
-    raise SystemExit(128 + number)
+    raise Terminated(128 + number)

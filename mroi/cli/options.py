@@ -34,6 +34,7 @@ __all__ = [
     "VolumeOption",
     "WindowOption",
     "parse_picks",
+    "refuse_url",
 ]
 
 
@@ -109,11 +110,23 @@ class Axis(StrEnum):
 Inputs = Annotated[
     list[str], typer.Argument(metavar="INPUT", help="Files, folders, URLs, or - (standard input).")
 ]
+
+
+def refuse_url(output: str | None) -> str | None:
+    """Return an output that is no URL."""
+    from mroi.container import is_url
+
+    if is_url(output):
+        raise typer.BadParameter("outputs are files, this is a URL")
+    return output
+
+
 Output = Annotated[
     str | None,
     typer.Option(
         "--output",
         "-o",
+        callback=refuse_url,
         metavar="PATH",
         help="File, or folder for several inputs; - is standard output. Default: beside the input.",
     ),

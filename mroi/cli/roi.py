@@ -23,6 +23,7 @@ from mroi.cli.options import (
     Series,
     WindowOption,
     parse_picks,
+    refuse_url,
 )
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk
@@ -44,7 +45,10 @@ def run(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT", help="Files and folders.")],
     *,
     output: Annotated[
-        str, typer.Option("--output", "-o", metavar="FOLDER", help="Where all results go.")
+        str,
+        typer.Option(
+            "--output", "-o", callback=refuse_url, metavar="FOLDER", help="Where all results go."
+        ),
     ],
     save_cropped: Annotated[
         bool,

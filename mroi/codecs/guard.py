@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from mroi.errors import CodecError, MroiError
+from mroi.errors import CodecError, MroiError, Terminated
 
 __all__ = ["guarded"]
 
@@ -25,7 +25,7 @@ def guarded(name: str, error: type[CodecError] = CodecError, rule: str = "") -> 
     """
     try:
         yield
-    except (MroiError, KeyboardInterrupt):
+    except (MroiError, KeyboardInterrupt, Terminated):
         raise
     except BaseException as exc:
         raise error(f"{name}: {exc!r}", rule) from exc

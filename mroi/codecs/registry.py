@@ -156,9 +156,7 @@ def check_declarations(codec: Codec, spec: ChunkSpec) -> None:
         "settings": _is_json(codec.settings()),
     }
     if wrong := [name for name, fits in says.items() if not fits]:
-        raise CodecUnavailableError(
-            f"{codec.name}: {', '.join(wrong)} gave what nobody can use"
-        )
+        raise CodecUnavailableError(f"{codec.name}: {', '.join(wrong)} gave what nobody can use")
 
 
 def parse(text: str) -> Codec:

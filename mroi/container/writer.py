@@ -13,6 +13,7 @@ from typing import BinaryIO, Self, cast
 from typing_extensions import Buffer
 
 from mroi.container.builder import ContainerBuilder, Metadata
+from mroi.container.inputs import is_url
 from mroi.container.parts import OutputFile, Part
 from mroi.container.source import refuse_inputs
 from mroi.errors import UsageError
@@ -41,7 +42,7 @@ class AtomicFile:
     Raises
     ------
     UsageError
-        If the file is one of the inputs.
+        If the file is one of the inputs, or a URL.
     FileExistsError
         If the name is taken and `overwrite` is false, at the start or at `commit`.
     """
@@ -53,6 +54,8 @@ class AtomicFile:
         overwrite: bool = False,
         inputs: Iterable[object] = (),
     ) -> None:
+        if is_url(path):
+            raise UsageError(f"{path} is a URL; outputs are files")
         self.path = Path(os.path.realpath(path))
         self._given = os.fspath(path)  # what messages call it
         self._overwrite = overwrite

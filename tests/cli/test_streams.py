@@ -93,6 +93,22 @@ def test_every_command_that_reads_takes_urls(mroi: Mroi, packed: Path, root: str
     ]  # fmt: skip
 
 
+def test_no_command_writes_to_urls(mroi: Mroi, scan: Path, packed: Path, root: str) -> None:
+    before = sorted(Path().rglob("*"))
+    for arguments in (
+        ["pack", scan],
+        ["roi", scan],
+        *([command, packed] for command in ("unpack", "slice", "preview", "recover")),
+    ):
+        done = mroi(*arguments, "-o", f"{root}/out")
+        assert done.code == ExitCode.USAGE, arguments
+        assert "outputs are files" in done.err
+    for write in (library.pack, library.recover):
+        with pytest.raises(library.UsageError, match="outputs are files"):
+            write(scan if write is library.pack else packed, f"{root}/out.mroi")
+    assert sorted(Path().rglob("*")) == before
+
+
 def test_what_is_not_there_is_no_input(mroi: Mroi, scan: Path, packed: Path, root: str) -> None:
     for arguments in (
         ["pack", f"{root}/no.nii"],

@@ -22,7 +22,13 @@ from mroi.codecs import (
     Window,
     parse,
 )
-from mroi.errors import CodecError, CodecUnavailableError, DecodeError, FormatError
+from mroi.errors import (
+    CodecError,
+    CodecUnavailableError,
+    DecodeError,
+    FormatError,
+    Terminated,
+)
 from mroi.testing import chunks, specs_for
 from tests.extras import needs_codec
 
@@ -207,7 +213,7 @@ class Rogue(Codec):
         raise ZeroDivisionError("rogue")
 
     def decode(self, payload: object, spec: ChunkSpec, /) -> np.ndarray:
-        if isinstance(self.does, Exception):
+        if isinstance(self.does, BaseException):
             raise self.does
         return self.does  # type: ignore[no-any-return]
 
@@ -238,6 +244,14 @@ def test_errors_of_ours_pass() -> None:
         Pipeline(Rogue(FormatError("x"))).decode(b"", PLANE)
     with pytest.raises(CodecError, match=r"org\.example\.rogue.*ZeroDivisionError"):
         Pipeline(Rogue()).encode(np.zeros(PLANE.shape, I16), PLANE)
+
+
+def test_a_signal_is_no_error_of_a_codec() -> None:
+    for ends in (Terminated(143), KeyboardInterrupt()):
+        with pytest.raises(type(ends)):
+            Pipeline(Rogue(ends)).decode(b"", PLANE)
+    with pytest.raises(DecodeError, match="SystemExit"):
+        Pipeline(Rogue(SystemExit(0))).decode(b"", PLANE)
 
 
 def test_what_comes_out_is_contiguous() -> None:
