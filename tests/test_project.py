@@ -100,30 +100,44 @@ def test_the_recipe_needs_what_the_package_needs() -> None:
 # -- releasing ---------------------------------------------------------------------------------
 
 
-def test_only_a_version_with_a_changelog_is_released_and_not_by_a_placeholder() -> None:
-    problems = package.release_problems("v9.9.9")
-    assert f"the tag is v9.9.9, the version v{mroi.__version__}" in problems
-    assert any("OWNER" in problem for problem in problems)
-
-
-def test_a_release_that_is_ready_has_no_problems(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a copy of what states the version, with an address and a changelog."""
     stating = ["CITATION.cff", "recipe/recipe.yaml", package.SHARED[0]]
     for name in [*stating, "mroi/_version.py", "pyproject.toml"]:
         text = (ROOT / name).read_text("utf-8")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text.replace("OWNER", "somebody"), "utf-8")
+        (tmp_path / name).write_text(text.replace(package.PLACEHOLDER, "somebody"), "utf-8")
     version = mroi.__version__
     log = f"## [Unreleased]\n\n## [{version}] - 2026-01-31\n\n- New.\n\n## [0.0.1]\n\n- Old.\n"
     (tmp_path / "CHANGELOG.md").write_text(log, "utf-8")
     monkeypatch.setattr(package, "ROOT", tmp_path)
-    assert package.notes(version) == "- New."
-    assert package.release_problems(f"v{version}") == []
-    (tmp_path / "CITATION.cff").write_text("version: 0.0.1\n", "utf-8")
-    assert package.release_problems(f"v{version}") == [
-        f"CITATION.cff says 0.0.1, mroi/_version.py {version}"
+    return tmp_path
+
+
+def test_a_release_that_is_ready_has_no_problems(ready: Path) -> None:
+    assert package.notes(mroi.__version__) == "- New."
+    assert package.release_problems(f"v{mroi.__version__}") == []
+
+
+def test_tag_version_and_changelog_agree(ready: Path) -> None:
+    version = mroi.__version__
+    (ready / "CITATION.cff").write_text("version: 0.0.1\n", "utf-8")
+    (ready / "CHANGELOG.md").write_text("## [Unreleased]\n", "utf-8")
+    assert package.release_problems("v9.9.9") == [
+        f"the tag is v9.9.9, the version v{version}",
+        f"CITATION.cff says 0.0.1, mroi/_version.py {version}",
+        f"CHANGELOG.md has no section [{version}]",
     ]
+
+
+def test_nothing_is_released_with_a_placeholder_for_its_address(ready: Path) -> None:
+    path = ready / "pyproject.toml"
+    text = re.sub(r"(github\.com)/[\w.-]+/", rf"\1/{package.PLACEHOLDER}/", path.read_text("utf-8"))
+    path.write_text(text, "utf-8")
+    problems = package.release_problems(f"v{mroi.__version__}")
+    assert len(problems) == 3
+    assert all("placeholder" in problem for problem in problems)
 
 
 # -- workflows ---------------------------------------------------------------------------------
@@ -293,6 +307,6 @@ def test_the_wheel_has_all_that_it_should_and_nothing_else(tmp_path: Path) -> No
     assert [problem.partition(" ")[2] for problem in package.wheel_problems(spoilt)] == [
         "has mroi/__pycache__/limits.cpython-313.pyc",
         "has tests/test_mroi.py",
-        "lacks mroi-0.1.0.data/data/share/zsh/site-functions/_mroi",
-        "lacks mroi-0.1.0.dist-info/licenses/LICENSE",
+        f"lacks mroi-{mroi.__version__}.data/data/share/zsh/site-functions/_mroi",
+        f"lacks mroi-{mroi.__version__}.dist-info/licenses/LICENSE",
     ]
