@@ -25,7 +25,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,8 +44,10 @@ from mroi.testing.strategies import DTYPES, chunks, specs_for, takes
 __all__ = ["CodecSuite"]
 
 # Inherited tests run in several classes, and native codecs take their time when first called.
+# That a part of an example can vary ("or any other generated value") is not worth its time.
 _laws = settings(
     deadline=None,
+    phases=[phase for phase in Phase if phase is not Phase.explain],
     suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
 )
 
