@@ -6,6 +6,7 @@ They are skipped, with the name of the extra. A test says what it needs by what 
   ``conftest.py``;
 * ``needs("remote")`` marks a test, or a module as its ``pytestmark``;
 * ``needs_codec("heif")`` does the same for codecs, by what they say of themselves;
+* ``codec_param("heif", ...)`` is a row of parameters that begins with a codec;
 * ``require("dicom")`` stands in a fixture or a test that finds out late.
 
 What is not marked must pass in a plain install.
@@ -16,6 +17,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType
+from typing import Any
 
 import pytest
 
@@ -48,6 +50,11 @@ def needs_codec(*names: str) -> pytest.MarkDecorator:
     """Skip a test where one of the codecs does not work, and say what is missing."""
     problems = [problem for name in names if (problem := codec_class(name).probe())]
     return pytest.mark.skipif(bool(problems), reason="; ".join(problems))
+
+
+def codec_param(codec: str, *others: object) -> Any:
+    """Return parameters of a test, which is skipped with them where the codec does not work."""
+    return pytest.param(codec, *others, marks=needs_codec(codec.partition(":")[0]))
 
 
 def require(extra: str) -> None:

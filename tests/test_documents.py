@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import needs
+
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 NOT_RUN = 9  # blocks that nothing runs: each has its reason above it
@@ -26,6 +28,7 @@ def kinds(page: Path) -> list[str]:
     return [kind for kind, _ in examples.blocks(page)]
 
 
+@needs("codecs")
 @pytest.mark.parametrize("page", [page for page in PAGES if "run" in kinds(page)], ids=name)
 def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
     if examples.needs_shell(page) and not shutil.which("sh"):

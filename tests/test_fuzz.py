@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.extras import needs
+
 FUZZ = Path(__file__).resolve().parent.parent / "fuzz"
 TARGETS = sorted(FUZZ.glob("fuzz_*.py"))
 
@@ -22,10 +24,9 @@ def test_target_holds(target: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@needs("codecs")
 @pytest.mark.parametrize("name", ["jpegls", "htj2k", "pcodec"])
 def test_native_decoders_hold(name: str) -> None:
-    for module in ("imagecodecs", "pcodec"):
-        pytest.importorskip(module)
     done = subprocess.run(
         [sys.executable, FUZZ / "native.py", "--seconds", "1", "--codec", name],
         capture_output=True,

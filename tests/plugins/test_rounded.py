@@ -15,6 +15,7 @@ from mroi.codecs import ChunkSpec, Codec, Pipeline, registry
 from mroi.errors import CodecError, UsageError
 from mroi.packing.quality import Target
 from mroi.testing import CodecSuite
+from tests.extras import needs_codec
 from tests.plugins.rounded import Rounded
 
 
@@ -90,6 +91,7 @@ def test_the_command_takes_it(tmp_path: Path) -> None:
     assert 0 < json.loads(done.stdout)["loss"]["max_error"] <= 6
 
 
+@needs_codec("jpegls")
 @pytest.mark.usefixtures("installed")
 def test_who_has_no_setting_is_told_who_has() -> None:
     with pytest.raises(UsageError, match=r"'zstd' has no setting.*jpegls.*org\.example\.rounded"):
