@@ -155,7 +155,7 @@ def test_pieces_come_in_their_order() -> None:
     with pytest.raises(UsageError, match="0 of 2 chunks"):
         file.finish()
     file.chunk(ChunkState.ENCODED, b"1", slot=0, decoded_crc=0)
-    with pytest.raises(UsageError, match="preface comes before the chunks"):
+    with pytest.raises(UsageError, match="preface frames must be written before"):
         file.preface(())
     with pytest.raises(UsageError, match="2 chunks, these are more"):
         file.missing(2, slot=0)

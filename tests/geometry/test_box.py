@@ -69,7 +69,7 @@ def test_margins_end_at_the_border_and_offsets_move(box, margin):
     [((0, 0, 0), (0, 1, 1)), ((2, 0, 0), (1, 1, 1)), ((-1, 0, 0), (1, 1, 1))],
 )
 def test_empty_and_negative_boxes_do_not_exist(start, stop):
-    with pytest.raises(ValueError, match="empty or negative"):
+    with pytest.raises(ValueError, match="is empty or has negative indices"):
         Box(start, stop)
 
 
