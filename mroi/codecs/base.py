@@ -137,7 +137,7 @@ class Codec(ABC):
         Version of the bitstream that this class writes and reads.
     max_slices : int or None
         Thickest chunk it takes: 1 for codecs of planes, None for codecs of volumes. `Pipeline`
-        keeps to it, before it asks `refuses`.
+        refuses thicker ones.
     encoder_only : tuple of str
         Fields that only the encoder uses (a level, an effort). The other fields are the
         parameters of the file: what decoding needs, and what says how much was lost.
@@ -156,6 +156,7 @@ class Codec(ABC):
     @override
     def __init_subclass__(cls) -> None:
         """Let `super` without arguments work in subclasses that are dataclasses with slots."""
+        super(Codec, cls).__init_subclass__()
         _rebind_super(cls)
 
     @property

@@ -48,6 +48,23 @@ def test_super_works_in_dataclasses_with_slots() -> None:
     assert not hasattr(Named(), "__dict__")
 
 
+class Counter:
+    """Counts the classes that are made of it."""
+
+    made: ClassVar[int] = 0
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Counter.made += 1
+
+
+def test_other_bases_hear_of_their_subclasses() -> None:
+    class Both(Raw, Counter):
+        pass
+
+    assert Counter.made == 1
+
+
 def test_a_borrowed_method_stays_what_it_was() -> None:
     assert Borrower.who() == Named.who() == "Named"
 
