@@ -2,7 +2,69 @@
 
 from __future__ import annotations
 
-__all__ = ["size_text"]
+from collections.abc import Sequence
+
+__all__ = ["counted", "size_text", "spacing_text", "units_of"]
+
+_SPACE = {1: "m", 2: "mm", 3: "um"}
+_TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things for people.
+
+    Examples
+    --------
+    >>> counted(1, "voxel"), counted(12345, "voxel")
+    ('1 voxel', '12,345 voxels')
+    """
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def units_of(xyzt_units: int) -> tuple[str | None, str | None]:
+    """Return the units of the first three axes and of the fourth, None where not known.
+
+    Parameters
+    ----------
+    xyzt_units : int
+        As in NIfTI-1.
+
+    Examples
+    --------
+    >>> units_of(2 + 8), units_of(0)
+    (('mm', 's'), (None, None))
+    """
+    return _SPACE.get(xyzt_units & 7), _TIME.get(xyzt_units & 56)
+
+
+def spacing_text(spacing: Sequence[float], units: Sequence[str | None], digits: int = 6) -> str:
+    """Return the distances of neighbours along each axis for people.
+
+    Parameters
+    ----------
+    spacing : sequence of float
+        Along x, y, z and further axes.
+    units : (str or None, str or None)
+        Of the first three axes and of the fourth, see `units_of`.
+    digits : int
+        Significant ones.
+
+    Examples
+    --------
+    >>> spacing_text((1, 1, 2.5, 2), ("mm", "s")), spacing_text((1, 1, 2.5, 2), ("mm", None))
+    ('1 x 1 x 2.5 mm, 2 s', '1 x 1 x 2.5 mm, 2 (unit not known)')
+    >>> spacing_text((1, 1, 1), (None, None)), spacing_text((1, 1, 1, 2), (None, None))
+    ('1 x 1 x 1 (unit not known)', '1 x 1 x 1, 2 (units not known)')
+    """
+    values = [f"{value:.{digits}g}" for value in spacing]
+    space, time = units
+    spatial, further = " x ".join(values[:3]), values[3:]
+    if further and space is None and time is None:
+        return ", ".join((spatial, *further)) + " (units not known)"
+    spatial += f" {space}" if space else " (unit not known)"
+    if further:
+        further[0] += f" {time}" if time else " (unit not known)"
+    return ", ".join((spatial, *further))
 
 
 def size_text(size: float) -> str:

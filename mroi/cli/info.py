@@ -12,7 +12,7 @@ from mroi.cli import batch
 from mroi.cli.options import FailFast, Inputs, Json
 from mroi.cli.report import Report, Step, columns
 from mroi.cli.streams import open_volume
-from mroi.text import size_text
+from mroi.text import counted, size_text, spacing_text, units_of
 
 if TYPE_CHECKING:
     from mroi.format.geom import Geom
@@ -42,8 +42,6 @@ _SPACES = {
     "template": "in the space of a template",
 }
 _OBLIQUE = 0.5  # degrees; what rounding makes of straight axes is far below
-_UNITS = {1: "m", 2: "mm", 3: "um"}
-_TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
 _LABELS = {
     "purpose": "made for",
     "codec": "codec chosen by",
@@ -119,7 +117,7 @@ def describe(volume: Volume) -> dict[str, object]:
         "bits": 8 * geom.datatype.sample.itemsize,
         "bits_stored": geom.bits_stored,
         "spacing": list(volume.spacing),
-        "units": [_UNITS.get(geom.xyzt_units & 7), _TIME.get(geom.xyzt_units & 56)],
+        "units": list(units_of(geom.xyzt_units)),
         "orientation": volume.orientation if has_place(geom) else None,
         "oblique": _oblique(geom) if has_place(geom) else None,
         "space": _XFORM[geom.xform_code],
@@ -272,8 +270,9 @@ def _text(name: str, record: dict[str, Any]) -> str:
     shape = " x ".join(map(str, record["shape"]))
     lines = [
         ("file", f"{record['size']:,} bytes, {record['index']} index"),
-        ("volume", f"{shape} voxels, {record['datatype']}{_bits(record)}"),
-        ("spacing", _spacing(record)),
+        ("volume", f"{shape} voxel{'s' * (math.prod(record['shape']) != 1)}, "
+                   f"{record['datatype']}{_bits(record)}"),
+        ("spacing", spacing_text(record["spacing"], record["units"])),
         ("orientation", _orientation(record)),
         *zip(("affine", "", ""), map(_row, record["affine"]), strict=True),
         ("scaling", _scaling(record)),
@@ -316,23 +315,14 @@ def _cost_lines(costs: dict[str, Any]) -> list[tuple[str, str]]:
     lines = []
     for key, name in names.items():
         cost = costs[key]
-        chunks = "1 chunk" if cost["chunks"] == 1 else f"{cost['chunks']:,} chunks"
-        lines.append((name, f"{chunks}, {size_text(cost['bytes'])}, {cost['voxels']:,} voxels"))
+        chunks, voxels = counted(cost["chunks"], "chunk"), counted(cost["voxels"], "voxel")
+        lines.append((name, f"{chunks}, {size_text(cost['bytes'])}, {voxels}"))
     return lines
 
 
 def _bits(record: dict[str, Any]) -> str:
     stored = record["bits_stored"]
     return "" if stored == record["bits"] else f", {stored} bits used"
-
-
-def _spacing(record: dict[str, Any]) -> str:
-    space, time = (f" {unit}" if unit else " (unit not known)" for unit in record["units"])
-    values = [f"{value:.6g}" for value in record["spacing"]]
-    spatial = " x ".join(values[:3]) + space
-    return ", ".join(
-        [spatial, *(value + (time if i == 0 else "") for i, value in enumerate(values[3:]))]
-    )
 
 
 def _orientation(record: dict[str, Any]) -> str:
@@ -390,6 +380,8 @@ def _codec_text(entry: dict[str, Any]) -> str:
 def _size_line(record: dict[str, Any]) -> str:
     decoded, size = record["decoded_size"], record["size"]
     text = f"{size_text(size)} for {size_text(decoded)} of voxels"
+    if size > 10 * decoded:  # the file is all but headers
+        return text
     return f"{text}: {size / decoded:.1%}, ratio {record['ratio']:.2f}"
 
 
@@ -401,5 +393,8 @@ def _loss(record: dict[str, Any]) -> str:
 def _chunks_text(chunks: dict[str, Any]) -> str:
     *sides, volumes = chunks["shape"]
     shape = " x ".join(map(str, sides if volumes == 1 else chunks["shape"]))
-    sizes = f"{size_text(chunks['smallest'])} to {size_text(chunks['largest'])}"
-    return f"{chunks['count']} of {shape} voxels, {sizes} each"
+    of = f"{chunks['count']} of {shape} voxel{'s' * (math.prod(chunks['shape']) != 1)}"
+    if chunks["count"] == 1:
+        return f"{of}, {size_text(chunks['smallest'])}"
+    smallest, largest = size_text(chunks["smallest"]), size_text(chunks["largest"])
+    return f"{of}, {smallest if smallest == largest else f'{smallest} to {largest}'} each"

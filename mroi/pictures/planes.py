@@ -18,6 +18,7 @@ from mroi.errors import LimitError, SourceError, UsageError
 from mroi.format.geom import Background, Geom, SourceKind
 from mroi.geometry import Box, in_plane_axes, spacing_of
 from mroi.pictures.sheet import Panel
+from mroi.text import units_of
 from mroi.volume.model import Volume
 
 __all__ = [
@@ -138,13 +139,17 @@ def read_values(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     """
     with np.errstate(all="ignore"):  # what slope and intercept make infinite is drawn so
         values = volume[plane_key(volume, plane, step)]
-    shape = [-(-volume.geom.shape[axis] // step) for axis in in_plane_axes(plane.axis)]
-    values = values.reshape(shape)
+        shape = [-(-volume.geom.shape[axis] // step) for axis in in_plane_axes(plane.axis)]
+        return _drawable(values.reshape(shape), volume.geom)
+
+
+def _drawable(values: NDArray[Any], geom: Geom) -> NDArray[Any]:
+    """Return values as float64, complex ones as magnitudes; colours as (n, m, 3) uint8."""
     if values.dtype.names:
         return np.stack([values[name] for name in values.dtype.names[:3]], axis=2)
     if values.dtype.kind == "V":
-        raise SourceError(f"values of type {volume.geom.datatype.name} cannot be drawn")
-    return np.abs(values) if values.dtype.kind == "c" else values.astype(np.float64)
+        raise SourceError(f"values of type {geom.datatype.name} cannot be drawn")
+    return (np.abs(values) if values.dtype.kind == "c" else values).astype(np.float64)
 
 
 def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int, ...]:
@@ -174,7 +179,7 @@ def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int,
 
 
 def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
-    """Return one plane as the overview of the file has it, each voxel repeated: see `read_values`.
+    """Return one plane for drawing as the overview of the file has it, each voxel repeated.
 
     Parameters
     ----------
@@ -185,12 +190,20 @@ def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     step : int
         Take every so many-th voxel along both axes.
 
+    Returns
+    -------
+    ndarray
+        As `read_values` returns it.
+
     Raises
     ------
     UsageError
         If the file has no overview, or it does not have this 3-D volume.
+    SourceError
+        If values of this type cannot be drawn.
     """
-    overview = volume.overview
+    with np.errstate(all="ignore"):
+        overview = volume.overview
     if overview is None:
         raise UsageError("the file has no overview: leave out --coarse, or pack with --overview 4")
     number = plane.volume
@@ -201,7 +214,8 @@ def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
     for in_plane, other in enumerate(in_plane_axes(plane.axis)):
         wanted = np.arange(0, volume.geom.shape[other], step) // overview.factor[other]
         values = values.take(wanted, axis=in_plane)
-    return values
+    with np.errstate(all="ignore"):
+        return _drawable(values, volume.geom)
 
 
 def find_lost(
@@ -414,7 +428,8 @@ class View:
         if not self._known or not math.isfinite(position):
             return ""
         number = f"{position:+.1f}" if abs(position) < 1e5 else f"{position:+.3e}"
-        return f"   {_PLANES[world]} {number} mm"
+        unit, _ = units_of(self._geom.xyzt_units)
+        return f"   {_PLANES[world]} {number}{f' {unit}' if unit else ''}"
 
     def turned(self, plane: NDArray[Any], axis: int) -> NDArray[Any]:
         """Turn an array with the two in-plane axes in ascending order to (rows, columns)."""

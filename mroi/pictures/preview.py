@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mroi.geometry import spacing_of
 from mroi.pictures.planes import (
     Plane,
     View,
@@ -21,7 +20,7 @@ from mroi.pictures.planes import (
     to_pixels,
 )
 from mroi.pictures.sheet import draw_sheet
-from mroi.text import size_text
+from mroi.text import size_text, spacing_text, units_of
 from mroi.volume.model import Volume
 
 if TYPE_CHECKING:
@@ -117,9 +116,9 @@ def _columns(count: int, size: tuple[float, float]) -> int:
 def _lines(volume: Volume, volume_index: int, missing: int) -> list[str]:
     geom, reader = volume.geom, volume.reader
     shape = " x ".join(map(str, volume.shape))
-    spacing = " x ".join(f"{d:.3g}" for d in spacing_of(geom.affine)[: volume.ndim])
+    spacing = spacing_text(volume.spacing[:3], units_of(geom.xyzt_units), digits=3)
     orientation = volume.orientation if has_place(geom) else "orientation not known"
-    first = [f"{shape} voxels of {spacing} mm", geom.datatype.name, orientation]
+    first = [f"{shape} voxels of {spacing}", geom.datatype.name, orientation]
     if missing:
         first.insert(0, f"{missing} of {reader.head.chunk_count} chunks are missing (magenta)")
     if geom.grid.volumes > 1:

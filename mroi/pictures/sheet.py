@@ -32,6 +32,7 @@ _HEADER = 92
 _CAPTION = 30  # below a panel
 _SMALLEST = 24  # no side of a panel is drawn smaller, however thin the plane is
 _SMALLEST_BOX = 5  # nor one of a box
+_BLOCK = 64  # pixels of a voxel from which on it is seen as a block, not smoothed into others
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +124,10 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
 
     x, y, w, h = place
     rows, columns = panel.pixels.shape[:2]
-    enlarged = w * h > rows * columns
-    method = Image.Resampling.BICUBIC if enlarged else Image.Resampling.LANCZOS
+    area = w * h / (rows * columns)  # of a voxel, in pixels
+    method = Image.Resampling.BICUBIC if area > 1 else Image.Resampling.LANCZOS
+    if area >= _BLOCK:
+        method = Image.Resampling.NEAREST
     sheet.paste(Image.fromarray(panel.pixels).resize((w, h), method), (x, y))
     draw.rectangle((x - 1, y - 1, x + w, y + h), outline=_FRAME)
     if panel.box is not None:

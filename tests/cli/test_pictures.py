@@ -4,6 +4,7 @@ import io
 from itertools import permutations, product
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,16 @@ from PIL import Image
 
 import mroi as library
 from mroi.cli.exits import ExitCode
-from mroi.pictures.planes import Plane, View, Window, find_window, to_pixels
+from mroi.pictures.planes import (
+    Plane,
+    View,
+    Window,
+    find_window,
+    read_coarse,
+    read_values,
+    to_pixels,
+)
+from mroi.pictures.preview import _lines
 from mroi.pictures.sheet import Panel, draw_sheet
 from tests.cli.runner import SHAPE, Mroi, phantom
 
@@ -176,7 +186,7 @@ def test_a_grid_has_as_many_slices_as_asked_for_or_there_are(
     assert frames.any()
 
 
-@pytest.mark.parametrize(
+IMAGES = pytest.mark.parametrize(
     "image",
     [
         np.zeros((4, 5, 6), np.uint8),
@@ -185,20 +195,64 @@ def test_a_grid_has_as_many_slices_as_asked_for_or_there_are(
         np.arange(24, dtype=np.float32).reshape(4, 6),
         np.arange(5, dtype=np.int32),
         np.arange(2 * 3 * 4 * 5 * 2, dtype=np.int16).reshape(2, 3, 4, 5, 2),
-        np.ones((3, 4, 5), np.complex64) * (1 + 2j),
-        np.zeros((3, 4, 5), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])),
-        np.zeros((3, 4, 5), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")])),
+        np.arange(60, dtype=np.complex64).reshape(3, 4, 5) * (1 + 2j),
+        np.arange(180, dtype=np.uint8)
+        .view(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")]))
+        .reshape(3, 4, 5),
+        np.arange(240, dtype=np.uint8)
+        .view(np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1"), ("A", "u1")]))
+        .reshape(3, 4, 5),
         np.zeros((1, 1, 1), np.uint8),
         np.zeros((1, 900, 2), np.uint8),
     ],
     ids=lambda image: f"{image.dtype.str}-{image.shape}",
 )
+
+
+@IMAGES
 def test_every_kind_of_volume_has_a_picture(mroi: Mroi, image: np.ndarray) -> None:
-    library.pack(image, "any.mroi")
-    for arguments in ([], ["-a", "x", "--exists", "overwrite"]):
-        done = mroi("preview", "any.mroi", *arguments)
+    library.pack(image, "any.mroi", overview=2)
+    for arguments in ([], ["-a", "x"], ["--coarse"], ["--coarse", "-a", "x"]):
+        done = mroi("preview", "any.mroi", "--exists", "overwrite", *arguments)
         assert done.code == 0, done.err
     assert mroi("slice", "any.mroi").code == 0
+
+
+@IMAGES
+def test_an_overview_of_the_same_resolution_gives_the_same_planes(image: np.ndarray) -> None:
+    file = io.BytesIO()
+    library.pack(image, file, overview=1)
+    with library.open(file.getvalue()) as volume:
+        for plane in View(volume).centre():
+            for step in (1, 2):
+                found, expected = (
+                    read(volume, plane, step) for read in (read_coarse, read_values)
+                )
+                assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f")
+                assert found.dtype == expected.dtype
+
+
+def test_the_preview_has_the_units_of_the_file(tmp_path: Path) -> None:
+    for code, unit, position in ((0, " (unit not known)", ""), (2, " mm", " mm"), (3, " um", " um")):
+        image = nib.Nifti1Image(phantom(), np.diag([1, 2, 2.5, 1]))
+        image.header["xyzt_units"] = code
+        nib.save(image, tmp_path / "units.nii")
+        library.pack(tmp_path / "units.nii", tmp_path / "units.mroi", overwrite=True)
+        with library.open(tmp_path / "units.mroi") as volume:
+            assert f"12 x 15 x 10 voxels of 1 x 2 x 2.5{unit}   int16" in _lines(volume, 0, 0)[0]
+            panel = View(volume).panel(np.zeros((12, 15), np.uint8), Plane(2, 4))
+        assert panel.caption == f"k = 4   axial +10.0{position}"
+
+
+def test_voxels_of_many_pixels_are_seen_as_blocks() -> None:
+    levels = np.array([[0, 80], [160, 255]], np.uint8)
+    panel = Panel(levels, (2, 2), None, "    ", "")
+    pixels = np.asarray(draw_sheet([panel], columns=1, title="", lines=[], width=560))
+    inside = pixels[92 + 4 : 92 + 400, 28:420, 0]
+    assert set(np.unique(inside)) == set(levels.ravel())
+    smooth = Panel(np.tile(levels, (80, 80)), (2, 2), None, "    ", "")
+    pixels = np.asarray(draw_sheet([smooth], columns=1, title="", lines=[], width=560))
+    assert len(np.unique(pixels[96:492, 28:420, 0])) > 50
 
 
 def test_volumes_beyond_the_last_one(mroi: Mroi) -> None:
