@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["counted", "size_text", "spacing_text", "units_of"]
+__all__ = ["counted", "shape_text", "size_text", "spacing_text", "units_of"]
 
 _SPACE = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
@@ -19,6 +19,17 @@ def counted(count: int, noun: str) -> str:
     ('1 voxel', '12,345 voxels')
     """
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return how many voxels there are along each axis, for people.
+
+    Examples
+    --------
+    >>> shape_text((4, 5, 6)), shape_text((1, 1, 1))
+    ('4 x 5 x 6 voxels', '1 x 1 x 1 voxel')
+    """
+    return f"{' x '.join(map(str, shape))} voxel{'s' * any(n != 1 for n in shape)}"
 
 
 def units_of(xyzt_units: int) -> tuple[str | None, str | None]:

@@ -31,6 +31,7 @@ from mroi.packing.pack import (
     plan_pack,
 )
 from mroi.packing.quality import Target
+from mroi.volume.jobs import threads_of
 from mroi.volume.layout import ChunkChoice, Purpose
 from mroi.volume.model import Volume, open_volume
 from mroi.volume.overview import Factor
@@ -41,7 +42,10 @@ from mroi.volume.verify import VerifyReport, compare, verify_volume
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
+    from mroi.adapters.dicom import FoundSeries
+
 __all__ = [
+    "UNPACKED_ENDINGS",
     "UnpackResult",
     "is_dicom",
     "looks_like_dicom",
@@ -49,12 +53,16 @@ __all__ = [
     "pack",
     "packed_name",
     "picked",
+    "series_of",
     "unpack",
     "unpacked_name",
     "verify",
 ]
 
 _NIFTI_ENDINGS = (".nii", ".nii.gz", ".hdr", ".img", ".hdr.gz", ".img.gz")
+_INSTANCE_ENDING = ".dcm"
+UNPACKED_ENDINGS = (*_NIFTI_ENDINGS, _INSTANCE_ENDING)
+"""What the names of files end in that are unpacked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +82,11 @@ class UnpackResult:
 
 
 def open_input(
-    source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource,
+    source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource | FoundSeries,
     *,
     affine: ArrayLike | None = None,
     series: str | None = None,
+    like: str = "",
     wanted: Mapping[str, int] | None = None,
     allow_irregular: bool = False,
     allow_missing: bool = False,
@@ -88,7 +97,7 @@ def open_input(
 
     Parameters
     ----------
-    source : path, array, nibabel image or VoxelSource
+    source : path, array, nibabel image, FoundSeries or VoxelSource
         A NIfTI image; a DICOM file, or a folder with a series; an array; or a source as it is.
         Of a nibabel image, its NIfTI file if neither voxels nor header were changed since it was
         loaded; otherwise the NIfTI image that nibabel would save, but with the voxels of
@@ -97,6 +106,8 @@ def open_input(
         Of an array: voxel index to position in mm, RAS+; instead of that of a nibabel image.
     series : str, optional
         Series Instance UID to take from a folder that has several.
+    like : str
+        That of the one to take if there are several and none is named.
     wanted : mapping, optional
         DICOM volumes to take: ``"acquisition"``, ``"echo"`` or ``"phase"`` to its number.
     allow_irregular : bool
@@ -117,18 +128,15 @@ def open_input(
     policy = metadata if isinstance(metadata, MetadataPolicy) else MetadataPolicy(metadata)
     if hasattr(source, "planes") and hasattr(source, "geometry"):
         return cast("VoxelSource", source)
-    if isinstance(source, str | os.PathLike):
-        if is_url(source) or is_pipe(source):
-            raise SourceError(f"{source}: not a file; mroi.pack itself takes URLs and pipes")
-        path = Path(source)
-        if not path.is_dir() and _is_packed(path):
-            raise SourceError(f"{path}: an .mroi file already, not an image")
-        if path.is_dir() or is_dicom(path):
-            from mroi.adapters.dicom import DicomSource, read_series
+    from mroi.adapters.dicom import DicomSource, FoundSeries, read_series
 
+    if isinstance(source, str | os.PathLike | FoundSeries):
+        path: Path | FoundSeries = source if isinstance(source, FoundSeries) else _checked(source)
+        if isinstance(path, FoundSeries) or path.is_dir() or is_dicom(path):
             found = read_series(
                 path,
                 series=series,
+                like=like,
                 wanted=wanted,
                 allow_irregular=allow_irregular,
                 allow_missing=allow_missing,
@@ -157,6 +165,16 @@ def _open_image(
     from mroi.adapters.memory import ImageSource
 
     return ImageSource(image, affine, policy)
+
+
+def _checked(source: str | os.PathLike[str]) -> Path:
+    """Return the path of a source that is a file or a folder, and no packed file."""
+    if is_url(source) or is_pipe(source):
+        raise SourceError(f"{source}: not a file; mroi.pack itself takes URLs and pipes")
+    path = Path(source)
+    if not path.is_dir() and _is_packed(path):
+        raise SourceError(f"{path}: an .mroi file already, not an image")
+    return path
 
 
 def _is_packed(path: Path) -> bool:
@@ -242,6 +260,7 @@ def pack(
     UsageError
         If `target` is a file of the source.
     """
+    jobs = threads_of(jobs)
     with ExitStack() as stack:
         opened = open_input(_at_hand(source, stack), affine=affine)
         refuse_inputs(target, opened.paths)
@@ -286,9 +305,9 @@ def unpack(
     ----------
     target : path or binary file, optional
         ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (for a pair): a NIfTI image, for a DICOM
-        series in the orientation that dcm2niix gives it. For a DICOM series, any other name: a
-        new folder for its files. By default the name of the source, with the ending that its
-        own source had. A file object gets a ``.nii``.
+        series in the orientation that dcm2niix gives it. For a DICOM series, ``.dcm``: its only
+        file; any other name: a new folder for its files. By default the name of the source, with
+        the ending that its own source had. A file object gets a ``.nii``.
 
     Raises
     ------
@@ -303,7 +322,7 @@ def unpack(
                 raise UsageError("a target is needed to unpack what has no name")
             target = unpacked_name(source, volume)
         if isinstance(target, str | os.PathLike) and _is_folder_name(Path(target), volume):
-            return _unpack_series(volume, Path(target))
+            return _unpack_series(volume, Path(target), overwrite=overwrite)
         if hasattr(target, "write"):
             refuse_inputs(target, [volume.reader.source])
             outputs = {"image": cast("BinaryIO", target), "header": cast("BinaryIO", target)}
@@ -331,11 +350,15 @@ def _is_folder_name(path: Path, volume: Volume) -> bool:
     return is_dicom_source and not path.name.lower().endswith(_NIFTI_ENDINGS)
 
 
-def _unpack_series(volume: Volume, folder: Path) -> UnpackResult:
-    """Write a DICOM series into a new folder."""
-    from mroi.adapters.dicom import restore_series
+def _unpack_series(volume: Volume, target: Path, *, overwrite: bool) -> UnpackResult:
+    """Write a DICOM series into a new folder, or its only instance into a file."""
+    from mroi.adapters.dicom import restore_instance, restore_series
 
-    return UnpackResult(tuple(restore_series(volume, folder)), proven=False)
+    if not target.name.lower().endswith(_INSTANCE_ENDING):
+        return UnpackResult(tuple(restore_series(volume, target)), proven=False)
+    with AtomicFile(target, overwrite=overwrite, inputs=[volume.reader.source]) as file:
+        file.write(restore_instance(volume, target))
+    return UnpackResult((target,), proven=False)
 
 
 def _open_targets(
@@ -408,6 +431,16 @@ def _restored(volume: Volume) -> Iterator[tuple[str, bytes]]:
         yield "image", data
 
 
+def _is_instance(volume: Volume) -> bool:
+    """Whether a file holds a DICOM series of a single file."""
+    from mroi.adapters.dicom import read_heads
+
+    try:
+        return len(read_heads(volume)) == 1
+    except MroiError:  # it has none, or they are damaged, which unpacking says
+        return False
+
+
 def _source_digest(volume: Volume) -> bytes | None:
     data = volume.reader.find_metadata(FrameType.DIGEST, DigestScope.SOURCE)
     if data is None:
@@ -476,7 +509,7 @@ def verify(
             report = replace(report, problems=(problem,))
         if against is None or not report.ok:
             return report
-        image = open_input(_at_hand(against, stack), wanted=picked(volume))
+        image = open_input(_at_hand(against, stack), like=series_of(volume), wanted=picked(volume))
         compared = compare(volume, image, progress)
         if "metadata" in volume.provenance:  # cleaned or stripped: it cannot be equal
             compared = replace(compared, same_metadata=True)
@@ -489,6 +522,16 @@ def picked(volume: Volume) -> dict[str, int]:
     if not isinstance(found, dict):
         return {}
     return {str(name): number for name, number in found.items() if isinstance(number, int)}
+
+
+def series_of(volume: Volume) -> str:
+    """Return the Series Instance UID that a file has, empty if it has none; see `open_input`."""
+    from mroi.adapters.dicom import series_uid
+
+    try:
+        return series_uid(volume)
+    except MroiError:  # damaged, which verifying says
+        return ""
 
 
 def packed_name(source: str | os.PathLike[str]) -> Path:
@@ -507,6 +550,6 @@ def unpacked_name(source: str | os.PathLike[str], volume: Volume) -> Path:
     stem = path.name.removesuffix(".mroi")
     ending = "img" if _restores_pair(volume) else "nii"
     if volume.geom.source_kind is SourceKind.DICOM:
-        return path.with_name(stem)
+        return path.with_name(stem + _INSTANCE_ENDING * _is_instance(volume))
     gz = ".gz" if volume.geom.source_flags & SourceFlags.GZIPPED else ""
     return path.with_name(f"{stem}.{ending}{gz}")

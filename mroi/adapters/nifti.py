@@ -39,6 +39,7 @@ from mroi.format.metadata import Digest, DigestScope, NiftiPart, build_digest, d
 from mroi.format.records import FrameType
 from mroi.geometry import in_plane_axes
 from mroi.volume.model import Volume
+from mroi.volume.source import affine_warnings
 
 __all__ = [
     "KeptHeader",
@@ -201,6 +202,7 @@ def _affine(header: Any, warnings: list[str]) -> tuple[NDArray[np.float64], int]
     code = int(fixed["sform_code"]) or int(fixed["qform_code"])
     if affine is None or not np.isfinite(affine).all():
         affine, code = _affine_of_sizes(header, warnings), 0
+    warnings += affine_warnings(affine)
     return affine, code if 0 <= code <= 5 else 0
 
 

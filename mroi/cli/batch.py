@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from errno import EDQUOT, EFBIG, EIO, EISDIR, ENOSPC, ENOTDIR
 from itertools import chain
@@ -20,11 +20,12 @@ import typer
 from mroi.cli.exits import ExitCode
 from mroi.cli.options import Exists
 from mroi.cli.report import Report, Step, wants_traceback
-from mroi.errors import MroiError, UsageError
+from mroi.errors import MroiError, SourceError, UsageError
 
 __all__ = [
     "STANDARD",
     "Action",
+    "FindParts",
     "Input",
     "Task",
     "find_inputs",
@@ -38,6 +39,7 @@ STANDARD = "-"
 """Standard input or output, as users write it."""
 
 _HEARTBEAT = 0.5  # seconds
+_ENDING = re.compile(r"\.[a-z][a-z0-9]*$", re.IGNORECASE)
 _IS_INPUT = "{} is an input too, by this or another name: write elsewhere"
 
 
@@ -51,10 +53,22 @@ class Input:
         A file, a folder with a series, a URL, a pipe, or ``-``.
     below : Path
         Where it lies in the folder that the user named; its name, if that was the input itself.
+    part : object
+        What of a folder is meant, if not all that it holds.
+    part_name : str
+        What it is called, if it is one of several.
+    files : tuple of Path
+        The files of `part`.
+    problem : MroiError, optional
+        Why there is nothing to be done.
     """
 
     path: str
     below: Path
+    part: object = field(default=None, compare=False)
+    part_name: str = ""
+    files: tuple[Path, ...] = field(default=(), compare=False)
+    problem: MroiError | None = field(default=None, compare=False)
 
     @property
     def stem(self) -> str:
@@ -77,8 +91,30 @@ class Task:
     source: str
     target: str = ""
     action: Action = Action.WRITE
-    problem: str = ""
+    problem: MroiError | None = None
     """Why it cannot be done, if that was seen before any work."""
+    part: object = None
+    """What of the source is meant, see `Input`."""
+    part_name: str = ""
+
+    @classmethod
+    def of(cls, entry: Input, target: str = "", action: Action = Action.WRITE) -> Task:
+        """Return the task for an input."""
+        return cls(entry.path, target, action, entry.problem, entry.part, entry.part_name)
+
+    @property
+    def shown(self) -> str:
+        """What the input is called in messages."""
+        return f"{self.source} ({self.part_name})" if self.part_name else self.source
+
+    @property
+    def subject(self) -> str:
+        """Path that a subject in tables is called by."""
+        from mroi.container import name_of
+
+        if not self.part_name:
+            return self.source
+        return f"{name_of(self.source)}_{self.part_name}"
 
     @property
     def name(self) -> str:
@@ -91,21 +127,20 @@ class Task:
 # -- which files -------------------------------------------------------------------------------
 
 
-def _never(_folder: Path) -> bool:
-    """Say of any folder that it is not one input as a whole."""
-    return False
+FindParts = Callable[[Path, Path], list[Input] | None]
+"""From a folder, and what it is called below the one that the user named, to the inputs that it
+holds with all folders in it, besides files that are inputs by their name; None if it holds none
+itself."""
 
 
 def find_inputs(
-    arguments: Sequence[str],
-    suffixes: Sequence[str],
-    is_one_input: Callable[[Path], bool] = _never,
+    arguments: Sequence[str], suffixes: Sequence[str], find_parts: FindParts | None = None
 ) -> list[Input]:
     """Return what the arguments name; what folders hold in the order of the names.
 
     Files, pipes and URLs are taken whatever they are called. In folders, and in those below them,
-    it is what is not hidden: files with one of `suffixes`, and folders that are one input with all
-    they hold.
+    it is what is not hidden: files with one of `suffixes`, and parts. A folder without any is an
+    input with a problem.
 
     Parameters
     ----------
@@ -113,50 +148,61 @@ def find_inputs(
         Files, folders, pipes, URLs.
     suffixes : sequence of str
         Endings of the files that are taken from folders.
-    is_one_input : callable
-        Whether a folder is one input.
+    find_parts : callable, optional
+        Finds inputs of several files.
 
     Raises
     ------
     typer.BadParameter
-        If standard input is not the only input, or a folder has none.
+        If standard input is not the only input.
     """
-    from mroi.container import is_url, name_of
+    from mroi.container import name_of
 
     if STANDARD in arguments and len(arguments) > 1:
         raise typer.BadParameter("standard input (-) cannot be combined with other inputs")
     found = []
     for argument in arguments:
         folder = Path(argument)
-        is_folder = argument != STANDARD and not is_url(argument) and folder.is_dir()
-        if not is_folder or is_one_input(folder):
+        if not _is_folder(argument):
             found.append(Input(argument, Path(name_of(argument))))
-        else:
-            inside = [Input(str(path), path.relative_to(folder))
-                      for path in _below(folder, tuple(suffixes), is_one_input)]  # fmt: skip
-            if not inside:
-                endings = ", ".join(suffixes)
-                raise typer.BadParameter(
-                    f"nothing for this command in {argument}: no file that ends in {endings}"
-                    f"{' and no DICOM' if is_one_input is not _never else ''}"
-                )
-            found += inside
+            continue
+        inside = list(_inside(folder, tuple(suffixes), find_parts))
+        if not inside:
+            kinds = " and no DICOM image" * (find_parts is not None)
+            problem = SourceError(f"no file that ends in {', '.join(suffixes)}{kinds} is in it")
+            inside = [Input(argument, Path(name_of(argument)), problem=problem)]
+        found += inside
     return found
 
 
-def _below(
-    folder: Path, suffixes: tuple[str, ...], is_one_input: Callable[[Path], bool]
-) -> Iterator[Path]:
+def _is_folder(argument: str) -> bool:
+    from mroi.container import is_url
+
+    return argument != STANDARD and not is_url(argument) and Path(argument).is_dir()
+
+
+def _inside(
+    folder: Path, suffixes: tuple[str, ...], find_parts: FindParts | None
+) -> Iterator[Input]:
+    from mroi.container import name_of
+
+    taken: set[Path] = set()
+    searched: Path | None = None  # the last folder whose parts were found, with all below it
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        if is_one_input(Path(root)):
-            folders.clear()
-            yield Path(root)
-            continue
+        here = Path(root)
+        if find_parts and not (searched and here.is_relative_to(searched)):
+            below = Path(name_of(folder)) if here == folder else here.relative_to(folder)
+            parts = find_parts(here, below)
+            if parts is not None:
+                searched = here
+                taken = {file for part in parts for file in part.files}
+                yield from parts
         for name in sorted(files):
-            path = Path(root, name)
-            if name.lower().endswith(suffixes) and not name.startswith(".") and path.is_file():
-                yield path
+            path = here / name
+            is_one = name.lower().endswith(suffixes) and not name.startswith(".")
+            if is_one and path not in taken and path.is_file():
+                yield Input(str(path), path.relative_to(folder))
 
 
 def plan(
@@ -166,7 +212,9 @@ def plan(
     rename: Callable[[Input], str],
     exists: Exists,
     *,
-    is_one_input: Callable[[Path], bool] = _never,
+    endings: Sequence[str],
+    allows_none: bool = False,
+    find_parts: FindParts | None = None,
     also_read: Sequence[str] = (),
 ) -> list[Task]:
     """Return what to make of what; tasks in which files get in each other's way have a problem.
@@ -178,18 +226,27 @@ def plan(
     suffixes : sequence of str
         Of the files that are taken from folders, lower case.
     output : str or None
-        A file, a folder, or ``-``. By default beside each input, that of a URL in the folder one
-        is in, that of a pipe on standard output.
+        A file, a folder, or ``-``; a name without one of `endings` is a folder. By default beside
+        each input, that of a URL in the folder one is in, that of a pipe on standard output.
     rename : callable
         From an input to the name of its output.
     exists : Exists
         What to do with outputs that exist.
-    is_one_input : callable
-        Whether a folder is one input as a whole.
+    endings : sequence of str
+        What the name of a file that is written ends in, lower case.
+    allows_none : bool
+        A single input can be written under a name without any ending.
+    find_parts : callable, optional
+        See `find_inputs`.
     also_read : sequence of str
         Other files that must not be replaced: a mask, say.
+
+    Raises
+    ------
+    typer.BadParameter
+        If the output is none for these inputs.
     """
-    inputs = find_inputs(arguments, suffixes, is_one_input)
+    inputs = find_inputs(arguments, suffixes, find_parts)
     if output is None and any(map(is_stream, arguments)):
         if len(inputs) > 1:
             raise typer.BadParameter("a pipe has no name to call its output by: use --output")
@@ -199,18 +256,44 @@ def plan(
             raise typer.BadParameter("several inputs cannot go to standard output")
         if sys.stdout.isatty():
             raise typer.BadParameter("standard output is a terminal: use --output FILE")
-        return [Task(inputs[0].path, STANDARD, problem=_problem_of_stdout(inputs[0]))]
-    is_folder = output is not None and (
-        [entry.path for entry in inputs] != list(arguments)  # they come from folders
-        or len(inputs) > 1
-        or output.endswith(("/", "\\"))
-        or Path(output).is_dir()
+        task = Task.of(inputs[0], STANDARD)
+        return [replace(task, problem=task.problem or _problem_of_stdout(inputs[0]))]
+    is_folder = output is not None and _is_folder_name(
+        output,
+        len(inputs),
+        tuple(endings),
+        needs_ending=not allows_none,
+        from_folder=any(map(_is_folder, arguments)),
     )
     targets = {entry: _target(entry, output, rename, is_folder=is_folder) for entry in inputs}
     if exists is Exists.SUFFIX:
         targets = _numbered(targets)
     problems = _problems(targets, also_read)
     return [_task(entry, target, exists, problems) for entry, target in targets.items()]
+
+
+def _is_folder_name(
+    output: str, inputs: int, endings: tuple[str, ...], *, needs_ending: bool, from_folder: bool
+) -> bool:
+    """Whether an output is a folder, not the file that a single input becomes."""
+    path = Path(output)
+    if output.endswith(("/", "\\")) or path.is_dir():
+        return True
+    ending = re.search(_ENDING, path.name)
+    if path.name.lower().endswith(endings):
+        if inputs > 1:
+            raise typer.BadParameter(
+                f"--output {output}: {inputs} inputs do not fit into one file: name a folder"
+            )
+        return False
+    if inputs > 1 or from_folder:
+        return True
+    if (ending or needs_ending) and not (path.exists() and not path.is_file()):  # a device, say
+        raise typer.BadParameter(
+            f"--output {output}: end the name of the file in {' or '.join(endings)}, "
+            "that of a folder in /"
+        )
+    return False
 
 
 def is_stream(argument: str) -> bool:
@@ -229,6 +312,7 @@ def _target(
         path = entry.below if is_url(entry.path) else Path(entry.path)
         if path.name in ("", ".."):
             path = path.resolve()
+        path /= entry.part_name
         return path.with_name(rename(entry))
     if is_folder:
         return Path(output) / entry.below.with_name(rename(entry))
@@ -265,18 +349,18 @@ def _split_ending(name: str) -> tuple[str, str]:
     return name[:at], name[at:]
 
 
-def _problems(targets: dict[Input, Path], also_read: Sequence[str]) -> dict[Input, str]:
+def _problems(targets: dict[Input, Path], also_read: Sequence[str]) -> dict[Input, MroiError]:
     """Return why inputs cannot have their targets: an input would be lost, or another output."""
     from mroi.container import identity_of, is_one_of
 
     sharing: dict[str, list[Input]] = {}
     for entry, target in targets.items():
         sharing.setdefault(os.path.realpath(target), []).append(entry)
-    problems = {}
+    problems: dict[Input, MroiError] = {}
     for entries in sharing.values():
         for entry in entries if len(entries) > 1 else ():
             other = next(one for one in entries if one != entry)
-            problems[entry] = (
+            problems[entry] = UsageError(
                 f"{other.path} would become {targets[entry]}, too: --exists suffix numbers them"
             )
     existing = [(entry, target) for entry, target in targets.items() if target.exists()]
@@ -284,31 +368,36 @@ def _problems(targets: dict[Input, Path], also_read: Sequence[str]) -> dict[Inpu
     read = {identity_of(path) for path in paths}
     for entry, target in existing:
         if is_one_of(target, read):
-            problems[entry] = _IS_INPUT.format(target)
+            problems[entry] = UsageError(_IS_INPUT.format(target))
     return problems
 
 
-def _problem_of_stdout(entry: Input) -> str:
+def _problem_of_stdout(entry: Input) -> MroiError | None:
     """Return why standard output cannot be taken: it goes to a file that is read."""
     from mroi.container import is_one_of
 
-    return _IS_INPUT.format("standard output") if is_one_of(sys.stdout, _files(entry)) else ""
+    is_input = is_one_of(sys.stdout, _files(entry))
+    return UsageError(_IS_INPUT.format("standard output")) if is_input else None
 
 
 def _files(entry: Input) -> Iterator[str]:
-    """Yield the file of an input, or all files of a folder."""
+    """Yield the files of an input; of a folder without parts, all in it."""
+    if entry.files:
+        yield from map(str, entry.files)
+        return
     yield entry.path
     for root, _folders, names in os.walk(entry.path):
         yield from (os.path.join(root, name) for name in names)  # noqa: PTH118 (many, quickly)
 
 
-def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, str]) -> Task:
+def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, MroiError]) -> Task:
     action = Action.WRITE
     if exists is Exists.OVERWRITE:
         action = Action.OVERWRITE
     elif exists is Exists.SKIP and target.exists():
         action = Action.SKIP
-    return Task(entry.path, str(target), action, problems.get(entry, ""))
+    task = Task.of(entry, str(target), action)
+    return replace(task, problem=task.problem or problems.get(entry))
 
 
 # -- doing it ----------------------------------------------------------------------------------
@@ -316,9 +405,9 @@ def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, str]
 
 def threads_for(jobs: int, files: int) -> tuple[int, int]:
     """Return how many files to work on at once, and with how many threads each."""
-    from mroi.volume.write import default_jobs
+    from mroi.volume.jobs import threads_of
 
-    jobs = jobs or default_jobs()
+    jobs = threads_of(jobs)
     at_once = max(min(jobs, files), 1)
     return at_once, max(jobs // at_once, 1)
 
@@ -371,7 +460,9 @@ def run(
 
         results = _results(tasks, attempt, at_once, stop)
         for task, error in results:
-            codes.append(ExitCode.OK if error is None else report.failed(task.source, error))
+            codes.append(
+                ExitCode.OK if error is None else report.failed(task.source, error, task.shown)
+            )
             advance()
             if error is not None and fail_fast:
                 results.close()
@@ -387,13 +478,13 @@ def _do(
     *,
     dry_run: bool,
 ) -> None:
-    if task.problem:
-        raise UsageError(task.problem)
+    if task.problem is not None:
+        raise task.problem
     if task.action is Action.SKIP:
-        report.skipped(task.source, task.target)
+        report.skipped(task.shown, task.target)
     elif dry_run:
         _rehearse(task)
-        report.planned(task.source, task.target)
+        report.planned(task.shown, task.target)
     else:
         _make_folder(task)
         work(task, step)

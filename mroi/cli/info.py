@@ -12,7 +12,7 @@ from mroi.cli import batch
 from mroi.cli.options import FailFast, Inputs, Json
 from mroi.cli.report import Report, Step, columns
 from mroi.cli.streams import open_volume
-from mroi.text import counted, size_text, spacing_text, units_of
+from mroi.text import counted, shape_text, size_text, spacing_text, units_of
 
 if TYPE_CHECKING:
     from mroi.format.geom import Geom
@@ -83,7 +83,7 @@ def run(
     text, and a short list does not make a file anonymous.
     """
     report = Report("info", json=json)
-    tasks = [batch.Task(entry.path) for entry in batch.find_inputs(inputs, [".mroi"])]
+    tasks = [batch.Task.of(entry) for entry in batch.find_inputs(inputs, [".mroi"])]
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source) as volume:
@@ -267,11 +267,9 @@ def chunk_table(volume: Volume) -> list[dict[str, object]]:
 
 def _text(name: str, record: dict[str, Any]) -> str:
     """Return the description for people."""
-    shape = " x ".join(map(str, record["shape"]))
     lines = [
         ("file", f"{record['size']:,} bytes, {record['index']} index"),
-        ("volume", f"{shape} voxel{'s' * (math.prod(record['shape']) != 1)}, "
-                   f"{record['datatype']}{_bits(record)}"),
+        ("volume", f"{shape_text(record['shape'])}, {record['datatype']}{_bits(record)}"),
         ("spacing", spacing_text(record["spacing"], record["units"])),
         ("orientation", _orientation(record)),
         *zip(("affine", "", ""), map(_row, record["affine"]), strict=True),
@@ -301,9 +299,9 @@ def _text(name: str, record: dict[str, Any]) -> str:
 
 def _overview_text(record: dict[str, Any]) -> str:
     overview = record["overview"]
-    shape = " x ".join(map(str, overview["shape"]))
+    shape = shape_text(overview["shape"])
     share = overview["size"] / record["size"]
-    return f"{shape} voxels, {overview['method']}, {size_text(overview['size'])} ({share:.1%})"
+    return f"{shape}, {overview['method']}, {size_text(overview['size'])} ({share:.1%})"
 
 
 def _cost_lines(costs: dict[str, Any]) -> list[tuple[str, str]]:
@@ -392,8 +390,7 @@ def _loss(record: dict[str, Any]) -> str:
 
 def _chunks_text(chunks: dict[str, Any]) -> str:
     *sides, volumes = chunks["shape"]
-    shape = " x ".join(map(str, sides if volumes == 1 else chunks["shape"]))
-    of = f"{chunks['count']} of {shape} voxel{'s' * (math.prod(chunks['shape']) != 1)}"
+    of = f"{chunks['count']} of {shape_text(sides if volumes == 1 else chunks['shape'])}"
     if chunks["count"] == 1:
         return f"{of}, {size_text(chunks['smallest'])}"
     smallest, largest = size_text(chunks["smallest"]), size_text(chunks["largest"])

@@ -128,7 +128,7 @@ Output = Annotated[
         "-o",
         callback=refuse_url,
         metavar="PATH",
-        help="File, or folder for several inputs; - is standard output. Default: beside the input.",
+        help="File, by its ending, or folder; - is standard output. Default: beside the input.",
     ),
 ]
 ExistsOption = Annotated[
@@ -141,7 +141,9 @@ Jobs = Annotated[
 ]
 Series = Annotated[
     str | None,
-    typer.Option(metavar="UID", help="DICOM: which series of a folder that has several."),
+    typer.Option(
+        metavar="UID", help="DICOM: only this series of a folder, by its Series Instance UID."
+    ),
 ]
 Irregular = Annotated[
     bool, typer.Option("--allow-irregular", help="DICOM: accept slices at uneven distances.")

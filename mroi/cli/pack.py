@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -34,6 +33,7 @@ from mroi.cli.options import (
     parse_picks,
 )
 from mroi.cli.report import Report, Step
+from mroi.cli.series import SeriesFinder, source_of
 from mroi.cli.streams import on_disk, sink
 from mroi.text import size_text
 
@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
   mroi pack study/ -o packed/ -j 8                every image below a folder, same folders
-  mroi pack dicom/ -o ct.mroi                     a folder with a DICOM series
+  mroi pack dicom/ -o ct.mroi                     a folder with one DICOM series
+  mroi pack dicom/ -o packed/                     with several: packed/dicom/3-T1.mroi, ...
   mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
   mroi pack scan.nii.gz --small                   the smallest that loses nothing
   mroi pack scan.nii.gz --for patches             bricks, for training
@@ -64,11 +65,6 @@ EXAMPLES = """\
 """
 
 _SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
-_OTHER_ENDINGS = (
-    *(ending + gz for ending in (".nii", ".hdr", ".img") for gz in ("", ".gz")),
-    *(".dcm", ".mha", ".mhd", ".nrrd", ".mgz"),
-    *(".png", ".jpg", ".jpeg", ".jp2", ".tif", ".tiff", ".bmp", ".gif"),
-)
 _BOXES = "boxes:"
 _BOX = r"[0-9:,\s]+"
 _FAR = 10**18
@@ -175,8 +171,10 @@ def run(
     """Pack images into .mroi files.
 
     NIfTI (.nii, .nii.gz, .hdr/.img, any version and type), ANALYZE 7.5, DICOM files (also
-    gzipped), and folders with a DICOM series. Nothing is lost unless a lossy codec, or
-    --background drop, is asked for. A file appears under its name only when it is complete.
+    gzipped), and folders: each NIfTI image and each DICOM series below becomes a file. A series
+    is called like its folder, or FOLDER/NUMBER-DESCRIPTION if there are several; --series takes
+    that series alone. Nothing is lost unless a lossy codec, or --background drop, is asked for.
+    A file appears under its name only when it is complete.
     """
     from mroi.adapters import convert
 
@@ -191,27 +189,25 @@ def run(
     target = _target(codec, max_error, psnr, ratio)
     wanted = parse_picks(pick)
     policy = _policy(metadata, retain or (), report)
+    finder = SeriesFinder(_SUFFIXES, series, with_texts=policy.keeps)
     tasks = batch.plan(
         inputs,
-        _SUFFIXES,
+        () if series else _SUFFIXES,
         output,
         lambda entry: convert.packed_name(entry.below).name,
         exists,
-        is_one_input=_has_dicom,
+        endings=[".mroi"],
+        find_parts=finder.find,
         also_read=[_roi_file(roi)],
     )
-    for task in tasks:
-        if task.target.lower().endswith(_OTHER_ENDINGS):
-            raise typer.BadParameter(
-                f"{task.target}: packing gives an .mroi file, whatever its name: end it in .mroi"
-            )
+    finder.check()
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:
         start = time.perf_counter()
         with on_disk(task.source) as path:
             source = convert.open_input(
-                path,
+                source_of(task, path),
                 series=series,
                 wanted=wanted,
                 allow_irregular=allow_irregular,
@@ -224,7 +220,7 @@ def run(
                 sink(task),
                 purpose=purpose.value,
                 codec=codec,
-                roi=_chosen(roi, margin, source, task.source),
+                roi=_chosen(roi, margin, source, task.subject),
                 background=background.value,
                 slice_axis=axis.number,
                 chunk=chunks,
@@ -234,7 +230,7 @@ def run(
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
-        report.warn_of(task.source, source)
+        report.warn_of(task.shown, source)
         sizes = {
             "source_size": result.source_size,
             "voxel_size": result.voxel_size,
@@ -248,12 +244,12 @@ def run(
                 text += "; --small makes it smaller"
         seconds = time.perf_counter() - start
         report.detail(
-            f"{task.source}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
+            f"{task.shown}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
             f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
         )
         report.done(
-            {"source": task.source, "target": task.target, **sizes, **result.provenance},
-            f"{task.source} -> {task.target}  {text}",
+            {"source": task.shown, "target": task.target, **sizes, **result.provenance},
+            f"{task.shown} -> {task.target}  {text}",
         )
 
     code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
@@ -275,15 +271,6 @@ def _policy(metadata: Metadata, retain: Sequence[Retain], report: Report) -> Met
             "the face, and text that is burned in stays"
         )
     return policy
-
-
-def _has_dicom(folder: Path) -> bool:
-    """Whether DICOM files lie in a folder itself, or what is called so."""
-    from mroi.adapters.convert import looks_like_dicom
-
-    files = (path for path in sorted(folder.iterdir()) if path.is_file())
-    others = (path for path in files if not path.name.lower().endswith(_SUFFIXES))
-    return any(looks_like_dicom(path) for path in others)
 
 
 def _check(codec: str, roi: str, margin: str | None) -> None:

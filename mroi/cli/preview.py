@@ -61,7 +61,9 @@ def run(
 
     report = Report("preview", json=json, quiet=quiet)
     chosen = parse_window(window)
-    tasks = batch.plan(inputs, [".mroi"], output, lambda entry: f"{entry.stem}.png", exists)
+    tasks = batch.plan(
+        inputs, [".mroi"], output, lambda entry: f"{entry.stem}.png", exists, endings=[".png"]
+    )
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source, missing=Missing.FILL) as opened:

@@ -36,7 +36,12 @@ def run(
 
     report = Report("recover", json=json, quiet=quiet)
     tasks = batch.plan(
-        inputs, [".mroi"], output, lambda entry: f"{entry.stem}.recovered.mroi", exists
+        inputs,
+        [".mroi"],
+        output,
+        lambda entry: f"{entry.stem}.recovered.mroi",
+        exists,
+        endings=[".mroi"],
     )
     if any(task.target == batch.STANDARD for task in tasks):
         raise typer.BadParameter("recover writes to a file, so that it can verify it: use --output")

@@ -96,17 +96,28 @@ class Report:
         elif not self.quiet:
             self.say(text)
 
-    def failed(self, source: str, error: Exception) -> ExitCode:
-        """Say that a file failed and return the exit code for it."""
+    def failed(self, source: str, error: Exception, shown: str = "") -> ExitCode:
+        """Say that a file failed and return the exit code for it.
+
+        Parameters
+        ----------
+        source : str
+            Path of the input.
+        error : Exception
+            What happened.
+        shown : str
+            What the input is called, if not by its path.
+        """
         code = code_of(error, source)
         message = message_of(error, source)
         if self.json:
-            record = {"status": "failed", "source": source, "code": int(code), "message": message}
+            record = {"status": "failed", "source": shown or source, "code": int(code)}
+            record |= {"message": message}
             if isinstance(error, MroiError):
                 record |= {"rule": error.rule, "offset": error.offset}
             self._write_json(record)
         else:
-            self.say(f"mroi: {source}: {message}")
+            self.say(f"mroi: {shown or source}: {message}")
         return code
 
     def warn(self, source: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -26,6 +27,7 @@ from mroi.cli.options import (
     refuse_url,
 )
 from mroi.cli.report import Report, Step
+from mroi.cli.series import SeriesFinder, source_of
 from mroi.cli.streams import on_disk
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ EXAMPLES = """\
   mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
 """
 
-_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".dcm")
+_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz")
+_IMAGES = (".dcm",)
 
 
 def run(
@@ -75,7 +78,7 @@ def run(
 ) -> None:
     """Find regions of interest as MedROI does.
 
-    Volumes (NIfTI, or a folder with a DICOM series) get rows in per_slice_boxes.csv,
+    Volumes (NIfTI, and each DICOM series of a folder) get rows in per_slice_boxes.csv,
     bbox3d_by_subject.csv and cropping_times.csv. 2-D images (DICOM files; those called *.dcm of a
     folder) get NAME_metadata.json and a row in cropped_2d_dicom_results.csv. Columns and values
     are MedROI's: bounds in tables are inclusive. A file without anatomy has failed and has no row.
@@ -92,19 +95,25 @@ def run(
     shown, wanted = parse_window(window), parse_picks(pick)
     if any(map(batch.is_stream, inputs)):
         raise typer.BadParameter("a subject is called like its file: give a file, not a pipe")
-    subjects: dict[str, str] = {}
-    for entry in batch.find_inputs(inputs, _SUFFIXES, _is_volume):
-        other = subjects.setdefault(subject_of(entry.path), entry.path)
-        if other != entry.path:
-            raise typer.BadParameter(f"{other} and {entry.path} would be one subject in the tables")
-    folder, action = _folder(output, exists, list(subjects.values()))
+    finder = SeriesFinder(_SUFFIXES, series, with_pictures=False)
+    suffixes = () if series else (*_SUFFIXES, *_IMAGES)
+    found_tasks = map(batch.Task.of, batch.find_inputs(inputs, suffixes, finder.find))
+    subjects: dict[str, batch.Task] = {}
+    for task in found_tasks:
+        other = subjects.setdefault(subject_of(task.subject), task)
+        if (other.source, other.part_name) != (task.source, task.part_name):
+            raise typer.BadParameter(
+                f"{other.shown} and {task.shown} would be one subject in the tables"
+            )
+    finder.check()
+    folder, action = _folder(output, exists, [task.source for task in subjects.values()])
 
     def work(task: batch.Task, step: Step) -> None:
         if task.action is batch.Action.WRITE:
             raise FileExistsError(17, "there are tables already", task.target)
         with on_disk(task.source) as path:
             source = convert.open_input(
-                path,
+                source_of(task, path),
                 series=series,
                 wanted=wanted,
                 allow_irregular=allow_irregular,
@@ -113,7 +122,7 @@ def run(
                 metadata="strip",
             )
             found = find_roi(source, step)
-        subject = subject_of(task.source)
+        subject = subject_of(task.subject)
         files = folder.add(subject, task.source, found, save_cropped=save_cropped)
         if draw:
             name = f"pictures/{subject}.png"
@@ -121,10 +130,10 @@ def run(
                 draw_roi(found, subject, window=shown).save(file, "PNG")
             files.append(folder.folder / name)
         if not found.is_image or bool(getattr(source, "damaged", ())):  # the others are of space
-            report.warn_of(task.source, source)
+            report.warn_of(task.shown, source)
         report.done(
             {
-                "source": task.source,
+                "source": task.shown,
                 "target": task.target,
                 "subject": subject,
                 "kind": "image" if found.is_image else "volume",
@@ -134,31 +143,15 @@ def run(
                 "box_time": found.box_time,
                 "files": [str(path) for path in files],
             },
-            f"{task.source} -> {task.target}  ROI {found.box} ({found.share:.1%} of the voxels)",
+            f"{task.shown} -> {task.target}  ROI {found.box} ({found.share:.1%} of the voxels)",
         )
 
-    tasks = [batch.Task(path, str(folder.folder), action) for path in subjects.values()]
+    tasks = [replace(task, target=str(folder.folder), action=action) for task in subjects.values()]
     try:
         code = batch.run(tasks, work, report, dry_run=dry_run, fail_fast=fail_fast)
     finally:  # what was found before an interruption is worth having
         folder.write_tables()
     raise typer.Exit(report.less_than(code))
-
-
-def _is_volume(folder: Path) -> bool:
-    """Whether a folder holds a DICOM series that makes a volume, by the first image in it."""
-    from mroi.adapters.convert import is_dicom
-    from mroi.adapters.dicom import read_series
-    from mroi.errors import SourceError
-
-    for path in sorted(folder.iterdir()):
-        if not path.is_file() or path.name.lower().endswith(_SUFFIXES[:-1]) or not is_dicom(path):
-            continue
-        try:
-            return read_series(path).has_position
-        except SourceError:  # a report, say
-            continue
-    return False
 
 
 def _folder(output: str, exists: Exists, inputs: Sequence[str]) -> tuple[RoiFolder, batch.Action]:

@@ -82,9 +82,19 @@ def run(
 
     report = Report("slice", json=json, quiet=quiet)
     chosen = planes.parse_window(window)
+    is_given = kind is not None
+    kinds = [kind] if kind else list(Format)
     kind = kind or (Format.NPY if (output or "").lower().endswith(".npy") else Format.PNG)
     suffix = f".slice.{kind}"
-    tasks = batch.plan([source], [".mroi"], output, lambda entry: entry.stem + suffix, exists)
+    tasks = batch.plan(
+        [source],
+        [".mroi"],
+        output,
+        lambda entry: entry.stem + suffix,
+        exists,
+        endings=[f".{known}" for known in kinds],
+        allows_none=is_given,
+    )
 
     def work(task: batch.Task, _step: Step) -> None:
         with open_volume(task.source, missing=missing) as opened:

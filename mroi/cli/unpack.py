@@ -55,7 +55,15 @@ def run(
     from mroi.adapters import convert
 
     report = Report("unpack", json=json, quiet=quiet)
-    tasks = batch.plan(inputs, [".mroi"], output, _target_name, exists)
+    tasks = batch.plan(
+        inputs,
+        [".mroi"],
+        output,
+        _target_name,
+        exists,
+        endings=convert.UNPACKED_ENDINGS,
+        allows_none=True,  # a folder for the files of a DICOM series
+    )
     at_once, threads = batch.threads_for(jobs, len(tasks))
 
     def work(task: batch.Task, step: Step) -> None:

@@ -48,7 +48,7 @@ def run(
     from mroi.adapters import convert
 
     report = Report("verify", json=json, quiet=quiet)
-    tasks = [batch.Task(entry.path) for entry in batch.find_inputs(inputs, [".mroi"])]
+    tasks = [batch.Task.of(entry) for entry in batch.find_inputs(inputs, [".mroi"])]
     if against is not None and len(tasks) > 1:
         raise typer.BadParameter("--against compares one file with one source")
     at_once, threads = batch.threads_for(jobs, len(tasks))
@@ -101,6 +101,7 @@ def _open_source(
         return convert.open_input(
             path,
             series=series,
+            like=convert.series_of(volume),
             wanted=convert.picked(volume),
             allow_irregular=True,
             allow_missing=True,

@@ -7,6 +7,7 @@ of a fork and sent to other processes: it is a path and reads with ``pread``.
 from __future__ import annotations
 
 import os
+import pickle
 import stat
 import threading
 from collections.abc import Callable, Iterable
@@ -220,6 +221,13 @@ class FileObjectSource:
 
     @override
     def __reduce__(self) -> tuple[type[Self], tuple[BinaryIO]]:
+        try:
+            self._file.__reduce_ex__(pickle.DEFAULT_PROTOCOL)
+        except TypeError as exc:
+            raise UsageError(
+                f"{self.name}: an open file cannot be sent to another process: give mroi.open its "
+                "path, its URL or its bytes"
+            ) from exc
         return type(self), (self._file,)
 
 

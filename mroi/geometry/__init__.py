@@ -4,16 +4,20 @@
 ordinals).
 """
 
-from mroi.geometry.affine import axis_codes, crop_affine, spacing_of
+from mroi.geometry.affine import axis_codes, crop_affine, is_singular, spacing_of
+from mroi.geometry.axis import Axis, axis_number
 from mroi.geometry.box import Box, in_plane_axes
 from mroi.geometry.grid import ChunkGrid, GridChunk
 
 __all__ = [
+    "Axis",
     "Box",
     "ChunkGrid",
     "GridChunk",
     "axis_codes",
+    "axis_number",
     "crop_affine",
     "in_plane_axes",
+    "is_singular",
     "spacing_of",
 ]

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["axis_codes", "crop_affine", "spacing_of"]
+__all__ = ["axis_codes", "crop_affine", "is_singular", "spacing_of"]
+
+_FLAT = 1e-6  # volume of the cell of unit columns: axes that are a plane, but for rounding
 
 
 def crop_affine(affine: NDArray[np.float64], start: Sequence[int]) -> NDArray[np.float64]:
@@ -42,6 +44,20 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     with np.errstate(over="ignore", under="ignore"):
         x, y, z = (norms * scale).tolist()
     return x, y, z
+
+
+def is_singular(affine: NDArray[np.float64]) -> bool:
+    """Whether different voxels have one position: a column is zero, or columns are a plane.
+
+    Examples
+    --------
+    >>> is_singular(np.eye(4)), is_singular(np.diag([1.0, 1.0, 0.0, 1.0]))
+    (False, True)
+    """
+    norms, scale = _column_norms(affine[:3, :3])
+    if not norms.all():
+        return True
+    return abs(float(np.linalg.det(affine[:3, :3] / scale / norms))) < _FLAT
 
 
 def _column_norms(

@@ -20,7 +20,7 @@ from mroi.pictures.planes import (
     to_pixels,
 )
 from mroi.pictures.sheet import draw_sheet
-from mroi.text import size_text, spacing_text, units_of
+from mroi.text import shape_text, size_text, spacing_text, units_of
 from mroi.volume.model import Volume
 
 if TYPE_CHECKING:
@@ -115,10 +115,9 @@ def _columns(count: int, size: tuple[float, float]) -> int:
 
 def _lines(volume: Volume, volume_index: int, missing: int) -> list[str]:
     geom, reader = volume.geom, volume.reader
-    shape = " x ".join(map(str, volume.shape))
     spacing = spacing_text(volume.spacing[:3], units_of(geom.xyzt_units), digits=3)
     orientation = volume.orientation if has_place(geom) else "orientation not known"
-    first = [f"{shape} voxels of {spacing}", geom.datatype.name, orientation]
+    first = [f"{shape_text(volume.shape)} of {spacing}", geom.datatype.name, orientation]
     if missing:
         first.insert(0, f"{missing} of {reader.head.chunk_count} chunks are missing (magenta)")
     if geom.grid.volumes > 1:

@@ -24,11 +24,11 @@ from mroi.format.geom import Background, Geom
 from mroi.format.overview import OverviewMethod, parse_overview
 from mroi.format.records import FRAME_HEADER_SIZE, FrameType, Incompat
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
-from mroi.geometry import Box, axis_codes, crop_affine, in_plane_axes
+from mroi.geometry import Axis, Box, axis_codes, axis_number, crop_affine, in_plane_axes
 from mroi.limits import DEFAULT_LIMITS, Limits
+from mroi.volume.jobs import threads_of
 from mroi.volume.overview import Overview, overview_affine
 from mroi.volume.read import Missing, RegionReader
-from mroi.volume.write import default_jobs
 
 __all__ = ["Volume", "open_volume"]
 
@@ -212,15 +212,16 @@ class Volume:
 
     # -- voxels ----------------------------------------------------------------------------
 
-    def slice(self, index: int, axis: int | None = None, *, level: int = 0) -> NDArray[Any]:
+    def slice(self, index: int, axis: Axis | None = None, *, level: int = 0) -> NDArray[Any]:
         """Return one slice, all axes beyond the third whole.
 
         Parameters
         ----------
         index : int
             Number of the slice; negative ones count from the end.
-        axis : int, optional
-            The axis 0, 1 or 2 to take it across; the slice axis of the file by default.
+        axis : int or str, optional
+            The axis to take it across, 0, 1, 2 or ``"x"``, ``"y"``, ``"z"``; the slice axis of the
+            file by default.
         level : int
             Resolution: in-plane extents are divided by ``2**level``, rounded up. Above 0 it needs
             a codec that can (jpeg2000, htj2k), chunks of one slice, and the ROI alone
@@ -234,13 +235,13 @@ class Volume:
         Raises
         ------
         UsageError, CodecError
-            If the file has no reduced resolutions.
+            If there is no such axis, or the file has no reduced resolutions.
+        IndexError
+            If there is no such slice.
         """
-        axis = self.geom.slice_axis if axis is None else axis
+        axis = self.geom.slice_axis if axis is None else axis_number(axis)
         if level:
             return self._reduced(index, axis, level)
-        if axis not in (0, 1, 2):
-            raise IndexError(f"slices are taken across the axes 0, 1 and 2, not {axis}")
         if axis >= self.ndim:
             if index not in (0, -1):
                 raise IndexError(f"index {index} is out of range: the volume has one slice")
@@ -276,7 +277,7 @@ class Volume:
             k += self._box.start[self.geom.slice_axis]
             yield self._to_units(image, self._slice_rescale(range(k, k + 1), [volume]))
 
-    def planes(self, axis: int | None = None) -> Iterator[NDArray[Any]]:
+    def planes(self, axis: Axis | None = None) -> Iterator[NDArray[Any]]:
         """Yield slices of stored values, each an array (in-plane slow, in-plane fast).
 
         Reads follow the borders of chunks, so that none is decoded twice; memory is bounded by a
@@ -285,10 +286,10 @@ class Volume:
 
         Parameters
         ----------
-        axis : int, optional
-            Axis 0, 1 or 2 to go along; the slice axis of the file by default.
+        axis : int or str, optional
+            The axis to go along, as for `slice`; the slice axis of the file by default.
         """
-        axis = self.geom.slice_axis if axis is None else axis
+        axis = self.geom.slice_axis if axis is None else axis_number(axis)
         fast, slow = in_plane_axes(axis)
         ranges = [range(a, b) for a, b in zip(self._box.start, self._box.stop, strict=True)]
         for volumes, part in self._reads(axis):
@@ -432,12 +433,12 @@ class Volume:
 def _pick(key: Any, extent: int, axis: int) -> range | int:
     if isinstance(key, slice):
         return range(*key.indices(extent))
-    try:
-        index = operator.index(key)
+    try:  # booleans are masks for NumPy, not the numbers 0 and 1
+        index = None if isinstance(key, bool | np.bool_) else operator.index(key)
     except TypeError:
-        raise IndexError(
-            f"index {key!r} is not supported: use integers, slices and an ellipsis"
-        ) from None
+        index = None
+    if index is None:
+        raise IndexError(f"index {key!r} is not supported: use integers, slices and an ellipsis")
     if not -extent <= index < extent:
         raise IndexError(f"index {index} is out of range: axis {axis} has {extent} voxels")
     return index % extent
@@ -482,6 +483,7 @@ def open_volume(
     """
     if missing not in ("error", "fill"):
         raise UsageError(f"missing={missing!r}: expected 'error' or 'fill'")
+    threads = threads_of(jobs)
     source = open_source(target)
     try:
         reader = ContainerReader(source, limits=limits)
@@ -489,5 +491,5 @@ def open_volume(
         if source is not target:
             source.close()
         raise
-    regions = RegionReader(reader, jobs=jobs or default_jobs(), missing=missing)
+    regions = RegionReader(reader, jobs=threads, missing=missing)
     return Volume(regions, Box.whole(regions.geom.shape))

@@ -13,11 +13,12 @@ from mroi.container.builder import Metadata
 from mroi.errors import SourceError
 from mroi.format.datatypes import Datatype, datatype_of
 from mroi.format.geom import VolumeGeometry
-from mroi.geometry import in_plane_axes, spacing_of
+from mroi.geometry import in_plane_axes, is_singular, spacing_of
 
 __all__ = [
     "ArraySource",
     "VoxelSource",
+    "affine_warnings",
     "array_datatype",
     "array_geometry",
     "as_array",
@@ -87,7 +88,6 @@ class ArraySource:
     """
 
     rescale: bytes | None = None
-    warnings: Sequence[str] = ()
     paths: Sequence[Path] = ()
     name = "array"
 
@@ -106,6 +106,7 @@ class ArraySource:
         self._array = data.reshape(data.shape + (1,) * (3 - data.ndim))
         self._datatype = datatype
         self.geometry = array_geometry(data.shape, datatype, affine, slope=slope, inter=inter)
+        self.warnings: Sequence[str] = affine_warnings(self.geometry.affine)
         self.stored_size = data.nbytes
 
     def planes(self, axis: int) -> Iterator[NDArray[Any]]:
@@ -181,8 +182,10 @@ def as_array(given: ArrayLike, dtype: DTypeLike | None = None, *, what: str = ""
     Raises
     ------
     SourceError
-        If it cannot become one, with what would help.
+        If it cannot become one, with what would help, or voxels of it are masked.
     """
+    if np.ma.is_masked(given):
+        raise SourceError("voxels are masked, which a file cannot say: give array.filled(value)")
     try:
         return np.asarray(given, dtype)
     except (RuntimeError, TypeError, ValueError) as exc:  # whatever the library of a tensor raises
@@ -243,6 +246,13 @@ def find_datatype(dtype: np.dtype[Any]) -> Datatype | None:
 
 def _long_size(dtype: np.dtype[Any]) -> int:
     return np.dtype(np.longdouble if dtype.kind == "f" else np.clongdouble).itemsize
+
+
+def affine_warnings(affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """Return what is odd about the affine of a source."""
+    if not is_singular(affine):
+        return ()
+    return ("the affine is singular: it does not say where voxels are",)
 
 
 def check_affine(affine: ArrayLike | None) -> NDArray[np.float64]:

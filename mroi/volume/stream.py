@@ -6,10 +6,13 @@ Where chunks span volumes, those of a group arrive together: they are kept until
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +24,7 @@ from mroi.container import (
     ContainerParser,
     EndEvent,
     HeadEvent,
+    is_url,
 )
 from mroi.errors import ChecksumError, FormatError, TruncatedError, UsageError
 from mroi.format.geom import Geom
@@ -69,7 +73,10 @@ class VolumeStream:
         Affine of the slices of `box`, mm, RAS+.
     """
 
-    def __init__(self, file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(
+        self, file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS, owns_file: bool = False
+    ) -> None:
+        self._owned = file if owns_file else None
         # read1 gives what has arrived; read would wait for the next slices to fill its buffer.
         self._receive: Callable[[int], bytes | None] = getattr(file, "read1", file.read)
         self._parser = ContainerParser(limits=limits)
@@ -83,6 +90,17 @@ class VolumeStream:
         isolated = limits.isolates(default=False)
         self._decoder = ChunkDecoder(self.geom, head.codecs, isolated=isolated)
         self._crcs = np.zeros(head.chunk_count, dtype=np.uint32)
+
+    def close(self) -> None:
+        """Close the file, if it was opened here."""
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.close()
 
     def __iter__(self) -> Iterator[StreamedSlice]:
         """Yield the slices in order, for each volume of 4-D data in turn.
@@ -109,6 +127,7 @@ class VolumeStream:
                     yield self._slice(plane, k, volume)
                 yield from self._outside(volume, range(hi, self.box.stop[axis]))
         self._receive_end()
+        self.close()
 
     def _receive_slab(self, volumes: int) -> NDArray[Any]:
         """Receive the chunks of one slab of the ROI; return its planes, (volumes, scan order)."""
@@ -184,19 +203,39 @@ class VolumeStream:
         return event
 
 
-def open_stream(file: BinaryIO, *, limits: Limits = DEFAULT_LIMITS) -> VolumeStream:
+def open_stream(
+    file: str | os.PathLike[str] | BinaryIO, *, limits: Limits = DEFAULT_LIMITS
+) -> VolumeStream:
     """Read the head of a file that arrives through a pipe; see `VolumeStream`.
 
     Parameters
     ----------
-    file : binary file
-        Anything with ``read``; it need not be able to seek.
+    file : path or binary file
+        A file or a named pipe, which is closed after the last slice, or by `VolumeStream.close`,
+        or as a context manager; or anything with ``read``, which need not be able to seek and is
+        left open.
+    limits : Limits
+        What a file may make the reader take.
 
     Raises
     ------
     FormatError
         If the bytes are not the head of a file.
+    UsageError
+        If it is nothing that can be read.
+    OSError
+        If the file cannot be opened.
     """
+    if is_url(file):
+        raise UsageError("a URL is not streamed: mroi.open reads what is needed of it")
+    if isinstance(file, str | os.PathLike):
+        with ExitStack() as stack:
+            opened = stack.enter_context(Path(file).open("rb"))
+            stream = VolumeStream(opened, limits=limits, owns_file=True)
+            stack.pop_all()
+            return stream
     if not hasattr(file, "read"):
-        raise UsageError(f"cannot stream from {type(file).__name__}: give an open binary file")
+        raise UsageError(
+            f"cannot stream from {type(file).__name__}: give a path or an open binary file"
+        )
     return VolumeStream(file, limits=limits)

@@ -23,11 +23,11 @@ from mroi.format.overview import OverviewMethod, parse_overview
 from mroi.format.records import FRAME_HEADER_SIZE, ChunkState, FrameType
 from mroi.format.restricted_json import MAX_JSON_SIZE, parse_json
 from mroi.limits import Limits
+from mroi.volume.jobs import threads_of
 from mroi.volume.model import Volume
 from mroi.volume.overview import Reducer
 from mroi.volume.progress import Progress
 from mroi.volume.source import VoxelSource
-from mroi.volume.write import default_jobs
 
 __all__ = ["Comparison", "VerifyReport", "compare", "verify_volume"]
 
@@ -133,7 +133,7 @@ def verify_volume(
         decoded = regions.decoder.decode(chunk)
         return False, decoded if wants_roi and ordinal < roi_chunks else None
 
-    threads = _threads(volume, jobs or default_jobs())
+    threads = _threads(volume, threads_of(jobs))
     group = max(1, _GROUP_SIZE // _chunk_size(volume))
     for done, result in enumerate(_in_threads(check, count, group, threads), start=1):
         if isinstance(result, MroiError):

@@ -25,19 +25,13 @@ from mroi.format.metadata import Digest, DigestScope, build_digest
 from mroi.format.records import FrameType
 from mroi.format.restricted_json import build_json
 from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
+from mroi.volume.jobs import threads_of
 from mroi.volume.overview import OverviewPlan, encode_overview
 from mroi.volume.source import as_array, find_datatype
 
-__all__ = ["VolumeWriter", "default_jobs"]
+__all__ = ["VolumeWriter"]
 
 _SPOOL_SIZE = 1 << 24
-
-
-def default_jobs() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class VolumeWriter:
@@ -95,7 +89,7 @@ class VolumeWriter:
         self._metadata = list(metadata)
         self._loss: Loss | None = None
         self._dropped = _Dropped()
-        self._jobs = jobs or default_jobs()
+        self._jobs = threads_of(jobs)
         entries = [codec_entry(codec, Role.ROI)]
         if geom.background.is_stored:
             if background_codec is None:

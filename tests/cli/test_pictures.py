@@ -225,15 +225,17 @@ def test_an_overview_of_the_same_resolution_gives_the_same_planes(image: np.ndar
     with library.open(file.getvalue()) as volume:
         for plane in View(volume).centre():
             for step in (1, 2):
-                found, expected = (
-                    read(volume, plane, step) for read in (read_coarse, read_values)
-                )
+                found, expected = (read(volume, plane, step) for read in (read_coarse, read_values))
                 assert np.array_equal(found, expected, equal_nan=found.dtype.kind == "f")
                 assert found.dtype == expected.dtype
 
 
 def test_the_preview_has_the_units_of_the_file(tmp_path: Path) -> None:
-    for code, unit, position in ((0, " (unit not known)", ""), (2, " mm", " mm"), (3, " um", " um")):
+    for code, unit, position in (
+        (0, " (unit not known)", ""),
+        (2, " mm", " mm"),
+        (3, " um", " um"),
+    ):
         image = nib.Nifti1Image(phantom(), np.diag([1, 2, 2.5, 1]))
         image.header["xyzt_units"] = code
         nib.save(image, tmp_path / "units.nii")

@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as hnp
 import mroi
 from mroi.format.datatypes import DATATYPES
 from mroi.format.geom import Background
+from mroi.volume.jobs import default_jobs
 
 PLAIN = tuple(kind for kind in DATATYPES.values() if kind.sample.kind != "V")
 COMPLETE = tuple(policy for policy in Background if policy is not Background.OMIT)
@@ -187,20 +188,107 @@ def test_long_doubles_are_scaled_and_turned(dtype, order):
     assert np.array_equal(volume, values * 0.5 + 3)
 
 
+def test_what_can_be_pickled_says_so(tmp_path):
+    array = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    data = packed(array)
+    path = tmp_path / "x.mroi"
+    path.write_bytes(data)
+    for target in (path, str(path), data, io.BytesIO(data)):
+        assert np.array_equal(pickle.loads(pickle.dumps(mroi.open(target))), array)
+    with path.open("rb") as file:
+        volume = mroi.open(file)
+        with pytest.raises(mroi.UsageError, match="its path, its URL or its bytes"):
+            pickle.dumps(volume)
+
+
+def test_axes_have_names():
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    volume = mroi.open(packed(array))
+    for number, name in enumerate("xyz"):
+        assert np.array_equal(volume.slice(2, axis=name), array.take(2, number))
+        assert np.array_equal(volume.slice(2, np.int64(number)), array.take(2, number))
+        planes = zip(volume.planes(name), volume.planes(number), strict=True)
+        assert all(np.array_equal(one, other) for one, other in planes)
+
+
+@pytest.mark.parametrize("jobs", [-1, "2", 1.5, True])
+def test_a_number_of_threads_that_is_none(tmp_path, jobs):
+    data = packed(np.zeros((3, 4, 5), np.uint8))
+    calls = [
+        lambda: mroi.pack(np.zeros((3, 4, 5), np.uint8), tmp_path / "x.mroi", jobs=jobs),
+        lambda: mroi.create(tmp_path / "x.mroi", (3, 4, 5), np.uint8, jobs=jobs),
+        lambda: mroi.open(data, jobs=jobs),
+        lambda: mroi.verify(data, jobs=jobs),
+    ]
+    for call in calls:
+        with pytest.raises(mroi.UsageError, match="jobs"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_processors_are_taken_for_none_and_0():
+    data = packed(np.zeros((3, 4, 5), np.uint8))
+    counts = [mroi.open(data, jobs=jobs).regions.jobs for jobs in (None, 0, np.int64(3))]
+    assert counts == [default_jobs(), default_jobs(), 3]
+
+
+def test_masked_voxels_are_refused():
+    array = np.ma.array(np.arange(24).reshape(2, 3, 4), mask=False)
+    assert np.array_equal(mroi.open(packed(array)), array.data)
+    array[1, 2, 3] = np.ma.masked
+    with pytest.raises(mroi.SourceError, match=r"masked.*filled"):
+        packed(array)
+    file = io.BytesIO()
+    with mroi.create(file, (2, 3, 4), array.dtype) as writer:
+        for k in range(3):
+            writer.write(array[:, :, k])
+        with pytest.raises(mroi.SourceError, match="masked"):
+            writer.write(array[:, :, 3])
+        writer.write(array.filled(-1)[:, :, 3])
+    assert mroi.open(file)[1, 2, 3] == -1
+
+
+def test_an_affine_without_places_is_said(tmp_path):
+    array = np.zeros((2, 3, 4), np.uint8)
+    flat = [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    for affine in (np.diag([0, 0, 0, 1.0]), np.diag([1.0, 1, 0, 1]), flat):
+        result = mroi.pack(array, tmp_path / "x.mroi", affine=affine, overwrite=True)
+        assert result.warnings == ("the affine is singular: it does not say where voxels are",)
+    sheared = [[1, 0.9, 0, 0], [0, 1e-3, 0, 0], [0, 0, 1e-200, 0], [0, 0, 0, 1]]
+    for affine in (np.eye(4), np.diag([-1e-3, 1e3, 2, 1]), sheared, None):
+        result = mroi.pack(array, tmp_path / "x.mroi", affine=affine, overwrite=True)
+        assert result.warnings == ()
+
+
 def test_wrong_indices_are_index_errors():
     volume = mroi.open(packed(np.zeros((3, 4, 5), np.uint8)))
-    wrong = [3, (0, 0, 0, 0), (..., ...), 1.0, "x", [0, 1], None, (0, 4), np.array([1, 2])]
+    wrong = [
+        3,
+        (0, 0, 0, 0),
+        (..., ...),
+        1.0,
+        "x",
+        [0, 1],
+        None,
+        (0, 4),
+        np.array([1, 2]),
+        True,
+        np.True_,
+    ]
     for index in (*wrong, -4, (slice(None), slice(None), -6)):
         with pytest.raises(IndexError):
             volume[index]
-    for call in ((5,), (-6,), (0, 3), (0, -1), (3, 0)):
+    for call in ((5,), (-6,), (3, 0), (True,)):
         with pytest.raises(IndexError):
             volume.slice(*call)
+    for axis in (3, -1, "w", "", 1.0, True):
+        with pytest.raises(mroi.UsageError, match="expected 0, 1, 2, 'x', 'y' or 'z'"):
+            volume.slice(0, axis)
     flat = mroi.open(packed(np.zeros((3, 4), np.uint8)))
     assert flat.slice(0).shape == (3, 4)
     with pytest.raises(IndexError):
         flat.slice(1)
-    assert volume[np.int64(1), np.uint8(2), True].shape == ()
+    assert volume[np.int64(1), np.uint8(2), 1].shape == ()
     with pytest.raises(ValueError, match="copy"):
         np.asarray(volume, copy=False)
     with pytest.raises(mroi.UsageError):

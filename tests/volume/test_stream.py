@@ -128,7 +128,7 @@ def test_odd_files_are_told_apart():
     with pytest.raises(mroi.TruncatedError):
         mroi.stream(closed)
     with pytest.raises(mroi.UsageError):
-        mroi.stream("a path")
+        mroi.stream(7)
     with pytest.raises(mroi.FormatError):
         mroi.stream(io.BytesIO(b"no mroi file at all, and long enough for a prefix" * 3))
 
@@ -171,3 +171,31 @@ def test_memory_does_not_grow_with_the_volume():
         tracemalloc.stop()
     assert total == 256
     assert peak < 24 << 20
+
+
+def test_a_path_is_streamed_and_closed(tmp_path, written):
+    path = tmp_path / "s.mroi"
+    path.write_bytes(written)
+    for target in (path, str(path)):
+        got = {part.index: part.array for part in mroi.stream(target)}
+        assert all(np.array_equal(got[k], image(k)) for k in range(SHAPE[2]))
+    with mroi.stream(path) as stream:
+        next(iter(stream))
+    with pytest.raises(mroi.TruncatedError, match="closed"):
+        list(stream)
+    path.write_bytes(b"no such format" * 10)
+    with pytest.raises(mroi.FormatError):
+        mroi.stream(path)
+    with pytest.raises(FileNotFoundError):
+        mroi.stream(tmp_path / "none.mroi")
+    with pytest.raises(mroi.UsageError, match=r"mroi\.open"):
+        mroi.stream("https://example.org/s.mroi")
+    with pytest.raises(mroi.UsageError, match="a path or an open binary file"):
+        mroi.stream(7)
+
+
+def test_a_file_that_the_caller_opened_is_left_open(written):
+    file = io.BytesIO(written)
+    with mroi.stream(file) as stream:
+        assert len(list(stream)) == SHAPE[2]
+    assert not file.closed

@@ -9,13 +9,15 @@ identifies a person.
 
 from mroi.adapters.dicom.part10 import Head, build_heads, build_instance, parse_heads
 from mroi.adapters.dicom.privacy import Identifier, clean_head, find_identifiers
-from mroi.adapters.dicom.scan import Instance, LeftOut
+from mroi.adapters.dicom.scan import FoundSeries, Instance, LeftOut, find_series, listed
 from mroi.adapters.dicom.series import DicomSeries, list_series, read_series
 from mroi.adapters.dicom.source import (
     DicomSource,
     is_turned,
     read_heads,
+    restore_instance,
     restore_series,
+    series_uid,
 )
 from mroi.adapters.dicom.stack import to_dcm2niix_orientation
 from mroi.adapters.dicom.writer import write_series
@@ -23,6 +25,7 @@ from mroi.adapters.dicom.writer import write_series
 __all__ = [
     "DicomSeries",
     "DicomSource",
+    "FoundSeries",
     "Head",
     "Identifier",
     "Instance",
@@ -31,12 +34,16 @@ __all__ = [
     "build_instance",
     "clean_head",
     "find_identifiers",
+    "find_series",
     "is_turned",
     "list_series",
+    "listed",
     "parse_heads",
     "read_heads",
     "read_series",
+    "restore_instance",
     "restore_series",
+    "series_uid",
     "to_dcm2niix_orientation",
     "write_series",
 ]

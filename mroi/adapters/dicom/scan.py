@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from mroi.adapters.dicom.part10 import (
     DEFLATED,
     PixelElement,
     deflated,
+    parse_stream,
     read_header,
     refusing,
 )
@@ -28,8 +30,20 @@ from mroi.adapters.dicom.privacy import pixel_notes
 from mroi.adapters.dicom.stack import PICKS, Frame, numbers_of
 from mroi.adapters.gz import open_inflated
 from mroi.errors import SourceError, UsageError
+from mroi.text import counted
 
-__all__ = ["Header", "Instance", "LeftOut", "by_series", "choose", "pick", "scan"]
+__all__ = [
+    "FoundSeries",
+    "Header",
+    "Instance",
+    "LeftOut",
+    "choose",
+    "find_series",
+    "listed",
+    "pick",
+    "refuse_damaged",
+    "scan",
+]
 
 SERIES_SHOWN = 20
 NAMES_SHOWN = 4
@@ -103,6 +117,51 @@ class Header:
     frames: tuple[Frame, ...]
     pixel_notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    series_number: str = ""
+    series_description: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundSeries:
+    """A series, by the headers of its files.
+
+    Attributes
+    ----------
+    uid : str
+        Series Instance UID.
+    headers : tuple of Header
+        At least one.
+    left_out : tuple of LeftOut
+        Files that are not in it, those of other series apart; what may have been a part of it is
+        called damaged.
+    """
+
+    uid: str
+    headers: tuple[Header, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def number(self) -> str:
+        """Series Number; empty if it has none."""
+        return self.headers[0].series_number
+
+    @property
+    def description(self) -> str:
+        """Series Description; empty if it has none."""
+        return self.headers[0].series_description
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Its files."""
+        return tuple(header.instance.path for header in self.headers)
+
+    @property
+    def has_position(self) -> bool:
+        """Whether its images are slices of a volume, not pictures without a place."""
+        frames = [frame for header in self.headers for frame in header.frames]
+        return any(frame.plane is not None for frame in frames) or (
+            len(frames) > 1 and all(frame.place is not None for frame in frames)
+        )
 
 
 def scan(
@@ -140,7 +199,8 @@ def scan(
                 if is_alone:
                     raise
                 text = exc.message.removeprefix(f"{name}: ")
-                found = LeftOut(name, f"cannot be taken: {text}", is_damaged=True)
+                reason = f"cannot be taken: {text}"
+                found = LeftOut(name, reason, is_damaged=True, uid=_uid_of(path))
             if isinstance(found, Header):
                 headers.append(found)
             elif is_alone:
@@ -192,6 +252,13 @@ def _read(path: Path, name: str) -> Header | LeftOut:
         return LeftOut(name, f"cannot be read: {exc.strerror or exc}", is_damaged=True)
 
 
+def _uid_of(path: Path) -> str:
+    """Return the series that a damaged file says it is of; nothing if that cannot be read."""
+    with suppress(Exception), mapped(path) as file, refusing(path.name):
+        return str(parse_stream(file)[0].get("SeriesInstanceUID", ""))
+    return ""
+
+
 def _parse(path: Path, name: str) -> Header | LeftOut:
     stamp = stamp_of(path)
     with mapped(path) as file:
@@ -216,6 +283,8 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 frames=tuple(frames_of(dataset, pixels, 0, name)),
                 pixel_notes=pixel_notes(dataset),
                 warnings=_warnings(path, _syntax(dataset), pixels, element),
+                series_number=_word(dataset.get("SeriesNumber")),
+                series_description=_word(dataset.get("SeriesDescription")),
             )
 
 
@@ -236,6 +305,11 @@ def _syntax(dataset: Any) -> str:
     return str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
 
 
+def _word(value: object) -> str:
+    """Return an attribute as text; nothing if it has no value."""
+    return "" if value is None else str(value).strip()
+
+
 def _without_pixels(dataset: Any, name: str, *, is_certain: bool) -> LeftOut:
     """Tell a report from an image that was cut in its header.
 
@@ -252,7 +326,41 @@ def _without_pixels(dataset: Any, name: str, *, is_certain: bool) -> LeftOut:
     return LeftOut(name, "has no pixels", is_image, uid)
 
 
-def by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:
+def find_series(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> list[FoundSeries]:
+    """Return every series of a folder; see `scan` for what it takes and raises."""
+    headers, left_out = scan(source)
+    uids = _by_series(headers)
+    return [
+        FoundSeries(uid, tuple(found), _left_out_of(uid, uids, left_out))
+        for uid, found in uids.items()
+    ]
+
+
+def _left_out_of(
+    uid: str, uids: Mapping[str, Sequence[Header]], left_out: Sequence[LeftOut]
+) -> tuple[LeftOut, ...]:
+    """Return which files were left out that may have to do with one series of several.
+
+    A file that does not say which series it is of is of one with files in the same folder.
+    """
+    folders = {key: {_folder(h.name) for h in found} for key, found in uids.items()}
+    others = set().union(*(found for key, found in folders.items() if key != uid))
+
+    def concerns(file: LeftOut) -> bool:
+        if file.uid:
+            return file.uid == uid or file.uid not in uids
+        return _folder(file.name) in folders[uid] or _folder(file.name) not in others
+
+    return tuple(file for file in left_out if len(uids) == 1 or concerns(file))
+
+
+def _folder(name: str) -> Path:
+    return Path(name).parent
+
+
+def _by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:
     """Return the headers of every series, by Series Instance UID."""
     uids: dict[str, list[Header]] = {}
     for header in headers:
@@ -261,58 +369,53 @@ def by_series(headers: Sequence[Header]) -> dict[str, list[Header]]:
 
 
 def choose(
-    headers: Sequence[Header],
-    left_out: Sequence[LeftOut],
-    series: str | None,
-    *,
-    allow_missing: bool,
-) -> tuple[list[Header], tuple[LeftOut, ...]]:
+    found: Sequence[FoundSeries], series: str | None = None, *, like: str = ""
+) -> FoundSeries:
     """Choose one series.
 
     Parameters
     ----------
-    headers, left_out : sequence
-        As `scan` found them.
-    series : str or None
-        Series Instance UID; None if there is only one.
-    allow_missing : bool
-        Do without images that are damaged.
-
-    Returns
-    -------
-    headers : list of Header
-        Of the series.
-    left_out : tuple of LeftOut
-        Files that are not in it; those of other series are not called damaged.
+    found : sequence of FoundSeries
+        At least one.
+    series : str, optional
+        Series Instance UID; not needed if there is only one.
+    like : str
+        Series Instance UID of the one that is taken if there are several and none is named.
 
     Raises
     ------
     SourceError
-        If there are several series and none was chosen, or images are damaged.
+        If there are several series and none was chosen.
     UsageError
         If there is no such series.
     """
-    uids = by_series(headers)
-    if series is None and len(uids) > 1:
-        raise SourceError(f"{len(uids)} series: choose one with --series UID{_listed(uids)}")
+    uids = {one.uid: one for one in found}
+    if series is None and len(found) > 1 and like in uids:
+        series = like
+    if series is None and len(found) > 1:
+        raise SourceError(f"{len(found)} series: choose one with --series UID{listed(found)}")
     if series is not None and series not in uids:
-        raise UsageError(f"no series {series}; found{_listed(uids)}")
-    chosen = series if series is not None else next(iter(uids))
-    mine = tuple(
-        replace(found, is_damaged=False)
-        if series is not None and found.uid not in ("", series)  # it is in another one
-        else found
-        for found in left_out
+        raise UsageError(f"no series {series}; found{listed(found)}")
+    if series is None:
+        return found[0]
+    chosen = uids[series]
+    left_out = (  # what says that it is of another one makes no hole
+        replace(file, is_damaged=False) if file.uid not in ("", series) else file
+        for file in chosen.left_out
     )
-    damaged = [found for found in mine if found.is_damaged]
-    if damaged and not allow_missing:
+    return replace(chosen, left_out=tuple(left_out))
+
+
+def refuse_damaged(found: FoundSeries) -> None:
+    """Raise `SourceError` if images are damaged that may be a part of a series."""
+    damaged = [file for file in found.left_out if file.is_damaged]
+    if damaged:
         some = "; ".join(map(str, damaged[:NAMES_SHOWN]))
         more = len(damaged) - NAMES_SHOWN
         raise SourceError(
-            f"{len(damaged)} of {len(damaged) + len(uids[chosen])} images cannot be read: {some}"
+            f"{len(damaged)} of {len(damaged) + len(found.headers)} images cannot be read: {some}"
             f"{f' and {more} more' if more > 0 else ''}; --allow-missing packs the others"
         )
-    return uids[chosen], mine
 
 
 def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
@@ -355,11 +458,11 @@ def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
     return chosen
 
 
-def _listed(uids: dict[str, list[Header]]) -> str:
+def listed(found: Sequence[FoundSeries]) -> str:
     """Return a line for each series, the first ones of many."""
     lines = [
-        f"\n  {uid}  {len(found)} file{'s' * (len(found) > 1)} like {found[0].name}"
-        for uid, found in list(uids.items())[:SERIES_SHOWN]
+        f"\n  {one.uid}  {counted(len(one.headers), 'file')} like {one.headers[0].name}"
+        for one in found[:SERIES_SHOWN]
     ]
-    more = len(uids) - SERIES_SHOWN
+    more = len(found) - SERIES_SHOWN
     return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")

@@ -23,7 +23,16 @@ from mroi.adapters.dicom.bits import split_bits
 from mroi.adapters.dicom.decoding import iter_frames
 from mroi.adapters.dicom.files import opened, stamp_of
 from mroi.adapters.dicom.part10 import Head, refusing, split_tiles, strip_pixels
-from mroi.adapters.dicom.scan import Header, Instance, LeftOut, by_series, choose, pick, scan
+from mroi.adapters.dicom.scan import (
+    FoundSeries,
+    Header,
+    Instance,
+    LeftOut,
+    choose,
+    find_series,
+    pick,
+    refuse_damaged,
+)
 from mroi.adapters.dicom.stack import Value, arrange
 from mroi.errors import SourceError
 from mroi.geometry.affine import spacing_of
@@ -198,9 +207,10 @@ class DicomSeries:
 
 
 def read_series(
-    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | FoundSeries,
     *,
     series: str | None = None,
+    like: str = "",
     wanted: Mapping[str, int] | None = None,
     allow_irregular: bool = False,
     allow_missing: bool = False,
@@ -210,11 +220,14 @@ def read_series(
 
     Parameters
     ----------
-    source : path, or sequence of paths
+    source : path, sequence of paths, or FoundSeries
         A file, files, or a folder that is searched with all folders in it; files in a folder
-        that are no DICOM images are left out, with a warning. Any file may be gzipped.
+        that are no DICOM images are left out, with a warning. Any file may be gzipped. Or what
+        `find_series` found.
     series : str, optional
         Series Instance UID to take where there are several.
+    like : str
+        That of the one to take where there are several and none is named.
     wanted : mapping, optional
         Volumes to take of it: ``acquisition``, ``echo`` or ``phase`` to its number.
     allow_irregular : bool
@@ -233,7 +246,14 @@ def read_series(
     UsageError
         If there is no such series, or are no such volumes.
     """
-    chosen, left_out = choose(*scan(source), series, allow_missing=allow_missing)
+    found = (
+        source
+        if isinstance(source, FoundSeries)
+        else choose(find_series(source), series, like=like)
+    )
+    if not allow_missing:
+        refuse_damaged(found)
+    chosen, left_out = list(found.headers), found.left_out
     if wanted:
         chosen = pick(chosen, wanted)
     _refuse_mixture(chosen)
@@ -298,8 +318,7 @@ def list_series(source: str | os.PathLike[str]) -> dict[str, list[Path]]:
     SourceError
         If there is no image, or one is damaged.
     """
-    found = by_series(scan(source)[0])
-    return {uid: [header.instance.path for header in headers] for uid, headers in found.items()}
+    return {found.uid: list(found.files) for found in find_series(source)}
 
 
 def _refuse_mixture(headers: list[Header]) -> None:

@@ -17,10 +17,10 @@ from mroi.adapters.dicom.part10 import Head, build_heads, parse_head, parse_head
 from mroi.adapters.dicom.privacy import clean_head
 from mroi.adapters.dicom.scan import LeftOut
 from mroi.adapters.dicom.series import DicomSeries
-from mroi.adapters.dicom.writer import write_series
+from mroi.adapters.dicom.writer import build_files, write_series
 from mroi.adapters.policy import KEEP, MetadataPolicy
 from mroi.container.builder import Metadata
-from mroi.errors import SourceError
+from mroi.errors import SourceError, UsageError
 from mroi.format.datatypes import datatype_of
 from mroi.format.geom import SourceKind, VolumeGeometry
 from mroi.format.metadata import (
@@ -33,7 +33,14 @@ from mroi.format.records import FrameType
 from mroi.limits import DEFAULT_LIMITS
 from mroi.volume.model import Volume
 
-__all__ = ["DicomSource", "is_turned", "read_heads", "restore_series"]
+__all__ = [
+    "DicomSource",
+    "is_turned",
+    "read_heads",
+    "restore_instance",
+    "restore_series",
+    "series_uid",
+]
 
 PROFILE = "DICOM PS3.15 2026c, basic profile"
 FILES_NAMED = 100
@@ -230,12 +237,37 @@ def restore_series(volume: Volume, folder: str | os.PathLike[str]) -> list[Path]
     FormatError
         If what it holds is damaged.
     """
+    return write_series(folder, read_heads(volume), _stored_planes(volume))
+
+
+def restore_instance(volume: Volume, path: str | os.PathLike[str]) -> bytes:
+    """Return the only file of a series that a volume was packed from.
+
+    Parameters
+    ----------
+    path : path
+        Where it will be written, for messages.
+
+    Raises
+    ------
+    UsageError
+        If the series has several files.
+    SourceError
+        If the file does not hold the attributes of a series.
+    FormatError
+        If what it holds is damaged.
+    """
+    heads = read_heads(volume)
+    if len(heads) > 1:
+        raise UsageError(f"{path}: the series has {len(heads)} files: name a folder")
+    return next(build_files(heads, _stored_planes(volume), [Path(path).name]))[1]
+
+
+def _stored_planes(volume: Volume) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield the planes of a series as they were stored, with their numbers."""
     above, bits = read_upper_bits(volume), volume.geom.bits_stored
-    planes = (
-        (index, join_bits(plane, above[index], bits) if index in above else plane)
-        for index, plane in enumerate(volume.unscaled.planes())
-    )
-    return write_series(folder, read_heads(volume), planes)
+    for index, plane in enumerate(volume.unscaled.planes()):
+        yield index, join_bits(plane, above[index], bits) if index in above else plane
 
 
 def read_heads(volume: Volume) -> list[Head]:
@@ -252,6 +284,21 @@ def read_heads(volume: Volume) -> list[Head]:
     if payload is None:
         raise SourceError("the file does not hold the attributes of a DICOM series")
     return parse_heads(payload, math.prod(volume.geom.shape[2:]))
+
+
+def series_uid(volume: Volume) -> str:
+    """Return the Series Instance UID that a file has; empty if it has none.
+
+    Raises
+    ------
+    FormatError
+        If its attributes are damaged.
+    """
+    if volume.reader.find_metadata(FrameType.DICOM) is None:
+        return ""
+    with refusing("head"):
+        dataset, _ = parse_head(read_heads(volume)[0].part10)
+        return str(dataset.get("SeriesInstanceUID", ""))
 
 
 def is_turned(head: Head, shape: Sequence[int]) -> bool:

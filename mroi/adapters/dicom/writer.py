@@ -13,7 +13,7 @@ from mroi.adapters.dicom.part10 import Head, build_instance, deflated
 from mroi.container.parts import Part
 from mroi.errors import SourceError
 
-__all__ = ["write_series"]
+__all__ = ["build_files", "write_series"]
 
 
 def write_series(
@@ -50,9 +50,8 @@ def write_series(
     names = [f"{i + 1:05d}.dcm" for i in range(len(heads))]
     part = Part(target, shown=str(target), is_folder=True)
     try:
-        for i, frames in _instances(heads, planes):
-            data = build_instance(heads[i].part10, frames, names[i])
-            _write(part.path / names[i], deflated(data), str(target))
+        for name, data in build_files(heads, planes, names):
+            _write(part.path / name, data, str(target))
         part.path.chmod(0o777 & ~_umask())
         part.path.rename(target)
     except BaseException:
@@ -60,6 +59,22 @@ def write_series(
         raise
     part.release()
     return [target / name for name in names]
+
+
+def build_files(
+    heads: Sequence[Head], planes: Iterable[tuple[int, NDArray[Any]]], names: Sequence[str]
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a series, each as soon as its planes have come; see `write_series`.
+
+    Parameters
+    ----------
+    heads, planes
+        As there.
+    names : sequence of str
+        Of the files, in the order of `heads`.
+    """
+    for i, frames in _instances(heads, planes):
+        yield names[i], deflated(build_instance(heads[i].part10, frames, names[i]))
 
 
 def _write(path: Path, data: bytes, shown: str) -> None:
