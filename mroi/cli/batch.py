@@ -40,7 +40,7 @@ STANDARD = "-"
 
 _HEARTBEAT = 0.5  # seconds
 _ENDING = re.compile(r"\.[a-z][a-z0-9]*$", re.IGNORECASE)
-_IS_INPUT = "{} is an input too, by this or another name: write elsewhere"
+_IS_INPUT = "{} is also an input, by this or another name: choose another output"
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from mroi.cli.options import (
     parse_picks,
 )
 from mroi.cli.report import Report, Step
-from mroi.cli.series import SeriesFinder, source_of
+from mroi.cli.series import SeriesFinder, series_of, source_of
 from mroi.cli.streams import on_disk, sink
 from mroi.text import size_text
 
@@ -248,7 +248,13 @@ def run(
             f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
         )
         report.done(
-            {"source": task.shown, "target": task.target, **sizes, **result.provenance},
+            {
+                "source": task.shown,
+                "target": task.target,
+                **series_of(task),
+                **sizes,
+                **result.provenance,
+            },
             f"{task.shown} -> {task.target}  {text}",
         )
 

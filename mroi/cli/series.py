@@ -13,7 +13,7 @@ from mroi.errors import SourceError, UsageError
 if TYPE_CHECKING:
     from mroi.adapters.dicom import FoundSeries
 
-__all__ = ["SeriesFinder", "names_of", "source_of"]
+__all__ = ["SeriesFinder", "names_of", "series_of", "source_of"]
 
 _NAME_SIZE = 64
 
@@ -121,6 +121,13 @@ def names_of(found: Sequence[FoundSeries], *, with_texts: bool = True) -> list[s
         taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def series_of(task: Task) -> dict[str, object]:
+    """Return the member of a JSON record that says which series a task is about, if any."""
+    from mroi.adapters.dicom import FoundSeries
+
+    return {"series": task.part.uid} if isinstance(task.part, FoundSeries) else {}
 
 
 def source_of(task: Task, path: Path) -> Path | FoundSeries:

@@ -12,6 +12,7 @@ import pytest
 import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi
+from tests.dicom.dicom_phantoms import noise, series, write
 
 LINKS = pytest.mark.parametrize("link", [os.symlink, os.link], ids=["symbolic", "hard"])
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="links need rights there")
@@ -28,11 +29,12 @@ def test_an_output_that_is_a_link_to_the_input(
 ) -> None:
     source = scan if command == "pack" else packed
     before = source.read_bytes()
-    output = Path("out.nii.gz" if command == "unpack" else "out.mroi")
+    endings = {"unpack": "nii.gz", "slice": "png", "preview": "png"}
+    output = Path(f"out.{endings.get(command, 'mroi')}")
     link(source, output)
     done = mroi(command, source, "-o", output, *FORCE)
     assert done.code == ExitCode.USAGE
-    assert f"{output} is an input too" in done.err
+    assert f"{output} is also an input" in done.err
     assert source.read_bytes() == output.read_bytes() == before
     assert not list(Path().glob(".*"))
 
@@ -48,12 +50,15 @@ def test_the_same_in_python(scan: Path, packed: Path, tmp_path: Path, link) -> N
         lambda: library.unpack(packed, file, overwrite=True),
         lambda: library.recover(packed, file, overwrite=True),
     ):
-        with pytest.raises(library.UsageError, match="is an input too"):
+        with pytest.raises(library.UsageError, match="is also an input"):
             call()
     for source, target in ((scan, image), (packed, file)):
-        with target.open("r+b") as opened, pytest.raises(library.UsageError, match="is an input"):
+        with (
+            target.open("r+b") as opened,
+            pytest.raises(library.UsageError, match="is also an input"),
+        ):
             (library.pack if source is scan else library.unpack)(source, opened)
-    with packed.open("rb") as opened, pytest.raises(library.UsageError, match="is an input too"):
+    with packed.open("rb") as opened, pytest.raises(library.UsageError, match="is also an input"):
         library.recover(opened, file, overwrite=True)
     assert before == (scan.read_bytes(), packed.read_bytes())
 
@@ -72,8 +77,9 @@ def test_an_output_that_is_the_other_half_of_a_pair(mroi: Mroi, scan: Path, link
 def test_an_output_that_is_a_file_of_the_series(mroi: Mroi, ct: Path) -> None:
     Path("series").mkdir()
     shutil.copy(ct, "series/IM1")
-    done = mroi("pack", "series", "-o", "series/IM1", *FORCE)
-    assert (done.code, "is an input too" in done.err) == (ExitCode.USAGE, True)
+    Path("out.mroi").hardlink_to("series/IM1")
+    done = mroi("pack", "series", "-o", "out.mroi", *FORCE)
+    assert (done.code, "is also an input" in done.err) == (ExitCode.USAGE, True)
     assert Path("series/IM1").read_bytes() == ct.read_bytes()
 
 
@@ -104,7 +110,7 @@ def test_a_crop_that_would_replace_its_source(mroi: Mroi, scan: Path) -> None:
     shutil.copy(scan, source)
     before = source.read_bytes()
     done = mroi("roi", source, "-o", "roi", "--save-cropped", *FORCE)
-    assert (done.code, "is an input too" in done.err) == (ExitCode.USAGE, True)
+    assert (done.code, "is also an input" in done.err) == (ExitCode.USAGE, True)
     assert source.read_bytes() == before
 
 
@@ -119,7 +125,7 @@ def test_standard_output_that_is_the_input(packed: Path) -> None:
             check=False,
         )
     assert done.returncode == ExitCode.USAGE
-    assert b"standard output is an input too" in done.stderr
+    assert b"standard output is also an input" in done.stderr
     assert packed.read_bytes() == before
 
 
@@ -177,14 +183,15 @@ def test_the_number_stands_before_the_ending(
     assert Path("back-1.nii.gz").exists()
 
 
-def test_the_folder_of_a_series_is_numbered_at_its_end(mroi: Mroi, ct: Path) -> None:
-    shutil.copy(ct, "1.2.840.dcm")
-    assert mroi("pack", "1.2.840.dcm", "-c", "zstd").code == 0
+def test_the_folder_of_a_series_is_numbered_at_its_end(mroi: Mroi) -> None:
+    write(Path("1.2.840.11"), series(noise((2, 6, 7))))
+    assert mroi("pack", "1.2.840.11", "-c", "zstd", "-o", "1.2.840.mroi").code == 0
     for _ in range(2):
         assert mroi("unpack", "1.2.840.mroi", "--exists", "suffix").code == 0
     assert sorted(path.name for path in Path().iterdir() if path.is_dir()) == [
         "1.2.840",
         "1.2.840-1",
+        "1.2.840.11",
     ]
 
 

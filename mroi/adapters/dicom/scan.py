@@ -460,9 +460,10 @@ def pick(headers: Sequence[Header], wanted: Mapping[str, int]) -> list[Header]:
 
 def listed(found: Sequence[FoundSeries]) -> str:
     """Return a line for each series, the first ones of many."""
-    lines = [
-        f"\n  {one.uid}  {counted(len(one.headers), 'file')} like {one.headers[0].name}"
-        for one in found[:SERIES_SHOWN]
-    ]
+    lines = []
+    for one in found[:SERIES_SHOWN]:
+        files = f"{counted(len(one.headers), 'file')} like {one.headers[0].name}"
+        title = f"{one.number} {one.description}".strip()
+        lines.append(f"\n  {one.uid}  {files}{f' ({title})' * bool(title)}")
     more = len(found) - SERIES_SHOWN
     return "".join(lines) + (f"\n  and {more} more" if more > 0 else "")
