@@ -24,7 +24,7 @@ import mroi
 from mroi.adapters.convert import open_input
 from mroi.codecs import ChunkSpec
 from mroi.codecs.calv import Calv
-from mroi.packing.pack import plan_pack
+from mroi.packing.write import plan_pack
 
 
 def reads(shape: tuple[int, ...]) -> list[tuple[object, ...]]:

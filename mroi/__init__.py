@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from mroi.adapters.convert import UnpackResult, pack, unpack, verify
     from mroi.geometry import Box
     from mroi.packing.create import create_volume as create
-    from mroi.packing.pack import PackResult
+    from mroi.packing.options import PackOptions, Target
+    from mroi.packing.write import PackResult
     from mroi.volume.model import Volume
     from mroi.volume.model import open_volume as open  # noqa: A004
     from mroi.volume.overview import Overview
@@ -58,10 +59,12 @@ __all__ = [
     "MissingVoxelsError",
     "MroiError",
     "Overview",
+    "PackOptions",
     "PackResult",
     "Recovery",
     "SourceError",
     "StreamedSlice",
+    "Target",
     "TruncatedError",
     "UnpackResult",
     "UsageError",
@@ -83,9 +86,11 @@ _LAZY = {
     "Box": "mroi.geometry:Box",
     "Comparison": "mroi.volume.verify:Comparison",
     "Overview": "mroi.volume.overview:Overview",
-    "PackResult": "mroi.packing.pack:PackResult",
+    "PackOptions": "mroi.packing.options:PackOptions",
+    "PackResult": "mroi.packing.write:PackResult",
     "Recovery": "mroi.volume.recover:Recovery",
     "StreamedSlice": "mroi.volume.stream:StreamedSlice",
+    "Target": "mroi.packing.options:Target",
     "UnpackResult": "mroi.adapters.convert:UnpackResult",
     "VerifyReport": "mroi.volume.verify:VerifyReport",
     "Volume": "mroi.volume.model:Volume",

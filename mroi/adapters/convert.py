@@ -8,33 +8,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Unpack, cast
 
 from numpy.typing import ArrayLike
 
 from mroi.adapters.gz import gzip_writer
 from mroi.adapters.nifti import KeptHeader, NiftiSource, kept_header, restore
 from mroi.adapters.policy import MetadataPolicy, PolicyName
-from mroi.codecs import Codec, Pipeline
 from mroi.container import AtomicFile, Source, is_pipe, is_url, name_of, on_disk, refuse_inputs
 from mroi.errors import ChecksumError, MroiError, SourceError, UsageError
 from mroi.format.geom import SourceFlags, SourceKind
 from mroi.format.metadata import DigestScope, NiftiPart, parse_digest
 from mroi.format.records import MAGIC, FrameType
-from mroi.geometry import Box
 from mroi.limits import DEFAULT_LIMITS, Limits
-from mroi.packing.pack import (
-    BackgroundChoice,
-    PackResult,
-    RoiMethod,
-    pack_source,
-    plan_pack,
-)
-from mroi.packing.quality import Target
+from mroi.packing.options import PackOptions, Wishes, options_with
+from mroi.packing.write import PackResult, plan_pack, write_plan
 from mroi.volume.jobs import threads_of
-from mroi.volume.layout import ChunkChoice, Purpose
 from mroi.volume.model import Volume, open_volume
-from mroi.volume.overview import Factor
 from mroi.volume.progress import Progress
 from mroi.volume.source import ArraySource, VoxelSource
 from mroi.volume.verify import VerifyReport, compare, verify_volume
@@ -85,6 +75,8 @@ def open_input(
     source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource | FoundSeries,
     *,
     affine: ArrayLike | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
     series: str | None = None,
     like: str = "",
     wanted: Mapping[str, int] | None = None,
@@ -104,6 +96,8 @@ def open_input(
         ``image.dataobj`` as they are stored.
     affine : (4, 4) array_like, optional
         Of an array: voxel index to position in mm, RAS+; instead of that of a nibabel image.
+    slope, inter : float
+        Of an array: a stored value v means ``slope * v + inter``.
     series : str, optional
         Series Instance UID to take from a folder that has several.
     like : str
@@ -124,9 +118,18 @@ def open_input(
     ------
     SourceError
         If it is nothing that can be packed.
+    UsageError
+        If affine, slope or intercept are given for what has its own.
     """
     policy = metadata if isinstance(metadata, MetadataPolicy) else MetadataPolicy(metadata)
-    if hasattr(source, "planes") and hasattr(source, "geometry"):
+    is_image = hasattr(source, "dataobj") and hasattr(source, "affine")
+    is_source = hasattr(source, "planes") and hasattr(source, "geometry")
+    if is_source or is_image or isinstance(source, str | os.PathLike):
+        if (slope, inter) != (1.0, 0.0):
+            raise UsageError("slope and inter are for arrays; this source has its own")
+        if affine is not None and not is_image:
+            raise UsageError("affine is for arrays and nibabel images; this source has its own")
+    if is_source:
         return cast("VoxelSource", source)
     from mroi.adapters.dicom import DicomSource, FoundSeries, read_series
 
@@ -144,9 +147,9 @@ def open_input(
             )
             return DicomSource(found, policy)
         return NiftiSource(path, policy)
-    if hasattr(source, "dataobj") and hasattr(source, "affine"):
+    if is_image:
         return _open_image(cast("SpatialImage", source), affine, policy)
-    return ArraySource(cast("ArrayLike", source), affine)
+    return ArraySource(cast("ArrayLike", source), affine, slope=slope, inter=inter)
 
 
 def _open_image(
@@ -205,19 +208,15 @@ def looks_like_dicom(path: Path) -> bool:
 def pack(
     source: str | os.PathLike[str] | ArrayLike | SpatialImage | VoxelSource,
     target: str | os.PathLike[str] | BinaryIO,
+    options: PackOptions | None = None,
     *,
     affine: ArrayLike | None = None,
-    purpose: Purpose = "slices",
-    codec: str | Codec | Pipeline = "auto",
-    roi: RoiMethod | Box = "auto",
-    slice_axis: int = 2,
-    chunk: ChunkChoice = None,
-    background: BackgroundChoice = "exact",
-    target_quality: Target | None = None,
-    overview: int | Factor | None = None,
+    slope: float = 1.0,
+    inter: float = 0.0,
     jobs: int | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
+    **wishes: Unpack[Wishes],
 ) -> PackResult:
     """Pack a volume into a ``.mroi`` file, bit for bit unless a lossy option is chosen.
 
@@ -229,56 +228,53 @@ def pack(
         in what is taken. What is behind a URL, or comes through a pipe, is copied first.
     target : path or binary file
         A path is written atomically; a file object that cannot seek gets its index at the end.
+    options : PackOptions, optional
+        What is wished for; nothing by default.
     affine : (4, 4) array_like, optional
-        For an array: voxel index to position in mm, RAS+.
-    purpose : {"slices", "patches", "planes", "series", "archive"}
-        What the file is for: chooses chunks and codec, unless they are given. Slices along
-        `slice_axis` (or all), patches, slices along all three axes, the fourth axis, or little but
-        to be kept. See `mroi.volume.layout.Purpose`.
-    codec : str, Codec or Pipeline
-        Name and settings, like ``"zstd"`` or ``"zstd:level=9"``; by default a lossless one that
-        serves the purpose, chosen by trial. ``"auto:small"`` and others: see the next.
-    roi, slice_axis, chunk, background
-        See `mroi.packing.pack.plan_pack`.
-    target_quality : Target, optional
-        A largest error, a PSNR or a ratio that a lossy codec, then named without settings, shall
-        reach; its setting is found by trial.
-    overview : int or tuple of 3 int, optional
-        Write the volume at a resolution reduced by this factor, too: see `Volume.overview`. 0 for
-        none, which is the default but for the purpose ``"planes"``.
+        For an array or a nibabel image: voxel index to position in mm, RAS+.
+    slope, inter : float
+        For an array: a stored value v means ``slope * v + inter``.
     jobs : int, optional
         Threads; the processors by default.
     overwrite : bool
         Whether an existing file is replaced; otherwise `FileExistsError` is raised.
     progress : callable, optional
         Called as ``progress(step, done, total)``.
+    **wishes
+        Fields of `PackOptions`, in place of those of `options`: ``codec="zstd"``,
+        ``roi="full"``, ``quality=mroi.Target(psnr=45)``.
+
+    Returns
+    -------
+    PackResult
+        Sizes, what was chosen, what was lost, and what was odd in the source.
 
     Raises
     ------
     SourceError
         If the source cannot be packed as it is.
     UsageError
-        If `target` is a file of the source.
+        If a wish makes no sense, or `target` is a file of the source.
+    FileExistsError
+        If `target` exists and `overwrite` is false.
+
+    Examples
+    --------
+    >>> import io
+    >>> import mroi
+    >>> import numpy as np
+    >>> options = mroi.PackOptions(codec="zstd", roi="full")
+    >>> result = mroi.pack(np.zeros((4, 3, 2), "i2"), io.BytesIO(), options, slope=0.5)
+    >>> result.voxel_size
+    48
     """
     jobs = threads_of(jobs)
+    options = options_with(options, wishes)
     with ExitStack() as stack:
-        opened = open_input(_at_hand(source, stack), affine=affine)
+        opened = open_input(_at_hand(source, stack), affine=affine, slope=slope, inter=inter)
         refuse_inputs(target, opened.paths)
-        plan = plan_pack(
-            opened,
-            purpose=purpose,
-            codec=codec,
-            roi=roi,
-            slice_axis=slice_axis,
-            chunk=chunk,
-            background=background,
-            target=target_quality,
-            overview=overview,
-            progress=progress,
-        )
-        said: dict[str, object] = getattr(opened, "provenance", {})
-        plan = replace(plan, provenance={**plan.provenance, **said})
-        return pack_source(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
+        plan = plan_pack(opened, options, progress=progress)
+        return write_plan(opened, target, plan, jobs=jobs, overwrite=overwrite, progress=progress)
 
 
 def _at_hand(source: Any, stack: ExitStack) -> Any:

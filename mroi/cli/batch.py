@@ -400,6 +400,9 @@ def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, Mroi
     return replace(task, problem=task.problem or problems.get(entry))
 
 
+Rehearse = Callable[[Task, Step], tuple[dict[str, object], str]]
+
+
 # -- doing it ----------------------------------------------------------------------------------
 
 
@@ -420,6 +423,7 @@ def run(
     at_once: int = 1,
     fail_fast: bool = False,
     dry_run: bool = False,
+    rehearse: Rehearse | None = None,
 ) -> ExitCode:
     """Do all tasks, and return one exit code for them.
 
@@ -440,6 +444,8 @@ def run(
         Stop at the first failure.
     dry_run : bool
         Say what would be done, and do nothing.
+    rehearse : callable, optional
+        What a dry run can say of a task besides its names, as JSON and as text.
     """
     if report.json and any(task.target == STANDARD for task in tasks):
         raise typer.BadParameter("JSON and data cannot both go to standard output")
@@ -453,7 +459,9 @@ def run(
             show(name, done, total)
 
         def attempt(task: Task) -> Exception | None:
-            error = _error_of(lambda: _do(task, work, step, report, dry_run=dry_run))
+            error = _error_of(
+                lambda: _do(task, work, step, report, dry_run=dry_run, rehearse=rehearse)
+            )
             if isinstance(error, OSError):
                 _name(error, task)
             return error
@@ -477,14 +485,16 @@ def _do(
     report: Report,
     *,
     dry_run: bool,
+    rehearse: Rehearse | None,
 ) -> None:
     if task.problem is not None:
         raise task.problem
     if task.action is Action.SKIP:
         report.skipped(task.shown, task.target)
     elif dry_run:
-        _rehearse(task)
-        report.planned(task.shown, task.target)
+        _check_ends(task)
+        details, text = rehearse(task, step) if rehearse else ({}, "")
+        report.planned(task.shown, task.target, details, text)
     else:
         _make_folder(task)
         work(task, step)
@@ -555,7 +565,7 @@ def _make_folder(task: Task) -> None:
         raise NotADirectoryError(ENOTDIR, "not a folder", str(folder)) from exc
 
 
-def _rehearse(task: Task) -> None:
+def _check_ends(task: Task) -> None:
     """Raise what the work would raise at once: no input, or an output that is in the way."""
     from mroi.container import is_url, open_source
 

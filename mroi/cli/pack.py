@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Annotated, cast
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -14,7 +16,6 @@ from mroi.cli.options import (
     AllowMissing,
     Axis,
     Background,
-    DryRun,
     Exists,
     ExistsOption,
     FailFast,
@@ -38,14 +39,14 @@ from mroi.cli.streams import on_disk, sink
 from mroi.text import size_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mroi.adapters.policy import MetadataPolicy
     from mroi.cli.options import Retain
     from mroi.format.geom import VolumeGeometry
     from mroi.geometry import Box
-    from mroi.packing.pack import RoiMethod
-    from mroi.packing.quality import Target
+    from mroi.packing.options import PackOptions, RoiMethod, Target
+    from mroi.volume.layout import Purpose as PackPurpose
     from mroi.volume.source import VoxelSource
 
 EXAMPLES = """\
@@ -162,7 +163,9 @@ def run(
     all_bits: AllBits = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
-    dry_run: DryRun = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be written, and how.")
+    ] = False,
     fail_fast: FailFast = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -179,16 +182,26 @@ def run(
     from mroi.adapters import convert
 
     report = Report("pack", json=json, quiet=quiet, verbose=verbose)
-    if small and codec != "auto":
-        raise typer.BadParameter("--small chooses the codec itself: leave out --codec")
-    if small and purpose not in (Purpose.SLICES, Purpose.ARCHIVE):
-        raise typer.BadParameter(f"--small is short for --for archive: leave out --for {purpose}")
-    purpose = Purpose.ARCHIVE if small else purpose
-    _check(codec, roi, margin)
-    chunks = _chunk(chunk)
-    target = _target(codec, max_error, psnr, ratio)
-    wanted = parse_picks(pick)
+    options = _options(
+        purpose=_purpose(purpose, codec, small=small),
+        codec=codec,
+        roi=roi,
+        slice_axis=axis.number,
+        chunk=_chunk(chunk),
+        background=background.value,
+        quality=_target(max_error, psnr, ratio),
+        overview=overview,
+    )
+    _check_roi(roi, margin)
     policy = _policy(metadata, retain or (), report)
+    reading = {
+        "series": series,
+        "wanted": parse_picks(pick),
+        "allow_irregular": allow_irregular,
+        "allow_missing": allow_missing,
+        "all_bits": all_bits,
+        "metadata": policy,
+    }
     finder = SeriesFinder(_SUFFIXES, series, with_texts=policy.keeps)
     tasks = batch.plan(
         inputs,
@@ -202,64 +215,128 @@ def run(
     )
     finder.check()
     at_once, threads = batch.threads_for(jobs, len(tasks))
+    job = _Job(report, options, roi, margin, reading, threads)
+    code = batch.run(
+        tasks,
+        job.pack,
+        report,
+        at_once=at_once,
+        fail_fast=fail_fast,
+        dry_run=dry_run,
+        rehearse=job.plan,
+    )
+    raise typer.Exit(report.less_than(code))
 
-    def work(task: batch.Task, step: Step) -> None:
-        start = time.perf_counter()
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with every input.
+
+    Attributes
+    ----------
+    report : Report
+        Where to say what came of it.
+    options : PackOptions
+        But for the ROI, which may depend on the input.
+    roi, margin : str
+        As they were given.
+    reading : dict
+        Keywords of `convert.open_input`.
+    threads : int
+        For each input.
+    """
+
+    report: Report
+    options: PackOptions
+    roi: str
+    margin: str | None
+    reading: dict[str, Any]
+    threads: int
+
+    @contextmanager
+    def _open(self, task: batch.Task) -> Iterator[tuple[VoxelSource, PackOptions]]:
+        """Open the source of a task, and complete the options for it."""
+        from mroi.adapters.convert import open_input
+
         with on_disk(task.source) as path:
-            source = convert.open_input(
-                source_of(task, path),
-                series=series,
-                wanted=wanted,
-                allow_irregular=allow_irregular,
-                allow_missing=allow_missing,
-                all_bits=all_bits,
-                metadata=policy,
-            )
+            source = open_input(source_of(task, path), **self.reading)
+            roi = _chosen(self.roi, self.margin, source, task.subject)
+            yield source, replace(self.options, roi=roi)
+
+    def plan(self, task: batch.Task, step: Step) -> tuple[dict[str, object], str]:
+        """Return how an input would be packed, for programs and for people."""
+        from mroi.packing.write import plan_pack
+
+        with self._open(task) as (source, options):
+            plan = plan_pack(source, options, progress=step)
+            self.report.warn_of(task.shown, source)
+        return {**series_of(task), "plan": plan.to_json()}, str(plan)
+
+    def pack(self, task: batch.Task, step: Step) -> None:
+        """Pack an input, and say what came of it."""
+        from mroi.adapters import convert
+
+        start = time.perf_counter()
+        with self._open(task) as (source, options):
             result = convert.pack(
                 source,
                 sink(task),
-                purpose=purpose.value,
-                codec=codec,
-                roi=_chosen(roi, margin, source, task.subject),
-                background=background.value,
-                slice_axis=axis.number,
-                chunk=chunks,
-                target_quality=target,
-                overview=overview,
-                jobs=threads,
+                options,
+                jobs=self.threads,
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
-        report.warn_of(task.shown, source)
-        sizes = {
-            "source_size": result.source_size,
-            "voxel_size": result.voxel_size,
-            "size": result.size,
-        }
+        seconds = time.perf_counter() - start
+        self.report.warn_of(task.shown, source)
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
         text += _lost(result.provenance.get("loss"), source)
         if result.size > result.source_size:
             text += "  larger than the source"
-            if codec in ("auto", "auto:fast") and purpose is not Purpose.ARCHIVE:
+            if options.codec in ("auto", "auto:fast") and options.purpose != "archive":
                 text += "; --small makes it smaller"
-        seconds = time.perf_counter() - start
-        report.detail(
+        self.report.detail(
             f"{task.shown}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
             f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
         )
-        report.done(
-            {
-                "source": task.shown,
-                "target": task.target,
-                **series_of(task),
-                **sizes,
-                **result.provenance,
-            },
-            f"{task.shown} -> {task.target}  {text}",
-        )
+        record = {
+            "source": task.shown,
+            "target": task.target,
+            **series_of(task),
+            "source_size": result.source_size,
+            "voxel_size": result.voxel_size,
+            "size": result.size,
+        }
+        self.report.done({**record, **result.provenance}, f"{task.shown} -> {task.target}  {text}")
 
-    code = batch.run(tasks, work, report, at_once=at_once, fail_fast=fail_fast, dry_run=dry_run)
-    raise typer.Exit(report.less_than(code))
+
+def _options(*, codec: str, roi: str, **wishes: Any) -> PackOptions:
+    """Return the options that hold for all inputs; refuse those that no input could make right."""
+    from mroi.codecs import parse
+    from mroi.codecs.guard import guarded
+    from mroi.errors import CodecError, CodecUnavailableError, UsageError
+    from mroi.packing.options import PackOptions
+
+    method = cast("RoiMethod", roi) if roi in _METHODS else "full"
+    try:
+        options = PackOptions(codec=codec, roi=method, **wishes)
+        with guarded(codec.partition(":")[0], CodecUnavailableError):
+            problem = None if options.mode else type(parse(codec)).probe()
+    except (CodecError, UsageError) as exc:
+        if isinstance(exc, CodecUnavailableError) and _is_known(codec):
+            raise
+        raise typer.BadParameter(exc.message) from exc
+    if problem:
+        raise CodecUnavailableError(f"codec {codec!r}: {problem}")
+    return options
+
+
+def _purpose(purpose: Purpose, codec: str, *, small: bool) -> PackPurpose:
+    """Return what the files are for, which --small says, too."""
+    if small and codec != "auto":
+        raise typer.BadParameter("--small and --codec are mutually exclusive")
+    if small and purpose not in (Purpose.SLICES, Purpose.ARCHIVE):
+        raise typer.BadParameter(f"--small and --for {purpose} are mutually exclusive")
+    return Purpose.ARCHIVE.value if small else purpose.value
 
 
 def _policy(metadata: Metadata, retain: Sequence[Retain], report: Report) -> MetadataPolicy:
@@ -279,23 +356,11 @@ def _policy(metadata: Metadata, retain: Sequence[Retain], report: Report) -> Met
     return policy
 
 
-def _check(codec: str, roi: str, margin: str | None) -> None:
-    """Refuse options that no input could make right."""
-    from mroi.codecs import parse
-    from mroi.codecs.guard import guarded
-    from mroi.errors import CodecError, CodecUnavailableError, SourceError
-    from mroi.packing.choose import is_auto
+def _check_roi(roi: str, margin: str | None) -> None:
+    """Refuse a ROI or a margin that no input could make right."""
+    from mroi.errors import SourceError
     from mroi.roi.boxes import parse_box, parse_margin
 
-    try:
-        with guarded(codec.partition(":")[0], CodecUnavailableError):
-            problem = None if is_auto(codec) else type(parse(codec)).probe()
-    except CodecError as exc:
-        if isinstance(exc, CodecUnavailableError) and _is_known(codec):
-            raise
-        raise typer.BadParameter(exc.message) from exc
-    if problem:
-        raise CodecUnavailableError(f"codec {codec!r}: {problem}")
     if re.fullmatch(_BOX, roi):
         try:  # whether it is inside, only a volume says
             parse_box(roi, (_FAR, _FAR, _FAR))
@@ -330,21 +395,13 @@ def _is_known(codec: str) -> bool:
     return codec.partition(":")[0].strip() in {entry.name for entry in available()}
 
 
-def _target(
-    codec: str, max_error: float | None, psnr: float | None, ratio: float | None
-) -> Target | None:
+def _target(max_error: float | None, psnr: float | None, ratio: float | None) -> Target | None:
     """Return what a lossy codec shall reach, None if nothing is asked of it."""
     from mroi.errors import UsageError
-    from mroi.packing.choose import is_auto
-    from mroi.packing.quality import Target
+    from mroi.packing.options import Target
 
     if (max_error, psnr, ratio) == (None, None, None):
         return None
-    if is_auto(codec) or ":" in codec:
-        raise typer.BadParameter(
-            "--max-error, --psnr and --ratio choose the setting of a lossy codec: name one "
-            "without settings, like --codec jpegls"
-        )
     try:
         return Target(max_error=max_error, psnr=psnr, ratio=ratio)
     except UsageError as exc:

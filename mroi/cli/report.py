@@ -84,15 +84,27 @@ class Report:
 
     def skipped(self, source: str, target: str) -> None:
         """Say that a file was left alone because its output exists."""
-        self._about("skipped", source, target, f"{source}: {target} exists, skipped")
+        record: dict[str, object] = {"status": "skipped", "source": source, "target": target}
+        self._about(record, f"{source}: {target} exists, skipped")
 
-    def planned(self, source: str, target: str) -> None:
-        """Say what would be written."""
-        self._about("planned", source, target, f"{source} -> {target} (dry run)")
+    def planned(self, source: str, target: str, details: dict[str, object], text: str) -> None:
+        """Say what would be written.
 
-    def _about(self, status: str, source: str, target: str, text: str) -> None:
+        Parameters
+        ----------
+        source, target : str
+            What would be read, and written.
+        details : dict
+            What else is known of it, for programs.
+        text : str
+            The same for people.
+        """
+        record = {"status": "planned", "source": source, "target": target, **details}
+        self._about(record, f"{source} -> {target} (dry run){'  ' if text else ''}{text}")
+
+    def _about(self, record: dict[str, object], text: str) -> None:
         if self.json:
-            self._write_json({"status": status, "source": source, "target": target})
+            self._write_json(record)
         elif not self.quiet:
             self.say(text)
 

@@ -53,6 +53,11 @@ class Datatype:
         return self.samples == 1 and self.sample.kind in "iuf"
 
     @property
+    def is_integer(self) -> bool:
+        """Whether elements are integers."""
+        return self.samples == 1 and self.sample.kind in "iu"
+
+    @property
     def bits(self) -> int:
         """Bits of a sample, as far as a byte can say: 255 for complex256, which has 256."""
         return min(8 * self.sample.itemsize, 255)

@@ -7,7 +7,7 @@ mode have the speed that its name says, and the smallest wins.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -15,48 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs import ChunkSpec, Codec, Pipeline, Values, parse
-from mroi.errors import CodecError, CodecUnavailableError, SourceError, UsageError
-from mroi.format.datatypes import Datatype
-from mroi.format.geom import VolumeGeometry
+from mroi.codecs import ChunkSpec, Pipeline
+from mroi.errors import SourceError
 from mroi.format.records import FRAME_HEADER_SIZE, align
 from mroi.geometry import Box, in_plane_axes
+from mroi.packing.fit import fit_codec
+from mroi.packing.options import AUTO_MODES, COLOUR_MODES, PackOptions
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import encode_chunk
-from mroi.volume.layout import ChunkShape, Cut, Purpose, longer_spans
+from mroi.volume.layout import ChunkShape, Cut, longer_spans
 
-__all__ = [
-    "AUTO_MODES",
-    "Trial",
-    "Trials",
-    "auto_mode",
-    "fit_codec",
-    "fit_unseen",
-    "is_auto",
-    "untried_codec",
-]
-
-AUTO_MODES: dict[str, tuple[str, ...]] = {
-    "fast": ("calv", "zstd", "zstd:delta=true"),
-    "fastest": ("zstd:level=9", "zstd:level=9,delta=true"),
-    "small": ("calv:level=small", "zstd:level=19", "zstd:level=19,delta=true"),
-}
-"""Candidates of each mode of automatic choice: a plain installation reads all of them.
-
-Those of `fast` are read faster than ``.nii.gz``. Those of `fastest` are read several times faster
-still, by every reader, and take a third more bytes.
-"""
-
-_COLOUR_MODES = AUTO_MODES | {"fast": ("zstd", "zstd:delta=true")}
-"""The same for RGB and RGBA: calv decodes samples one after the other, slower than ``.nii.gz``."""
-
-_MODES: dict[Purpose, str] = {
-    "slices": "fast",
-    "patches": "fast",
-    "planes": "fastest",
-    "series": "fast",
-    "archive": "small",
-}
+__all__ = ["Trial", "Trials", "choose_untried"]
 
 _INDEX_ENTRY = 8  # bytes
 _NEARLY = 0.98
@@ -76,85 +45,35 @@ class Trial:
         return {"choice": self.mode, "tried": dict(self.sizes)}
 
 
-def is_auto(codec: str | Codec | Pipeline) -> bool:
-    """Whether the codec is to be chosen by trial; raises `UsageError` for an unknown mode."""
-    if not isinstance(codec, str) or codec.partition(":")[0] != "auto":
-        return False
-    if auto_mode(codec) not in AUTO_MODES:
-        modes = ", ".join(f"auto:{mode}" for mode in AUTO_MODES)
-        raise UsageError(f"codec {codec!r}: expected auto, {modes}")
-    return True
+def choose_untried(options: PackOptions, survey: Survey) -> Pipeline:
+    """Return the first candidate of the mode that takes voxels of which only the type is known.
 
+    Codecs of several slices predict from their neighbours: that pays for integers, and not where
+    slices are to be written when they come, as it holds them back.
 
-def auto_mode(codec: str, purpose: Purpose = "slices") -> str:
-    """Return the mode that ``auto[:mode]`` names; of ``auto``, that which serves a purpose."""
-    return codec.partition(":")[2] or _MODES[purpose]
-
-
-def untried_codec(purpose: Purpose, datatype: Datatype) -> str:
-    """Return the codec that serves a purpose, from what is known before the voxels are."""
-    mode = _MODES[purpose]
-    whole = datatype.samples == 1 and datatype.sample.kind in "iu"
-    if purpose == "slices" or mode == "fastest" or not whole:
-        return "zstd:level=19" if mode == "small" else "zstd"
-    return "calv:level=small" if mode == "small" else "calv"
-
-
-def fit_codec(
-    codec: str | Codec | Pipeline, g: VolumeGeometry, values: Values | None
-) -> Pipeline | None:
-    """Return the pipeline through which a codec takes the voxels of a source.
-
-    None if that needs `values`, which are not given.
-
-    Raises
-    ------
-    SourceError
-        If the codec does not take such voxels; the message says which it takes.
+    Parameters
+    ----------
+    options : PackOptions
+        They leave the codec to be chosen.
+    survey : Survey
+        Without samples.
     """
-    if isinstance(codec, Pipeline):
-        return codec
-    built = parse(codec) if isinstance(codec, str) else codec
-    try:
-        return _fit(built, g.datatype, g.shape, g.bits_stored, values)
-    except CodecUnavailableError:
-        raise
-    except CodecError as exc:
-        if values is None and g.datatype.is_ordered:
-            return None
-        raise SourceError(f"{exc.message} (the volume has {g.datatype.name})") from exc
+    datatype = survey.volume.datatype
+    may_predict = datatype.is_integer and options.purpose != "slices"
+    for _name, pipeline in _candidates(options.mode or "fast", survey):
+        if may_predict or pipeline.codec.default_slices == 1:
+            return pipeline
+    raise SourceError(f"no codec of mode {options.mode} takes {datatype.name}")
 
 
-def fit_unseen(codec: str | Codec | Pipeline, datatype: Datatype, shape: Sequence[int]) -> Pipeline:
-    """Return the pipeline through which a codec takes voxels of which only the type is known.
-
-    Raises
-    ------
-    CodecError
-        If there is no such codec, or it has no such setting.
-    SourceError
-        If the codec does not take all values of the type; the message says what it takes.
-    """
-    if isinstance(codec, Pipeline):
-        return codec
-    built = parse(codec) if isinstance(codec, str) else codec
-    try:
-        return _fit(built, datatype, shape, datatype.bits, None)
-    except CodecUnavailableError:
-        raise
-    except CodecError as exc:
-        raise SourceError(
-            f"{exc.message} (the volume has {datatype.name}, and its values are not known "
-            "beforehand: mroi.pack looks at them; or give a Pipeline with a filter, as "
-            "mroi.codecs.Cast or mroi.codecs.Window)"
-        ) from exc
-
-
-def _fit(
-    codec: Codec, datatype: Datatype, shape: Sequence[int], bits: int, values: Values | None
-) -> Pipeline:
-    plane = ChunkSpec((1, *shape[1::-1], *datatype.sample_shape), datatype.sample, bits)
-    return Pipeline.fitting(codec, plane, values)
+def _candidates(mode: str, survey: Survey) -> Iterator[tuple[str, Pipeline]]:
+    """Yield the candidates of a mode that take the voxels, with the filters that they need."""
+    modes = COLOUR_MODES if survey.volume.datatype.samples > 1 else AUTO_MODES
+    for candidate in modes[mode]:
+        try:
+            yield candidate, fit_codec(candidate, survey.volume, survey.values)
+        except SourceError:
+            continue  # it does not take this type
 
 
 class Trials:
@@ -162,41 +81,30 @@ class Trials:
 
     Parameters
     ----------
-    g : VolumeGeometry
-        Geometry and type of the volume.
     survey : Survey
-        Its samples, its values, and the box in question.
+        Samples, values, and the box in question.
     cut : Cut
-        How it is cut into chunks.
+        How the volume is cut into chunks.
     """
 
-    def __init__(self, g: VolumeGeometry, survey: Survey, cut: Cut) -> None:
-        self._g = g
+    def __init__(self, survey: Survey, cut: Cut) -> None:
+        self._volume = survey.volume
         self._survey = survey
         self._cut = cut
         self._box = survey.box
         if not any(part.size for part in self._parts(self._box)):
-            self._box = Box.whole(g.shape)  # the samples lie beside it
+            self._box = Box.whole(survey.volume.shape)  # the samples lie beside it
 
     def choose_codec(self, mode: str) -> Trial:
         """Return the candidate of a mode with the fewest bytes."""
-        sizes: dict[str, int] = {}
-        pipelines: dict[str, Pipeline] = {}
-        modes = _COLOUR_MODES if self._g.datatype.samples > 1 else AUTO_MODES
-        for candidate in modes[mode]:
-            try:
-                pipeline = fit_codec(candidate, self._g, self._survey.values)
-            except SourceError:
-                continue  # it does not take this type
-            if pipeline is not None:
-                pipelines[candidate] = pipeline
-                sizes[candidate] = self._size(pipeline, self._box)
+        found = dict(_candidates(mode, self._survey))
+        sizes = {name: self._size(pipeline, self._box) for name, pipeline in found.items()}
         best = min(sizes, key=lambda name: sizes[name])
-        return Trial(pipelines[best], mode, sizes)
+        return Trial(found[best], mode, sizes)
 
     def box_pays(self, pipeline: Pipeline) -> bool:
         """Whether the samples take no more bytes cropped to the box than whole."""
-        whole = Box.whole(self._g.shape)
+        whole = Box.whole(self._volume.shape)
         return self._size(pipeline, self._survey.box) <= self._size(pipeline, whole)
 
     def choose_span(
@@ -206,6 +114,10 @@ class Trials:
 
         Parameters
         ----------
+        pipeline : Pipeline
+            What encodes the chunks.
+        box : Box
+            The ROI.
         shape : tuple of 4 int
             The chunk to begin with: whole slices of few volumes.
 
@@ -216,7 +128,7 @@ class Trials:
         sizes : dict
             Bytes of the samples by the volumes of a chunk.
         """
-        extents = self._cut.extents(box, self._g.shape, self._g.datatype.itemsize)
+        extents = self._cut.extents(box, self._volume.shape, self._volume.itemsize)
         longest = max((len(sample.planes) for sample in self._survey.samples), default=1)
         shapes = [s for s in longer_spans(shape, extents, pipeline.codec) if s[3] <= longest]
         sizes = {shape: self._size(pipeline, box, shape)}
@@ -241,9 +153,9 @@ class Trials:
 
     def _size(self, pipeline: Pipeline, box: Box, shape: ChunkShape | None = None) -> int:
         """Return the bytes that the samples take inside a box."""
-        g, axis = self._g, self._cut.slice_axis
+        volume, axis = self._volume, self._cut.slice_axis
         if shape is None:
-            extents = self._cut.extents(box, g.shape, g.datatype.itemsize)
+            extents = self._cut.extents(box, volume.shape, volume.itemsize)
             shape = self._cut.shape(extents, pipeline.codec)
         columns, rows = (shape[a] for a in in_plane_axes(axis))
         steps = (shape[3], shape[axis], rows, columns)
@@ -251,8 +163,8 @@ class Trials:
         for part in self._parts(box):
             for chunk in _cut(part, steps):
                 data = np.ascontiguousarray(chunk).reshape(-1, *chunk.shape[2:])
-                spec = ChunkSpec(data.shape, g.datatype.sample, g.bits_stored, len(chunk))
-                payload = encode_chunk(pipeline, data, spec, g.datatype.itemsize).payload
+                spec = ChunkSpec(data.shape, volume.datatype.sample, volume.bits_stored, len(chunk))
+                payload = encode_chunk(pipeline, data, spec, volume.itemsize).payload
                 total += align(FRAME_HEADER_SIZE + len(payload)) + _INDEX_ENTRY
         return total
 

@@ -7,7 +7,6 @@ measured once more when the file is written, and stands in it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,97 +22,81 @@ from mroi.codecs import (
 )
 from mroi.codecs.guard import guarded
 from mroi.errors import CodecError, SourceError, UsageError
-from mroi.format.geom import VolumeGeometry
+from mroi.packing.options import Target
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 
-__all__ = ["CountingSink", "Target", "find_setting"]
+__all__ = ["Setting", "find_setting"]
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """What a lossy file shall reach; exactly one is given.
+class Setting:
+    """A setting of a lossy codec.
 
     Attributes
     ----------
-    max_error : float, optional
-        Largest difference of any voxel of the ROI, in the units of the volume.
-    psnr : float, optional
-        Least PSNR of the ROI in dB, the peak being the range of its values.
-    ratio : float, optional
-        Bytes of the voxels of the whole volume, as stored, over bytes of the file: at least.
+    rung : int
+        Its number, from fine to coarse.
+    pipeline : Pipeline
+        The codec with it, and its filters.
+    is_proven : bool
+        Whether it was tried on the whole volume and reaches the target there.
     """
 
-    max_error: float | None = None
-    psnr: float | None = None
-    ratio: float | None = None
-
-    def __post_init__(self) -> None:
-        given = [v for v in (self.max_error, self.psnr, self.ratio) if v is not None]
-        if len(given) != 1:
-            raise UsageError("give one of max_error, psnr and ratio")
-        if not (math.isfinite(given[0]) and given[0] > 0):
-            raise UsageError(f"a target of {given[0]}: expected a positive number")
-
-    def is_met(self, loss: Loss, ratio: float, slope: float) -> bool:
-        """Whether what was measured is good enough."""
-        if self.max_error is not None:
-            return loss.max_error * abs(slope) <= self.max_error
-        if self.psnr is not None:
-            return loss.psnr >= self.psnr
-        assert self.ratio is not None
-        return ratio >= self.ratio
-
-    @property
-    def wants_small(self) -> bool:
-        """Whether coarser settings come closer to the target."""
-        return self.ratio is not None
+    rung: int
+    pipeline: Pipeline
+    is_proven: bool
 
 
-Try = Callable[[Pipeline], tuple[Loss, float]]
-"""Packs with a pipeline, and gives what was lost and the ratio."""
+def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
+    """Return the coarsest setting that meets a quality, or the finest that meets a size.
 
-
-def find_setting(
-    codec: str, target: Target, g: VolumeGeometry, survey: Survey, try_whole: Try
-) -> Pipeline:
-    """Return the coarsest setting of a codec that meets a quality, or the finest that meets a size.
+    The first one is found on the samples; where an attempt on the whole volume failed, the next
+    one towards the target.
 
     Parameters
     ----------
     codec : str
         Name of a codec that can lose something, without settings.
-    try_whole : callable
-        Tries a pipeline on the whole volume.
+    quality : Target
+        What shall be reached.
+    survey : Survey
+        Samples, and the settings that were tried on the whole volume.
 
     Raises
     ------
+    UsageError
+        If the codec has no setting to choose.
     SourceError
-        If no setting of the codec reaches the target.
+        If no setting of the codec reaches the target, or the codec does not take such voxels.
     """
-    if survey.values is None:
-        raise SourceError(f"lossy targets need an integer or float volume, not {g.datatype.name}")
-    rungs = _ladder(codec, survey.values)
-    spec_values = survey.values
+    volume, values = survey.volume, survey.values
+    if values is None:
+        name = volume.datatype.name
+        raise SourceError(f"lossy targets need an integer or float volume, not {name}")
+    rungs = _ladder(codec, values)
+    spec = ChunkSpec((1, *volume.shape[1::-1]), volume.datatype.sample, volume.bits_stored)
 
     def pipeline(rung: int) -> Pipeline:
-        spec = ChunkSpec((1, *g.shape[1::-1]), g.datatype.sample, g.bits_stored)
-        return Pipeline.fitting(rungs[rung], spec, spec_values)
+        return Pipeline.fitting(rungs[rung], spec, values)
 
     def meets(rung: int) -> bool:
-        return target.is_met(*_try_samples(pipeline(rung), g, survey), g.slope)
+        loss, ratio = _try_samples(pipeline(rung), survey)
+        return quality.is_met(loss, ratio, volume.slope)
 
     try:
-        rung = _search(meets, len(rungs), coarsest=not target.wants_small)
-        step = 1 if target.wants_small else -1
-        while 0 <= rung < len(rungs):
-            found = pipeline(rung)
-            if target.is_met(*try_whole(found), g.slope):
-                return found
-            rung += step
+        if survey.attempts:
+            last = survey.attempts[-1]
+            if quality.is_met(last.loss, last.ratio, volume.slope):
+                return Setting(last.rung, pipeline(last.rung), is_proven=True)
+            rung = last.rung + (1 if quality.wants_small else -1)
+        else:
+            rung = _search(meets, len(rungs), coarsest=not quality.wants_small)
+        if 0 <= rung < len(rungs):
+            return Setting(rung, pipeline(rung), is_proven=False)
     except CodecError as exc:
-        raise SourceError(f"{exc.message} (the volume has {g.datatype.name})") from exc
-    raise SourceError(f"no setting of {codec} reaches {_text(target)}")
+        raise SourceError(f"{exc.message} (the volume has {volume.datatype.name})") from exc
+    raise SourceError(f"no setting of {codec} reaches {_text(quality)}")
 
 
 def _text(target: Target) -> str:
@@ -159,31 +142,17 @@ def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:
     return max(low - 1, 0) if coarsest else min(low, count - 1)
 
 
-def _try_samples(pipeline: Pipeline, g: VolumeGeometry, survey: Survey) -> tuple[Loss, float]:
-    thick = pipeline.codec.default_slices
+def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, float]:
+    """Return what is lost of the samples, and the bytes of their voxels over those of payloads."""
+    thick, volume = pipeline.codec.default_slices, survey.volume
     loss, size, raw = Loss(), 0, 0
-    for volume in (volume for sample in survey.samples for volume in sample.planes):
-        for start in range(0, len(volume), thick):
-            chunk = volume[start : start + thick]
-            spec = ChunkSpec(chunk.shape, g.datatype.sample, g.bits_stored)
-            encoded = encode_chunk(pipeline, chunk, spec, g.datatype.itemsize)
+    for slices in (slices for sample in survey.samples for slices in sample.planes):
+        for start in range(0, len(slices), thick):
+            chunk = slices[start : start + thick]
+            spec = ChunkSpec(chunk.shape, volume.datatype.sample, volume.bits_stored)
+            encoded = encode_chunk(pipeline, chunk, spec, volume.itemsize)
             size += len(encoded.payload)
             raw += chunk.nbytes
             if encoded.loss is not None:
                 loss += encoded.loss
     return loss, raw / max(size, 1)
-
-
-class CountingSink:
-    """A sink that cannot seek and only counts bytes."""
-
-    def __init__(self) -> None:
-        self.size = 0
-
-    def write(self, data: bytes) -> int:
-        """Count."""
-        self.size += len(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Do nothing."""

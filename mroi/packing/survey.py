@@ -1,22 +1,26 @@
-"""One pass over a source before it is packed: its tight box, its values, and a few samples."""
+"""Look at a source before it is packed: its box, the range of its values, and a few samples."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs import Values
+from mroi.errors import SourceError
 from mroi.format.geom import VolumeGeometry
 from mroi.geometry import Box, in_plane_axes
+from mroi.packing.fit import needs_values
+from mroi.packing.options import PackOptions, RoiMethod
 from mroi.roi.boxes import TightBox
+from mroi.volume.chunks import Loss
 from mroi.volume.progress import Progress
 from mroi.volume.source import VoxelSource
 
-__all__ = ["Sample", "Survey", "survey_source"]
+__all__ = ["Attempt", "Sample", "Survey", "look"]
 
 _SAMPLES = 3
 _SLICES = 8  # of a sample
@@ -49,74 +53,164 @@ class Sample:
         return np.ascontiguousarray(inside)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Survey:
-    """What one pass found.
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What packing the whole volume with one setting of a lossy codec gave.
 
     Attributes
     ----------
-    box : Box
-        The tight box, or the one that was given.
-    fill : bytes or None
-        The element that all voxels outside the box have; None if they differ.
-    values : Values or None
-        Of all voxels; None for types without an order, and if nobody asked.
-    samples : tuple of Sample
-        Empty if nobody asked.
+    rung : int
+        Number of the setting, from fine to coarse.
+    loss : Loss
+        What was lost in the ROI, in stored values.
+    ratio : float
+        Bytes of the voxels over bytes of the file, metadata included.
     """
 
+    rung: int
+    loss: Loss
+    ratio: float
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Survey:
+    """What is known of a volume when it is decided how to pack it.
+
+    Attributes
+    ----------
+    volume : VolumeGeometry
+        Shape, type, place and scaling.
+    box : Box
+        The box that was given, the tight one, or the whole volume.
+    fill : bytes or None
+        The element that all voxels outside the box have; None if they differ, or there are none.
+    values : Values or None
+        Range of all voxels; None if it is not known, or the type has no order.
+    samples : tuple of Sample
+        Parts of the volume to try codecs on; empty if nothing is to be tried.
+    differs_in_scale : bool
+        Whether slices have rescale factors of their own.
+    is_seen : bool
+        Whether the voxels are there; False if they are still to come, slice by slice.
+    attempts : tuple of Attempt
+        Settings of a lossy codec that were tried on the whole volume, in order.
+
+    Raises
+    ------
+    SourceError
+        If the box lies outside the volume.
+    """
+
+    volume: VolumeGeometry
     box: Box
-    fill: bytes | None
+    fill: bytes | None = None
     values: Values | None = None
     samples: tuple[Sample, ...] = ()
+    differs_in_scale: bool = False
+    is_seen: bool = True
+    attempts: tuple[Attempt, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not Box.whole(self.volume.shape).contains(self.box):
+            raise SourceError(
+                f"box {self.box} lies outside the volume of shape {self.volume.shape[:3]}"
+            )
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the box is the whole volume."""
+        return self.box == Box.whole(self.volume.shape)
+
+    def in_full(self) -> Survey:
+        """Return the same for the whole volume as the box."""
+        return replace(self, box=Box.whole(self.volume.shape), fill=None)
+
+    def after(self, attempt: Attempt) -> Survey:
+        """Return the same with one attempt more."""
+        return replace(self, attempts=(*self.attempts, attempt))
 
 
-def survey_source(
-    source: VoxelSource,
-    slice_axis: int,
-    *,
-    box: Box | None,
-    want_values: bool,
-    want_samples: bool,
-    progress: Progress | None = None,
-) -> Survey:
-    """Go through all planes once, with bounded memory.
+def look(source: VoxelSource, options: PackOptions, progress: Progress | None = None) -> Survey:
+    """Find out of a source what `options` leave open, in one pass with bounded memory.
+
+    No pass is made if they leave nothing open; MedROI's box takes one of its own.
 
     Parameters
     ----------
-    box : Box or None
-        Look at what is outside this box; without one, find the smallest with a constant outside.
+    source : VoxelSource
+        What will be packed.
+    options : PackOptions
+        What is wished for.
+    progress : callable, optional
+        Called as ``progress("looking", done, total)``.
+
+    Raises
+    ------
+    SourceError
+        If the source is damaged, the box lies outside it, or the codec does not take its type.
     """
-    g = source.geometry
-    extent = g.shape[slice_axis]
-    total = extent * math.prod(g.shape[3:])
-    tight = TightBox(g.shape, slice_axis)
-    outside = None if box is None else _Outside(box, g, slice_axis)
-    values = _ValueRange() if want_values and g.datatype.is_ordered else None
-    sampler = _Sampler(g, slice_axis) if want_samples else None
-    for number, plane in enumerate(source.planes(slice_axis)):
-        index = number % extent
-        if outside is not None:
-            outside.update(index, plane)
-        else:
-            tight.update(index, plane)
+    volume = source.geometry
+    box = _given_box(source, options.roi, progress)
+    survey = Survey(
+        volume=volume,
+        box=Box.whole(volume.shape) if box is None else box,
+        differs_in_scale=source.rescale is not None,
+    )
+    tries_codecs = options.quality is not None or options.mode is not None
+    wants_values = tries_codecs or needs_values(options.codec, volume)
+    tries_spans = options.quality is None and options.cut.is_free(volume.shape)
+    wants_samples = tries_codecs or options.roi == "auto" or tries_spans
+    if box is not None and survey.is_whole and not wants_values and not wants_samples:
+        return survey
+    axis = options.slice_axis
+    outside = TightBox(volume.shape, axis) if box is None else _Outside(box, volume, axis)
+    values = _ValueRange() if wants_values and volume.datatype.is_ordered else None
+    sampler = _Sampler(volume, axis) if wants_samples else None
+    _pass(source, axis, outside, values, sampler, progress)
+    box, fill = outside.result()
+    return replace(
+        survey,
+        box=box,
+        fill=fill,
+        values=None if values is None else values.result(),
+        samples=() if sampler is None else sampler.result(),
+    )
+
+
+def _pass(
+    source: VoxelSource,
+    axis: int,
+    outside: TightBox | _Outside,
+    values: _ValueRange | None,
+    sampler: _Sampler | None,
+    progress: Progress | None,
+) -> None:
+    """Show all planes across `axis` to those who want to see them."""
+    shape = source.geometry.shape
+    total = shape[axis] * math.prod(shape[3:])
+    for number, plane in enumerate(source.planes(axis)):
+        outside.update(number % shape[axis], plane)
         if values is not None:
             values.update(plane)
         if sampler is not None:
             sampler.update(number, plane)
         if progress:
             progress("looking", number + 1, total)
-    if box is None:
-        box, fill = tight.result()
-    else:
-        assert outside is not None
-        fill = outside.element
-    return Survey(
-        box,
-        fill,
-        None if values is None else values.result(),
-        () if sampler is None else sampler.result(),
-    )
+
+
+def _given_box(source: VoxelSource, roi: RoiMethod | Box, progress: Progress | None) -> Box | None:
+    """Return the box that `roi` means; None for the smallest box with a constant outside."""
+    match roi:
+        case "full":
+            return Box.whole(source.geometry.shape)
+        case "auto" | "tight":
+            return None
+        case "medroi":
+            from mroi.roi.find import find_box
+
+            return find_box(source, progress)
+        case Box():
+            return roi
 
 
 class _ValueRange:
@@ -138,9 +232,9 @@ class _ValueRange:
             self._low = min(self._low, plane.min().item())
             self._high = max(self._high, plane.max().item())
 
-    def result(self) -> Values | None:
+    def result(self) -> Values:
         if self._low > self._high:  # nothing is finite
-            return None
+            return Values(0.0, 0.0, whole=False)
         return Values(self._low, self._high, self._whole)
 
 
@@ -151,26 +245,30 @@ def _has_negative_zero(plane: NDArray[Any]) -> bool:
 class _Outside:
     """The one element that all voxels outside a box have, if they do."""
 
-    def __init__(self, box: Box, g: VolumeGeometry, slice_axis: int) -> None:
+    def __init__(self, box: Box, volume: VolumeGeometry, slice_axis: int) -> None:
         fast, slow = in_plane_axes(slice_axis)
-        self._slices = range(box.start[slice_axis], box.stop[slice_axis])
-        self._ring = np.ones((g.shape[slow], g.shape[fast]), dtype=np.bool_)
+        self._box = box
+        self._inside = range(box.start[slice_axis], box.stop[slice_axis])
+        self._ring = np.ones((volume.shape[slow], volume.shape[fast]), dtype=np.bool_)
         self._ring[box.slices[slow], box.slices[fast]] = False
-        self._itemsize = g.datatype.itemsize
+        self._itemsize = volume.itemsize
         self._differ = False
-        self.element: bytes | None = None
+        self._element: bytes | None = None
 
     def update(self, index: int, plane: NDArray[Any]) -> None:
         if self._differ:
             return
-        outside = plane[self._ring] if index in self._slices else plane
+        outside = plane[self._ring] if index in self._inside else plane
         data = np.ascontiguousarray(outside).reshape(-1).view(np.uint8).reshape(-1, self._itemsize)
         if not len(data):
             return
-        if self.element is None:
-            self.element = data[0].tobytes()
-        if not (data == np.frombuffer(self.element, np.uint8)).all():
-            self._differ, self.element = True, None
+        if self._element is None:
+            self._element = data[0].tobytes()
+        if not (data == np.frombuffer(self._element, np.uint8)).all():
+            self._differ, self._element = True, None
+
+    def result(self) -> tuple[Box, bytes | None]:
+        return self._box, self._element
 
 
 class _Block(NamedTuple):
@@ -192,12 +290,13 @@ def _meet(a: range, b: range) -> bool:
 class _Sampler:
     """Keeps blocks of neighbouring slices and volumes, evenly spread over slices and volumes."""
 
-    def __init__(self, g: VolumeGeometry, slice_axis: int) -> None:
-        self._extent = extent = g.shape[slice_axis]
-        series = g.shape[3] if len(g.shape) > 3 else 1
-        plane = math.prod(g.shape[:3]) // extent
-        thick, span = _block_shape(extent, series, plane, g.datatype.itemsize)
-        volumes = math.prod(g.shape[3:])
+    def __init__(self, volume: VolumeGeometry, slice_axis: int) -> None:
+        shape = volume.shape
+        self._extent = extent = shape[slice_axis]
+        series = shape[3] if len(shape) > 3 else 1
+        plane = math.prod(shape[:3]) // extent
+        thick, span = _block_shape(extent, series, plane, volume.itemsize)
+        volumes = math.prod(shape[3:])
         self._blocks: list[_Block] = []
         for i in range(_SAMPLES):
             k = extent * (2 * i + 1) // (2 * _SAMPLES) - thick // 2

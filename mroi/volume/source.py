@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +58,11 @@ class VoxelSource(Protocol):
         ...
 
     @property
+    def provenance(self) -> Mapping[str, object]:
+        """What a packed file says of its source, as members of a JSON object; often nothing."""
+        ...
+
+    @property
     def stored_size(self) -> int:
         """Bytes of the source on disk (of the voxels, for an array)."""
         ...
@@ -88,6 +94,7 @@ class ArraySource:
     """
 
     rescale: bytes | None = None
+    provenance: Mapping[str, object] = MappingProxyType({})
     paths: Sequence[Path] = ()
     name = "array"
 

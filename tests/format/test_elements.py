@@ -50,6 +50,7 @@ def test_which_types_have_a_range() -> None:
     ordered = {kind.name for kind in DATATYPES.values() if kind.is_ordered}
     integers = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
     assert ordered == integers | {"float32", "float64"}
+    assert {kind.name for kind in DATATYPES.values() if kind.is_integer} == integers
 
 
 def test_axes_of_samples() -> None:

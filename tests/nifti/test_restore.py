@@ -267,7 +267,7 @@ def test_restored_bytes_that_are_not_those_of_the_source_do_not_appear(tmp_path)
     """A file with a wrong digest of its source: nothing is left under the name."""
     from mroi.adapters.nifti import NiftiSource
     from mroi.container.builder import Metadata
-    from mroi.packing.pack import pack_source, plan_pack
+    from mroi.packing.write import plan_pack, write_plan
 
     class Wrong(NiftiSource):
         def metadata(self):
@@ -277,7 +277,7 @@ def test_restored_bytes_that_are_not_those_of_the_source_do_not_appear(tmp_path)
 
     nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), np.eye(4)).to_filename(tmp_path / "a.nii")
     source = Wrong(tmp_path / "a.nii")
-    pack_source(source, tmp_path / "a.mroi", plan_pack(source, codec="zstd"))
+    write_plan(source, tmp_path / "a.mroi", plan_pack(source, codec="zstd"))
     with pytest.raises(mroi.ChecksumError) as caught:
         mroi.unpack(tmp_path / "a.mroi", tmp_path / "back.nii")
     assert caught.value.rule == "MET-2"

@@ -14,7 +14,8 @@ import mroi
 from mroi.codecs import Pipeline, parse
 from mroi.geometry import Box
 from mroi.packing.choose import Trials
-from mroi.packing.survey import survey_source
+from mroi.packing.options import PackOptions
+from mroi.packing.survey import look
 from mroi.volume.layout import HELD_SIZE, Cut, Extents, default_shape, longer_spans
 from mroi.volume.source import ArraySource
 from tests.extras import codec_param
@@ -99,11 +100,11 @@ def test_volumes_that_have_nothing_in_common_stay_apart(codec):
 )
 def test_the_span_that_is_chosen_is_never_larger_on_samples(shape, alike, codec, axis):
     source = ArraySource(series(shape, alike))
-    survey = survey_source(source, axis, box=None, want_values=True, want_samples=True)
+    survey = look(source, PackOptions(slice_axis=axis))
     cut, pipeline = Cut("slices", None, axis), Pipeline(parse(codec))
     box = Box.whole(shape)
     first = cut.shape(cut.extents(box, shape, 2), pipeline.codec)
-    chosen, sizes = Trials(source.geometry, survey, cut).choose_span(pipeline, box, first)
+    chosen, sizes = Trials(survey, cut).choose_span(pipeline, box, first)
     assert sizes[str(chosen[3])] <= sizes[str(first[3])]
 
 
@@ -138,7 +139,7 @@ def test_longer_chunks_are_bounded(roi, volumes, axis, itemsize, codec):
 def test_samples_are_parts_of_the_volume_that_share_no_plane(shape, axis):
     array = np.arange(math.prod(shape), dtype="<i4").reshape(shape)
     source = ArraySource(array)
-    survey = survey_source(source, axis, box=None, want_values=False, want_samples=True)
+    survey = look(source, PackOptions(slice_axis=axis))
     by_volume = array.reshape(*shape[:3], -1, order="F")
     seen: set[int] = set()
     assert survey.samples

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.packing.quality import Target
+from mroi import Target
 from tests.extras import codec_param, needs_codec
 
 SHAPE = (20, 24, 3)
@@ -66,7 +66,7 @@ def test_an_error_says_which_options_would_do(tmp_path: Path) -> None:
     with pytest.raises(mroi.SourceError, match="--psnr 40"):
         mroi.pack(voxels, tmp_path / "a.mroi", codec="heif")
     target = Target(psnr=40)
-    mroi.pack(voxels, tmp_path / "a.mroi", codec="heif", target_quality=target)
+    mroi.pack(voxels, tmp_path / "a.mroi", codec="heif", quality=target)
     assert mroi.verify(tmp_path / "a.mroi").ok
     with pytest.raises(mroi.SourceError, match=r"mroi\.pack looks at them"):
         created(voxels, "heif")

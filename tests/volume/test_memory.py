@@ -19,6 +19,7 @@ class Planes:  # a volume that is never whole in memory
         self.geometry = type(self.template.geometry)(
             **{**vars(self.template.geometry), "shape": shape})
         self.rescale, self.warnings, self.name, self.stored_size = None, (), "planes", 1
+        self.provenance = {}
     def planes(self, axis):
         rng = np.random.default_rng(1)
         plane = rng.normal(600, 20, self.geometry.shape[1::-1]).astype(np.int16)
@@ -31,11 +32,11 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 import mroi.volume.source
-from mroi.packing.pack import pack_source, plan_pack
+from mroi.packing.write import plan_pack, write_plan
 def pack(shape, name):
     source = Planes(shape)
     plan = plan_pack(source, codec="calv", roi="full")
-    pack_source(source, name, plan, jobs=2)
+    write_plan(source, name, plan, jobs=2)
     return plan.geom.chunk_shape
 pack((64, 64, 4), "small.mroi")  # compiles, and loads what is needed
 before = peak()

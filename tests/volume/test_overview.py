@@ -83,11 +83,11 @@ def test_values_are_in_real_units():
     array = np.full((4, 4, 4), 10, np.int16)
     array[0, 0, 0] = 12
     writer_file = io.BytesIO()
-    from mroi.packing.pack import pack_source, plan_pack
+    from mroi.packing.write import plan_pack, write_plan
     from mroi.volume.source import ArraySource
 
     source = ArraySource(array, slope=0.5, inter=-1.0)
-    pack_source(source, writer_file, plan_pack(source, overview=4, roi="full"))
+    write_plan(source, writer_file, plan_pack(source, overview=4, roi="full"))
     volume = mroi.open(writer_file.getvalue())
     assert volume.overview.array.tolist() == [[[4.0]]]
     assert volume.unscaled.overview.array.tolist() == [[[10]]]
@@ -170,7 +170,7 @@ def test_every_changed_byte_of_an_overview_is_found():
 
 def test_slices_of_different_scale_have_no_overview():
     source_file = io.BytesIO()
-    from mroi.packing.pack import plan_pack
+    from mroi.packing.write import plan_pack
     from mroi.volume.source import ArraySource
 
     source = ArraySource(np.zeros((4, 4, 4), np.int16))

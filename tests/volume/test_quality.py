@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.packing.quality import Target
+from mroi import Target
 from tests.extras import needs
 
 pytestmark = needs("codecs")
@@ -25,7 +25,7 @@ def phantom() -> np.ndarray:
 
 def packed(array: np.ndarray, codec: str, target: Target) -> tuple[mroi.Volume, int]:
     file = io.BytesIO()
-    result = mroi.pack(array, file, codec=codec, target_quality=target)
+    result = mroi.pack(array, file, codec=codec, quality=target)
     return mroi.open(file), result.size
 
 
@@ -61,7 +61,7 @@ def test_the_error_is_in_units_of_the_volume(phantom: np.ndarray) -> None:
 
     file = io.BytesIO()
     source = ArraySource(phantom, slope=0.5)
-    mroi.pack(source, file, codec="jpegls", target_quality=Target(max_error=5))
+    mroi.pack(source, file, codec="jpegls", quality=Target(max_error=5))
     restored = np.asarray(mroi.open(file))
     assert 0 < np.abs(restored - phantom * 0.5).max() <= 5
 

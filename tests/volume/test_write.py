@@ -190,7 +190,7 @@ class Nothing(io.RawIOBase):
 def test_memory_does_not_grow_with_the_volume(stored):
     """A volume of 64 MB through a few of 256 KB; background chunks wait on disk."""
     image = np.random.default_rng(3).integers(0, 255, (512, 512), dtype=np.uint8)
-    box = mroi.Box((8, 8, 1), (504, 504, 255)) if stored else None
+    box = mroi.Box((8, 8, 1), (504, 504, 255)) if stored else "full"
     tracemalloc.start()
     try:
         with mroi.create(Nothing(), (512, 512, 256), np.uint8, jobs=2, roi=box) as writer:

@@ -1,0 +1,183 @@
+"""Decide how a volume is packed: from what is known of it and what is wished, without a source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from json import dumps
+from typing import cast
+
+from typing_extensions import override
+
+from mroi.codecs import Pipeline
+from mroi.errors import SourceError, UsageError
+from mroi.format.geom import Background, Geom, Layout
+from mroi.packing.choose import Trials, choose_untried
+from mroi.packing.fit import fit_codec
+from mroi.packing.options import PackOptions
+from mroi.packing.quality import find_setting
+from mroi.packing.survey import Survey
+from mroi.volume.layout import ChunkShape
+from mroi.volume.overview import Factor, check_factor
+
+__all__ = ["PackPlan", "decide"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackPlan:
+    """What will be written, before it is.
+
+    Attributes
+    ----------
+    geom : Geom
+        Geometry, ROI, chunks and background policy.
+    pipeline : Pipeline
+        For the chunks of the ROI.
+    background_pipeline : Pipeline or None
+        For the background, if the policy stores it.
+    overview : tuple of 3 int, or None
+        How much the overview that is written before the chunks is reduced along x, y, z.
+    provenance : dict
+        How ROI, codec and chunks were chosen, for the file.
+    rung : int or None
+        The setting of a lossy codec, by its number, that has yet to reach its target on the whole
+        volume; None if nothing has to be tried.
+    """
+
+    geom: Geom
+    pipeline: Pipeline
+    background_pipeline: Pipeline | None
+    overview: Factor | None
+    provenance: Mapping[str, object]
+    rung: int | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what programs may want to know of it, as members of a JSON object."""
+        return {
+            "roi": str(self.geom.roi),
+            "background": self.geom.background.name,
+            "codec": self.pipeline.codec.name,
+            **self.pipeline.to_json(),
+            "chunk": list(self.geom.chunk_shape),
+            "chunks": self.geom.grid.chunks,
+            "overview": self.overview,
+            "chosen": dict(self.provenance),
+        }
+
+    @override
+    def __str__(self) -> str:
+        geom, record = self.geom, self.pipeline.to_json()
+        parts = (cast("dict[str, object]", record[name]) for name in ("params", "encoder"))
+        settings = {name: value for part in parts for name, value in part.items()}
+        codec = self.pipeline.codec.name
+        if settings:
+            codec += ":" + ",".join(f"{name}={dumps(value)}" for name, value in settings.items())
+        *sides, volumes = geom.chunk_shape
+        shape = " x ".join(map(str, sides if volumes == 1 else geom.chunk_shape))
+        text = f"ROI {geom.roi}, {codec}, {geom.grid.chunks:,} chunks of {shape} voxels"
+        return text if self.overview is None else f"{text}, an overview"
+
+
+def decide(survey: Survey, options: PackOptions) -> PackPlan:
+    """Return the plan that serves the wishes best, given what is known of the volume.
+
+    The same survey and options always give the same plan: trials count bytes, never seconds.
+
+    Parameters
+    ----------
+    survey : Survey
+        What was found: see `mroi.packing.survey.look`.
+    options : PackOptions
+        What is wished for.
+
+    Raises
+    ------
+    SourceError
+        If a codec does not take such voxels, no setting reaches the target, or an overview is
+        wished of slices that differ in scale.
+    UsageError
+        If the codec does not take chunks of the shape that is wished for.
+    """
+    roi = options.roi if isinstance(options.roi, str) else "box"
+    provenance: dict[str, object] = {"roi": {"method": roi}}
+    if options.chunk is None:
+        provenance["purpose"] = options.purpose
+    overview = _overview(survey, options)
+    if options.quality is not None:
+        setting = find_setting(cast("str", options.codec), options.quality, survey)
+        shape = _chunk_shape(survey, options, setting.pipeline)
+        plan = _plan(survey, options, setting.pipeline, shape, provenance)
+        rung = None if setting.is_proven else setting.rung
+        return replace(plan, overview=overview, rung=rung)
+    trials = Trials(survey, options.cut)
+    pipeline = _choose_codec(survey, options, trials, provenance)
+    if options.roi == "auto" and survey.samples and not trials.box_pays(pipeline):
+        survey = survey.in_full()
+    shape = _chunk_shape(survey, options, pipeline)
+    if survey.samples and options.cut.is_free(survey.volume.shape):
+        shape, tried = trials.choose_span(pipeline, survey.box, shape)
+        provenance["volumes"] = {"chunk": shape[3], "tried": tried}
+    return replace(_plan(survey, options, pipeline, shape, provenance), overview=overview)
+
+
+def _choose_codec(
+    survey: Survey, options: PackOptions, trials: Trials, provenance: dict[str, object]
+) -> Pipeline:
+    """Return the codec that is given, or the best of its mode, with the filters that it needs."""
+    if options.mode is None:
+        return fit_codec(options.codec, survey.volume, survey.values)
+    if not survey.samples:
+        return choose_untried(options, survey)
+    trial = trials.choose_codec(options.mode)
+    provenance["codec"] = trial.to_json()
+    return trial.pipeline
+
+
+def _chunk_shape(survey: Survey, options: PackOptions, pipeline: Pipeline) -> ChunkShape:
+    """Return the chunk that is wished for, or that serves the purpose."""
+    cut, volume = options.cut, survey.volume
+    if not survey.is_seen and cut.chunk is None and cut.purpose == "slices":
+        # A slice that was pushed shall not wait for the next ones, as it would in a thicker chunk.
+        cut = replace(cut, chunk=pipeline.codec.default_slices)
+    return cut.shape(cut.extents(survey.box, volume.shape, volume.itemsize), pipeline.codec)
+
+
+def _plan(
+    survey: Survey,
+    options: PackOptions,
+    pipeline: Pipeline,
+    shape: ChunkShape,
+    provenance: dict[str, object],
+) -> PackPlan:
+    """Return the plan of these chunks, with the background policy that what was found asks for."""
+    policy, fill = Background.FILL_VERIFIED, bytes(survey.volume.itemsize)
+    if not survey.is_whole:
+        if survey.fill is not None:
+            fill = survey.fill
+        elif options.background == "drop":
+            policy = Background.FILL_LOSSY
+        else:
+            policy = Background.RESIDUE_EXACT
+    layout = Layout(
+        roi=survey.box,
+        chunk_shape=shape,
+        slice_axis=options.slice_axis,
+        background=policy,
+        fill=fill,
+    )
+    behind = options.background_pipeline if policy.is_stored else None
+    return PackPlan(Geom.of(survey.volume, layout), pipeline, behind, None, provenance)
+
+
+def _overview(survey: Survey, options: PackOptions) -> Factor | None:
+    """Return how much the overview is reduced; None for no overview."""
+    if options.overview is None:
+        able = survey.is_seen and not survey.differs_in_scale
+        return (4, 4, 4) if able and options.purpose == "planes" else None
+    if options.overview == 0:
+        return None
+    if not survey.is_seen:
+        raise UsageError("an overview needs all voxels at once: mroi.pack makes one")
+    if survey.differs_in_scale:
+        raise SourceError("no overview: slices differ in scale; leave it out")
+    return check_factor(options.overview)
