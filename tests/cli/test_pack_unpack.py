@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import AFFINE, Mroi, phantom
 
@@ -136,6 +137,25 @@ def test_a_dry_run_writes_nothing(mroi: Mroi, scan: Path) -> None:
     (record,) = done.records
     assert (record["status"], record["target"]) == ("planned", str(Path("new/folder/scan.mroi")))
     assert sorted(Path().rglob("*")) == before
+
+
+def test_a_dry_run_says_what_will_be_in_the_file(mroi: Mroi, scan: Path) -> None:
+    options = ["--roi", "tight", "--codec", "zstd:level=3", "--chunk", "2"]
+    done = mroi("pack", scan, "-o", "a.mroi", "--dry-run", *options)
+    assert mroi("pack", scan, "-o", "a.mroi", *options).code == 0
+    with library.open("a.mroi") as volume:
+        geom = volume.geom
+    shape = " x ".join(map(str, geom.chunk_shape[:3]))
+    said = f"ROI {geom.roi}, zstd:shuffle=true,delta=false,level=3, {geom.grid.chunks} chunks"
+    assert done.err.strip() == f"{scan} -> a.mroi (dry run)  {said} of {shape} voxels"
+    (record,) = mroi("pack", scan, "-o", "b.mroi", "--dry-run", "--json", *options).records
+    assert record["plan"]["roi"] == str(geom.roi)
+    assert record["plan"]["chunk"] == list(geom.chunk_shape)
+
+
+def test_a_dry_run_fails_where_packing_would(mroi: Mroi, scan: Path) -> None:
+    options = ["--dry-run", "--roi", "0:999,0:2,0:2"]
+    assert mroi("pack", scan, *options).code == ExitCode.NO_INPUT
 
 
 # -- many files --------------------------------------------------------------------------------
