@@ -23,6 +23,7 @@ from mroi.packing.survey import Attempt, Sample, Survey
 from mroi.volume.chunks import Loss
 from mroi.volume.layout import PURPOSES
 from mroi.volume.source import array_geometry
+from tests.extras import needs
 
 NAMED = {kind.name: kind for kind in DATATYPES.values()}
 ORDERED = [kind for kind in DATATYPES.values() if kind.is_ordered]
@@ -240,6 +241,7 @@ def measured(plan: PackPlan, ratio: float = 3.0, off: float = 1.0) -> Attempt:
     return Attempt(plan.rung, Loss(off, off**2, 0, 100, 1), ratio)
 
 
+@needs("codecs")
 @pytest.mark.parametrize(
     ("target", "step"), [(Target(max_error=4), -1), (Target(psnr=50), -1), (Target(ratio=9), 1)]
 )
@@ -257,6 +259,7 @@ def test_a_setting_is_tried_on_the_whole_and_then_the_next(target: Target, step:
     assert proven.pipeline == again.pipeline
 
 
+@needs("codecs")
 def test_the_first_setting_keeps_the_error_on_the_samples_and_the_next_coarser_does_not() -> None:
     survey = lossy()
     options = PackOptions(codec="wavelet3d", quality=Target(max_error=4))
@@ -272,6 +275,7 @@ def test_the_first_setting_keeps_the_error_on_the_samples_and_the_next_coarser_d
     assert errors[0] <= 4 < errors[1]
 
 
+@needs("codecs")
 def test_a_target_out_of_reach() -> None:
     survey, options = lossy(), PackOptions(codec="jpegls", quality=Target(ratio=1e9))
     plan = decide(survey, options)

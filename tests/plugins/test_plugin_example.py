@@ -29,11 +29,11 @@ TARGET = """
 import io
 import numpy as np
 import mroi
-from mroi.packing.quality import Target
+from mroi import Target
 
 voxels = np.random.default_rng(0).normal(500, 90, (30, 20, 4)).astype("<i2")
 file = io.BytesIO()
-mroi.pack(voxels, file, codec="org.example.lzma", target_quality=Target(max_error=7))
+mroi.pack(voxels, file, codec="org.example.lzma", quality=Target(max_error=7))
 print(np.abs(np.asarray(mroi.open(file)).astype(int) - voxels).max())
 """
 

@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 import mroi
+from mroi import Target
 from mroi.cli import app
 from mroi.codecs import ChunkSpec, Codec, Pipeline, registry
 from mroi.errors import CodecError, UsageError
-from mroi.packing.quality import Target
 from mroi.testing import CodecSuite
 from tests.extras import needs_codec
 from tests.plugins.rounded import Rounded
@@ -60,7 +60,7 @@ def wave() -> np.ndarray:
 @pytest.mark.parametrize("wanted", [1.0, 7.0, 40.0])
 def test_it_reaches_an_error(wanted: float, tmp_path: Path) -> None:
     file = tmp_path / "a.mroi"
-    mroi.pack(wave(), file, codec=Rounded.name, target_quality=Target(max_error=wanted))
+    mroi.pack(wave(), file, codec=Rounded.name, quality=Target(max_error=wanted))
     worst = np.abs(np.asarray(mroi.open(file)).astype(float) - wave()).max()
     assert wanted / 2 <= worst <= wanted
 
@@ -68,7 +68,7 @@ def test_it_reaches_an_error(wanted: float, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_it_reaches_a_psnr(tmp_path: Path) -> None:
     file = tmp_path / "a.mroi"
-    mroi.pack(wave(), file, codec=Rounded.name, target_quality=Target(psnr=40))
+    mroi.pack(wave(), file, codec=Rounded.name, quality=Target(psnr=40))
     square = ((np.asarray(mroi.open(file)).astype(float) - wave()) ** 2).mean()
     assert 40 <= 20 * np.log10(np.ptp(wave()) / np.sqrt(square)) < 42
 
@@ -76,7 +76,7 @@ def test_it_reaches_a_psnr(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_it_reaches_a_ratio(tmp_path: Path) -> None:
     file = tmp_path / "a.mroi"
-    mroi.pack(wave(), file, codec=Rounded.name, target_quality=Target(ratio=4))
+    mroi.pack(wave(), file, codec=Rounded.name, quality=Target(ratio=4))
     assert 4 <= wave().nbytes / file.stat().st_size < 5
 
 
@@ -95,7 +95,7 @@ def test_the_command_takes_it(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("installed")
 def test_who_has_no_setting_is_told_who_has() -> None:
     with pytest.raises(UsageError, match=r"'zstd' has no setting.*jpegls.*org\.example\.rounded"):
-        mroi.pack(wave(), "never.mroi", codec="zstd", target_quality=Target(psnr=40))
+        mroi.pack(wave(), "never.mroi", codec="zstd", quality=Target(psnr=40))
 
 
 @pytest.mark.usefixtures("installed")
@@ -105,5 +105,5 @@ def test_a_ladder_of_something_else_is_refused(
 ) -> None:
     monkeypatch.setattr(Rounded, "ladder", ladder)
     with pytest.raises(CodecError, match=r"org\.example\.rounded"):
-        mroi.pack(wave(), tmp_path / "a.mroi", codec=Rounded.name, target_quality=Target(psnr=40))
+        mroi.pack(wave(), tmp_path / "a.mroi", codec=Rounded.name, quality=Target(psnr=40))
     assert not list(tmp_path.iterdir())
