@@ -137,6 +137,7 @@ def checks() -> list[Step]:
         Step("mypy", [PYTHON, "-m", "mypy"]),
         Step("layers", [BIN / "lint-imports"]),
         *(Step(name, [PYTHON, ROOT / "tools" / f"{name}.py", "--check"]) for name in generators),
+        Step("figures", [PYTHON, ROOT / "tools" / "figures.py", "--check"]),
         Step("manual", [BIN / "mkdocs", "build", "--strict", "--quiet"]),
         Step("share", [PYTHON, ROOT / "tools" / "shell.py", "--check"]),
         *project_checks(),

@@ -125,9 +125,10 @@ def prepare(folder: Path, text: str) -> None:
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, name)
     programs = folder / ".programs"
     programs.mkdir()
+    removal = '[ "$1" = uninstall ] && exec rm -r .installed\n'  # pip cannot, with a target
     for name, command in _PROGRAMS.items():
         script = programs / name
-        script.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n', "utf-8")
+        script.write_text(f'#!/bin/sh\n{removal}exec {shlex.join(command)} "$@"\n', "utf-8")
         script.chmod(0o755)
 
 
