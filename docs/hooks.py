@@ -9,17 +9,19 @@ of the theme. Rules get anchors.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from posixpath import dirname, join, normpath, relpath
 from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.plugins import get_plugin_logger
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+log = get_plugin_logger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/codecs.md", "examples/plugin-example/README.md",
@@ -28,8 +30,11 @@ PAGES = (
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<=\]\()([^)\s#]+)(?=[)\s#])")
-_DRAWING = re.compile(r"^!\[([^\]]*)\]\(([^)]+\.svg)\)$", re.MULTILINE)
+_DRAWING = re.compile(r'<p><img alt="([^"]*)" src="([^"]+\.svg)" ?/?></p>')
 _RULE = re.compile(r"^\* \*\*`([A-Z0-9]{3}-\d+)`\*\*", re.MULTILINE)
+_ABROAD = re.compile(
+    r'<(?:script|img|iframe|link rel="(?:stylesheet|preconnect)")[^>]*="(?:https?:)?//'
+)
 _COMMANDS = "<!-- commands -->"
 
 
@@ -57,13 +62,31 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return relpath(target, dirname(site_path(here)) or ".")
 
     def turned(text: str) -> str:
-        text = _DRAWING.sub(lambda found: drawing(ROOT / dirname(here) / found[2], found[1]), text)
         return _RULE.sub(r"* **`\1`**{ #\1 }", _LINK.sub(moved, text))
 
     text = "".join(
         part if number % 2 else turned(part) for number, part in enumerate(_FENCED.split(markdown))
     )
     return text.replace(_COMMANDS, "".join(commands())) if _COMMANDS in text else text
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Put drawings into the page."""
+
+    def drawn(found: re.Match[str]) -> str:
+        path = normpath(join(dirname(page.file.dest_uri), found[2]))
+        svg = (ROOT / "docs" / path).read_text("utf-8").strip()
+        svg = svg.replace("<svg ", f'<svg role="img" aria-label="{found[1]}" ', 1)
+        return f'<div class="drawing">{svg}</div>'
+
+    return _DRAWING.sub(drawn, html)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:  # noqa: ARG001
+    """Warn of what a browser would fetch from another host."""
+    if found := _ABROAD.search(output):
+        log.warning("%s: fetched from another host: %s", page.file.src_uri, found[0])
+    return output
 
 
 def add(files: Files, path: str, config: MkDocsConfig) -> None:
@@ -85,13 +108,6 @@ def repository_path(file: File) -> str:
 def site_path(path: str) -> str:
     """Return where a file of the repository stands on the site."""
     return "index.md" if path == "README.md" else path.removeprefix("docs/")
-
-
-def drawing(path: Path, text: str) -> str:
-    """Return a drawing as a part of the page."""
-    svg = path.read_text("utf-8").strip()
-    label = html.escape(text, quote=True)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
 
 
 # -- the command line --------------------------------------------------------------------------
@@ -117,19 +133,20 @@ def command(one: Any, context: Any, title: str) -> Iterator[str]:
     for paragraph in (one.help or "").strip().split("\n\n"):
         yield f"<p>{text_of(paragraph)}</p>\n"
     usage = one.get_usage(context).removeprefix("Usage:").strip()
-    yield f'<pre><code>{html.escape(usage)}</code></pre>\n<table class="options">\n'
+    yield f'<pre><code>{escape(usage)}</code></pre>\n<table class="options">\n'
     for parameter in one.get_params(context):
         record = parameter.get_help_record(context)
         if record is not None:
             names, meaning = record
-            yield f"<tr><td><code>{html.escape(names)}</code></td>"
+            breakable = escape(names).replace("|", "|<wbr>")
+            yield f"<tr><td><code>{breakable}</code></td>"
             yield f"<td>{text_of(meaning)}</td></tr>\n"
     yield "</table>\n"
     heading, _, rest = (one.epilog or "").replace("\b\n", "").partition("\n")
     if rest:
-        yield f"<p>{html.escape(heading)}</p>\n<pre><code>{html.escape(rest)}</code></pre>\n"
+        yield f"<p>{escape(heading)}</p>\n<pre><code>{escape(rest)}</code></pre>\n"
 
 
 def text_of(help_text: str) -> str:
     """Return a text of the command line as HTML."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(help_text, quote=False))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(help_text, quote=False))

@@ -138,7 +138,7 @@ def checks() -> list[Step]:
         Step("layers", [BIN / "lint-imports"]),
         *(Step(name, [PYTHON, ROOT / "tools" / f"{name}.py", "--check"]) for name in generators),
         Step("figures", [PYTHON, ROOT / "tools" / "figures.py", "--check"]),
-        Step("manual", [BIN / "mkdocs", "build", "--strict", "--quiet"]),
+        Step("manual", [BIN / "mkdocs", "build", "--strict"]),
         Step("share", [PYTHON, ROOT / "tools" / "shell.py", "--check"]),
         *project_checks(),
     ]
