@@ -38,7 +38,7 @@ def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
         capture_output=True,
         check=False,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
