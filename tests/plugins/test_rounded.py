@@ -99,7 +99,11 @@ def test_who_has_no_setting_is_told_who_has() -> None:
 
 
 @pytest.mark.usefixtures("installed")
-@pytest.mark.parametrize("ladder", [lambda _: [3], lambda _: None, lambda _: 1 / 0], ids=str)
+@pytest.mark.parametrize(
+    "ladder",
+    [lambda _: [3], lambda _: None, lambda _: 1 / 0],
+    ids=["numbers", "nothing", "an error"],
+)
 def test_a_ladder_of_something_else_is_refused(
     ladder: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
