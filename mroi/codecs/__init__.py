@@ -6,8 +6,8 @@ Modules, from the bottom:
 
 `base`
     What a codec is, what it can do besides, and what a filter is.
-`fields`, `guard`, `native`
-    Checks of parameters; foreign code and what it raises; libraries that do the work.
+`fields`, `guard`, `native`, `compiled`
+    Checks of parameters; foreign code and what it raises; libraries and kernels that do the work.
 `general`, `jpeg`, `mpeg`, `wavelet`, `calv`
     The codecs, in families.
 `filters`, `registry`

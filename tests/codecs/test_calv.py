@@ -335,7 +335,7 @@ chunk = (np.arange(3 * 9 * 9, dtype="<u2") % 97).reshape(3, 9, 9)
 spec = ChunkSpec(chunk.shape, chunk.dtype, 16)
 payload = Calv().encode(chunk, spec)
 """
-    said = "mroi.calv: preparing the codec, which takes some 10 seconds, once\n"
+    said = "mroi.codecs: preparing the codec, which takes some 10 seconds, once\n"
     assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == said
     assert in_a_new_process(code, NUMBA_CACHE_DIR=str(tmp_path)) == ""
 

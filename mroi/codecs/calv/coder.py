@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import Integer, inlined, kernel, step
+from mroi.codecs.compiled import Integer, inlined, kernel, step
 
 __all__ = [
     "GROUP",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import reordering_step
+from mroi.codecs.compiled import reordering_step
 
 __all__ = ["BATCH", "add_products", "solve_normal"]
 

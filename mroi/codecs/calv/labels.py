@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
-from mroi.codecs.calv.compiled import allocating_step, inlined, kernel, step
 from mroi.codecs.calv.planes import (
     close_plane,
     close_row,
@@ -32,6 +31,7 @@ from mroi.codecs.calv.planes import (
     stride,
 )
 from mroi.codecs.calv.values import Symbols, symbols_in
+from mroi.codecs.compiled import allocating_step, inlined, kernel, step
 
 __all__ = ["decode", "encode"]
 

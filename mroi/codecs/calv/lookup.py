@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.compiled import kernel
 
 __all__ = ["look_up", "mark"]
 

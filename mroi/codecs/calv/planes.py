@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mroi.codecs.calv.compiled import inlined, step
+from mroi.codecs.compiled import inlined, step
 
 __all__ = [
     "close_plane",

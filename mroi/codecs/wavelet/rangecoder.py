@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import kernel
+from mroi.codecs.compiled import kernel, step
 
 __all__ = ["decode", "encode"]
 
@@ -68,7 +68,7 @@ def _volume(band: NDArray[np.int32]) -> NDArray[np.int32]:
     return band.reshape((1,) * (3 - band.ndim) + band.shape)
 
 
-@kernel
+@step
 def _context(band: NDArray[np.int32], k: int, j: int, i: int) -> int:
     """Return the class of the magnitudes before, above and in the slice before this place."""
     total = 0
@@ -90,7 +90,7 @@ def _context(band: NDArray[np.int32], k: int, j: int, i: int) -> int:
     return context
 
 
-@kernel
+@step
 def _shift_low(state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int:
     low = state[0]
     if low < 0xFF000000 or low > 0xFFFFFFFF:
@@ -107,7 +107,7 @@ def _shift_low(state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int
     return at
 
 
-@kernel
+@step
 def _put(
     models: NDArray[np.int32],
     c: int,
@@ -133,7 +133,7 @@ def _put(
     return at
 
 
-@kernel
+@step
 def _put_raw(bit: int, state: NDArray[np.int64], out: NDArray[np.uint8], at: int) -> int:
     """Code one decision of even odds."""
     state[1] >>= 1
@@ -189,7 +189,7 @@ def _encode_band(
     return at
 
 
-@kernel
+@step
 def _refill(state: NDArray[np.int64], source: NDArray[np.uint8]) -> None:
     while state[1] < _TOP:
         state[1] <<= 8
@@ -198,7 +198,7 @@ def _refill(state: NDArray[np.int64], source: NDArray[np.uint8]) -> None:
         state[2] += 1
 
 
-@kernel
+@step
 def _get(
     models: NDArray[np.int32], c: int, m: int, state: NDArray[np.int64], source: NDArray[np.uint8]
 ) -> int:
@@ -217,7 +217,7 @@ def _get(
     return bit
 
 
-@kernel
+@step
 def _get_raw(state: NDArray[np.int64], source: NDArray[np.uint8]) -> int:
     state[1] >>= 1
     bit = 0

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv.adaptive.profile import MOST_TAPS
-from mroi.codecs.calv.compiled import kernel, step
 from mroi.codecs.calv.fitting import BATCH, add_products, solve_normal
 from mroi.codecs.calv.planes import load, plane_size, row_start, stride, tap_offsets
+from mroi.codecs.compiled import kernel, step
 
 __all__ = ["find_background", "fit_predictor"]
 

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv.adaptive.tables import GAIN
-from mroi.codecs.calv.compiled import allocating_step, inlined, step
+from mroi.codecs.compiled import allocating_step, inlined, step
 
 __all__ = ["Room", "Tiles", "add_sums", "fade", "learn", "new_room", "new_tiles", "solve"]
 

@@ -19,7 +19,6 @@ from mroi.codecs.calv import coder
 from mroi.codecs.calv.adaptive import least_squares, voxel
 from mroi.codecs.calv.adaptive.fit import find_background, fit_predictor
 from mroi.codecs.calv.adaptive.profile import MOST_TAPS, Local, Profile, find_taps
-from mroi.codecs.calv.compiled import allocating_step, kernel, step
 from mroi.codecs.calv.planes import (
     close_plane,
     close_row,
@@ -32,6 +31,7 @@ from mroi.codecs.calv.planes import (
     tap_offsets,
 )
 from mroi.codecs.calv.values import Symbols, symbols_in
+from mroi.codecs.compiled import allocating_step, kernel, step
 
 __all__ = ["decode", "encode"]
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs.calv.compiled import inlined
+from mroi.codecs.compiled import inlined
 
 __all__ = ["GAIN", "INVERSE", "find_level", "logarithm", "squash", "stretch"]
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.calv.adaptive.tables import INVERSE, find_level, logarithm, squash, stretch
-from mroi.codecs.calv.compiled import Integer, inlined, step
 from mroi.codecs.calv.planes import put_symbol
+from mroi.codecs.compiled import Integer, inlined, step
 
 __all__ = ["Limits", "Mixer", "Predictor", "Rows", "Statistics", "Sums", "Trail", "code_row",
            "new_mixer"]  # fmt: skip

@@ -30,7 +30,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder, lanes
-from mroi.codecs.calv.compiled import Integer, allocating_step, inlined, kernel, step
 from mroi.codecs.calv.fast.model import (
     BINS,
     DIRECT,
@@ -52,6 +51,7 @@ from mroi.codecs.calv.fast.model import (
     last_row,
 )
 from mroi.codecs.calv.values import Symbols
+from mroi.codecs.compiled import Integer, allocating_step, inlined, kernel, step
 
 __all__ = ["decode"]
 

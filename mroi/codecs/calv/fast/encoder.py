@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
-from mroi.codecs.calv.compiled import Integer, inlined, kernel, step
 from mroi.codecs.calv.fast.model import (
     BINS,
     DIRECT,
@@ -50,6 +49,7 @@ from mroi.codecs.calv.planes import (
     stride,
     sum_errors,
 )
+from mroi.codecs.compiled import Integer, inlined, kernel, step
 
 __all__ = ["encode"]
 

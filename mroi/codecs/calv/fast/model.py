@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from mroi.codecs.calv import coder, lanes
-from mroi.codecs.calv.compiled import step
+from mroi.codecs.compiled import step
 
 __all__ = [
     "BINS",

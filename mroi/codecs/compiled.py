@@ -1,4 +1,4 @@
-"""Compilation of the kernels of calv: by numba, on the user's machine, once.
+"""Compilation of the kernels of codecs: by numba, on the user's machine, once.
 
 What is compiled is kept in the user's cache, where all virtual environments with the same sources
 and the same numba find it (``NUMBA_CACHE_DIR`` names another folder). Where nothing can be kept,
@@ -27,7 +27,7 @@ from typing_extensions import override
 
 __all__ = ["Integer", "allocating_step", "inlined", "kernel", "reordering_step", "step"]
 
-_LOG = logging.getLogger("mroi.calv")
+_LOG = logging.getLogger("mroi.codecs")
 
 Integer = int | np.integer[Any]
 """In a tuple that kernels make."""
@@ -73,10 +73,12 @@ def allocating_step(function: Callable[..., Any]) -> Any:
 
 @cache
 def _fingerprint(path: str) -> str:
-    """Return what the sources of calv, that of a kernel, and the compiler are."""
-    sources = sorted(Path(__file__).parent.rglob("*.py"))
+    """Return what the compiler is, and the sources of its family, which a kernel may call."""
+    codecs, kernel = Path(__file__).parent, Path(path)
+    is_ours = kernel.is_relative_to(codecs)
+    family = codecs / kernel.relative_to(codecs).parts[0] if is_ours else codecs
     digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')}".encode())
-    for source in (*sources, Path(path)):
+    for source in (Path(__file__), *sorted(family.rglob("*.py")), kernel):
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()[:16]
 
@@ -151,7 +153,7 @@ class _Announcement(event.Listener):
 
     @override
     def on_start(self, event: event.Event) -> None:
-        ours = event.data["dispatcher"].py_func.__module__.startswith("mroi.codecs.calv")
+        ours = event.data["dispatcher"].py_func.__module__.startswith("mroi.codecs.")
         if ours and not self._said:
             self._said = True
             _LOG.info("preparing the codec, which takes some 10 seconds, once")

@@ -1,4 +1,4 @@
-"""When calv is compiled, where that is kept, and that a codec never fails for want of a place."""
+"""When kernels are compiled, where that is kept, and that no codec fails for want of a place."""
 
 import os
 import subprocess
