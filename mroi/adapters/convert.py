@@ -161,7 +161,7 @@ def _open_image(
 
     path = image.get_filename()
     is_nifti = isinstance(image, nib.Nifti1Pair) and nib.is_proxy(image.dataobj)
-    if affine is None and path and is_nifti:
+    if affine is None and path and is_nifti and path.lower().endswith(_NIFTI_ENDINGS):
         kept = cast("SpatialImage", nib.load(path))
         if kept.header == image.header and np.array_equal(kept.affine, image.affine):
             return NiftiSource(path, policy)
