@@ -316,7 +316,8 @@ def image_of(volume: Volume) -> MroiImage:
     """
     header = _header_of(volume)
     kind: Any = Mroi2Image if isinstance(header, nib.Nifti2Header) else MroiImage
-    image: MroiImage = kind(MroiArrayProxy(volume), None, header)  # without an affine the header stays
+    # The header stays as it is if no affine is given with it.
+    image: MroiImage = kind(MroiArrayProxy(volume), None, header)
     image._affine = volume.affine.copy()  # noqa: SLF001 (as nibabel does itself)
     return image
 

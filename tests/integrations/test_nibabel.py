@@ -52,7 +52,6 @@ class TestImage(image_api.TestNifti1API):
     def setup_method(self, tmp_path: Path) -> None:  # the one of nibabel wants a server
         self.tmp_path = tmp_path
 
-
     def validate_from_url(self, imaker, params):
         """Do nothing: it reads a stream, as `validate_to_from_stream` does."""
 
@@ -85,7 +84,6 @@ class TestProxy(proxy_api.TestNifti1ProxyAPI):
             return image.dataobj, file, image.header
 
         return make
-
 
     def validate_slope_inter_offset(self, pmaker, params):
         proxy, _file, _header = pmaker()
