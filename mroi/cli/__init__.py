@@ -19,7 +19,7 @@ import sys
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 from typing_extensions import override
 
 from mroi.cli import codecs, info, pack, preview, recover, roi, slice, unpack, verify  # noqa: A004
@@ -52,10 +52,22 @@ class Shell(TyperGroup):
 
 
 class Command(TyperCommand):
-    """Shows an option that the library refuses as the parser shows one that it refuses itself.
+    """Refuses an option that is given twice, of which one value would be lost.
 
-    What is wrong with a single file does not get here: `batch.run` tells it.
+    Shows an option that the library refuses as the parser shows one that it refuses itself. What
+    is wrong with a single file does not get here: `batch.run` tells it.
     """
+
+    @override
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not ctx.resilient_parsing:  # while a shell completes
+            _values, _rest, order = self.make_parser(ctx).parse_args(args=list(args))
+            for param in order:
+                if not isinstance(param, TyperOption) or param.multiple or param.is_flag:
+                    continue
+                if order.count(param) > 1:
+                    raise typer.BadParameter("it is given twice", ctx=ctx, param=param)
+        return super().parse_args(ctx, args)
 
     @override
     def invoke(self, ctx: Any) -> Any:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mroi.cli.options import Json, Verbose
+import typer
+
+from mroi.cli.options import Json
 from mroi.cli.report import Report, columns
 
 if TYPE_CHECKING:
@@ -21,7 +23,13 @@ _TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8", "c8", "c16
 _NAMES = ("uint", "int", "float", "complex")
 
 
-def run(*, verbose: Verbose = False, json: Json = False) -> None:
+def run(
+    *,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List the settings of each with their defaults.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """List the codecs, what they take, and what is missing.
 
     What they take is asked of the codecs themselves, with their default settings and the exact

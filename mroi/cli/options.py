@@ -12,7 +12,6 @@ __all__ = [
     "AllBits",
     "AllowMissing",
     "Axis",
-    "AxisOption",
     "Background",
     "DryRun",
     "Exists",
@@ -178,11 +177,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be 
 FailFast = Annotated[bool, typer.Option("--fail-fast", help="Stop at the first file that fails.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more.")]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        help="Say for each input how long it took, how ROI and codec were chosen, and what the "
+        "codecs say.",
+    ),
+]
 VolumeOption = Annotated[
     int, typer.Option("--volume", min=0, metavar="N", help="Which 3-D volume of 4-D data.")
 ]
-AxisOption = Annotated[Axis | None, typer.Option("--axis", "-a", help="Voxel axis to go along.")]
 WindowOption = Annotated[
     str | None,
     typer.Option(

@@ -8,7 +8,7 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
-    AxisOption,
+    Axis,
     DryRun,
     Exists,
     ExistsOption,
@@ -36,7 +36,14 @@ def run(
     inputs: Inputs,
     *,
     output: Output = None,
-    axis: AxisOption = None,
+    axis: Annotated[
+        Axis | None,
+        typer.Option(
+            "--axis",
+            "-a",
+            help="Slices across it. Default: three planes through the centre of the ROI.",
+        ),
+    ] = None,
     count: Annotated[int, typer.Option(min=1, max=400, help="How many slices, with --axis.")] = 20,
     volume: VolumeOption = 0,
     window: WindowOption = None,

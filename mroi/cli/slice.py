@@ -10,11 +10,10 @@ import typer
 
 from mroi.cli import batch
 from mroi.cli.options import (
-    AxisOption,
+    Axis,
     Exists,
     ExistsOption,
     Json,
-    Output,
     Quiet,
     WindowOption,
 )
@@ -48,8 +47,22 @@ def run(
         int | None,
         typer.Option("--index", "-k", help="Which; -1 is the last. Default: middle of the ROI."),
     ] = None,
-    output: Output = None,
-    axis: AxisOption = None,
+    output: Annotated[
+        str | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="PATH",
+            help="A name in .png or .npy, a folder, or - for standard output. Default: "
+            "NAME.slice.png beside the input.",
+        ),
+    ] = None,
+    axis: Annotated[
+        Axis | None,
+        typer.Option(
+            "--axis", "-a", help="The slice lies across it. Default: the slice axis of the file."
+        ),
+    ] = None,
     volume: Annotated[
         int | None,
         typer.Option(

@@ -68,6 +68,7 @@ def run(
 
     def work(task: batch.Task, step: Step) -> None:
         with open_volume(task.source, jobs=threads, missing=missing) as volume:
+            is_lossless = volume.is_lossless
             lost, chunks = len(volume.reader.find_missing()), volume.reader.head.chunk_count
             result = convert.unpack(
                 volume,
@@ -86,7 +87,13 @@ def run(
         targets = [str(path) for path in result.paths] or [task.target]
         many = f"{task.target} ({len(targets)} files)"
         report.done(
-            {"source": task.source, "targets": targets, "proven": result.proven, "missing": lost},
+            {
+                "source": task.source,
+                "targets": targets,
+                "proven": result.proven,
+                "lossless": is_lossless,
+                "missing": lost,
+            },
             f"{task.source} -> {many if len(targets) > 2 else ', '.join(targets)}  {proof}",
         )
 
@@ -102,6 +109,8 @@ def _proof(volume: Volume) -> str:
 
     keys = {frame.key for frame in volume.reader.frames}
     held = "voxels and attributes" if (FrameType.DICOM, 0) in keys else "voxels"
+    if not volume.is_lossless:
+        return f"{held} from the file, which is lossy: not equal to the source"
     if (FrameType.DIGEST, DigestScope.VOLUME) not in keys:
         return f"{held} from the file; not proven: no digest"
     return f"{held} from the file; `mroi verify` proves the voxels"

@@ -215,6 +215,11 @@ class Window(Filter):
         if self.clip:
             codes = np.clip(np.nan_to_num(codes, nan=0.0, posinf=top, neginf=0.0), 0, top)
         elif not np.all((codes >= 0) & (codes <= top)):
+            if not np.isfinite(chunk).all():
+                raise CodecError(
+                    "voxels are NaN or infinite, which no integer code stands for: replace them, "
+                    "or take a codec of floats, like zstd or calv"
+                )
             raise CodecError(f"window: voxels lie outside {self._range()}; clip=true clips them")
         return codes.astype(self.output(spec).dtype)
 

@@ -52,7 +52,7 @@ archive
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
 ChunkChoice = int | Sequence[int] | None
-"""Slices of a chunk, or its voxels along x, y, z (and axis 3), of which 0 means a whole axis."""
+"""Slices of a chunk, or its voxels along x, y, z (and axis 3); 0 takes all of them."""
 ChunkShape = tuple[int, int, int, int]
 
 HELD_SIZE = (
@@ -175,8 +175,7 @@ def check_chunk(chunk: ChunkChoice) -> None:
         numbers = [operator.index(n) for n in _numbers(chunk)]
     except TypeError:
         raise _wrong_chunk(repr(chunk)) from None
-    least = 1 if len(numbers) == 1 else 0
-    if chunk is not None and (len(numbers) not in (1, 3, 4) or min(numbers) < least):
+    if chunk is not None and (len(numbers) not in (1, 3, 4) or min(numbers) < 0):
         raise _wrong_chunk("x".join(map(str, numbers)))
 
 
@@ -195,7 +194,7 @@ def _numbers(chunk: ChunkChoice) -> Sequence[int]:
 def _wrong_chunk(text: str) -> UsageError:
     return UsageError(
         f"chunk {text}: expected a number of slices, or voxels along x, y, z like 64x64x16, or "
-        "these and volumes like 64x64x16x8; 0 there means a whole axis"
+        "these and volumes like 64x64x16x8; 0 takes all slices, or a whole axis"
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,7 @@ __all__ = [
     "encode_overview",
     "make_overview",
     "overview_affine",
+    "parse_factor",
 ]
 
 Factor = tuple[int, int, int]
@@ -89,15 +92,41 @@ def array_spec(geom: Geom, factor: Factor, volumes: int) -> ChunkSpec:
     return ChunkSpec(shape, geom.datatype.sample, geom.bits_stored, volumes)
 
 
-def check_factor(factor: int | Sequence[int]) -> Factor:
+def parse_factor(text: str) -> int | Factor:
+    """Return what a text like ``4`` or ``4x4x1`` says; 0 for no overview.
+
+    Raises
+    ------
+    UsageError
+        If it is none of these.
+    """
+    if text == "0":
+        return 0
+    if not re.fullmatch(r"[0-9]+(x[0-9]+)*", text):
+        raise _wrong_factor(text)
+    numbers = [int(part) for part in text.split("x")]
+    return check_factor(numbers[0] if len(numbers) == 1 else numbers)
+
+
+def check_factor(factor: SupportsIndex | Sequence[SupportsIndex]) -> Factor:
     """Return the factors along x, y, z that a caller means."""
-    factors = (factor,) * 3 if isinstance(factor, int) else tuple(factor)
+    given = factor if isinstance(factor, Sequence) else (factor,) * 3
+    try:
+        factors = [operator.index(one) for one in given]
+    except TypeError:
+        raise _wrong_factor(repr(factor)) from None
     if len(factors) != 3 or any(f not in OVERVIEW_FACTORS for f in factors):
-        raise UsageError(
-            f"overview {factor}: expected one factor or three, each of {OVERVIEW_FACTORS}"
-        )
+        raise _wrong_factor("x".join(map(str, factors if given is factor else factors[:1])))
     x, y, z = factors
     return x, y, z
+
+
+def _wrong_factor(text: str) -> UsageError:
+    *others, last = OVERVIEW_FACTORS
+    return UsageError(
+        f"overview {text}: expected a factor for all axes, or three for x, y, z like 4x4x1, each "
+        f"{', '.join(map(str, others))} or {last}; 0 for none"
+    )
 
 
 class Reducer:

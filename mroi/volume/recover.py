@@ -107,7 +107,9 @@ def recover_volume(
     count = found.head.chunk_count
     missing = tuple(i for i in range(count) if i not in usable)
     if len(missing) == count:
-        raise FormatError("no chunk of the file is whole: nothing can be saved", "SAL-1")
+        overview = any(frame.header.type == FrameType.OVERVIEW for frame in found.frames)
+        but = ", only its overview" * overview
+        raise FormatError(f"no chunk of the file is whole{but}: nothing can be saved", "SAL-1")
     with AtomicFile(target, overwrite=overwrite, inputs=[found.source]) as file:
         writer = ContainerWriter(file)
         builder = ContainerBuilder(

@@ -42,7 +42,8 @@ def test_a_codec_that_nobody_has_is_a_wrong_argument(mroi: Mroi, scan: Path) -> 
 def test_a_source_in_place_of_a_file_is_recognised(mroi: Mroi, scan: Path, command: str) -> None:
     Path("scan.nii").write_bytes(gzip.decompress(scan.read_bytes()))
     Path("ct.dcm").write_bytes(bytes(128) + b"DICM" + bytes(8))
-    output = [] if command in ("info", "verify") else ["-o", "out.nii"]
+    ending = "nii" if command == "unpack" else "png"
+    output = [] if command in ("info", "verify") else ["-o", f"out.{ending}"]
     for name, kind in ((scan, "gzip"), ("scan.nii", "a NIfTI image"), ("ct.dcm", "a DICOM file")):
         done = mroi(command, name, *output)
         assert done.code == ExitCode.DAMAGED
@@ -52,3 +53,39 @@ def test_a_source_in_place_of_a_file_is_recognised(mroi: Mroi, scan: Path, comma
     done = mroi(command, "junk", *output)
     assert done.code == ExitCode.DAMAGED
     assert "mroi pack" not in done.err
+
+
+# -- options ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        ("pack scan.nii.gz", "--codec", ("zstd", "raw")),
+        ("pack scan.nii.gz", "-c", ("zstd", "zstd")),
+        ("pack scan.nii.gz", "--jobs", ("1", "2")),
+        ("slice scan.mroi", "-k", ("1", "2")),
+        ("unpack scan.mroi", "--output", ("a.nii", "b.nii")),
+        ("roi scan.nii.gz -o roi", "--window", ("0,1", "0,2")),
+        ("verify scan.mroi", "--against", ("scan.nii.gz", "scan.nii.gz")),
+    ],
+)
+@pytest.mark.usefixtures("packed")
+def test_an_option_of_one_value_is_given_once(
+    mroi: Mroi, command: str, option: str, values: tuple[str, str]
+) -> None:
+    before = set(Path().iterdir())
+    done = mroi(*command.split(), option, values[0], option, values[1])
+    assert (done.code, "it is given twice" in done.err) == (ExitCode.USAGE, True)
+    assert option in done.err
+    assert set(Path().iterdir()) == before
+
+
+def test_names_of_one_option_are_one_option(mroi: Mroi, scan: Path) -> None:
+    done = mroi("pack", scan, "-c", "zstd", "--codec", "raw")
+    assert (done.code, "it is given twice" in done.err) == (ExitCode.USAGE, True)
+
+
+def test_options_of_several_values_and_flags_may_be_given_twice(mroi: Mroi, scan: Path) -> None:
+    retained = ("--metadata", "clean", "--retain", "uids", "--retain", "dates")
+    assert mroi("pack", scan, "-q", "-q", *retained).code == 0

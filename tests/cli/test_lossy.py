@@ -124,3 +124,11 @@ def test_a_target_out_of_reach(mroi: Mroi, wave: Path) -> None:
     assert done.code == ExitCode.NO_INPUT
     assert "reaches" in done.err
     assert not Path("w.mroi").exists()
+
+
+def test_unpacking_says_that_voxels_were_lost(mroi: Mroi, wave: Path) -> None:
+    assert mroi("pack", wave, "--codec", CODEC, "--max-error", "1", "-o", "w.mroi").code == 0
+    done = mroi("unpack", "w.mroi", "-o", "w.nii")
+    assert (done.code, "which is lossy: not equal to the source" in done.err) == (0, True)
+    (record,) = mroi("unpack", "w.mroi", "-o", "v.nii", "--json").records
+    assert (record["proven"], record["lossless"]) == (False, False)

@@ -132,3 +132,14 @@ def test_verify_says_that_a_file_is_partial(mroi: Mroi, recovered: tuple[str, in
     assert "PARTIAL" in done.out
     (record,) = mroi("verify", recovered[0], "--json").records
     assert (record["partial"], record["missing"], record["chunks"]) == (True, 1, 7)
+
+
+@pytest.mark.parametrize("overview", [0, 2])
+def test_a_file_without_a_whole_chunk_may_have_an_overview(mroi: Mroi, overview: int) -> None:
+    voxels = np.random.default_rng(1).integers(0, 900, (16, 16, 16)).astype(np.int16)
+    library.pack(voxels, "x.mroi", chunk=0, overview=overview, codec="zstd")
+    data = Path("x.mroi").read_bytes()
+    Path("x.mroi").write_bytes(data[: library.open(data).reader.index.first + 100])
+    done = mroi("recover", "x.mroi")
+    assert (done.code, "only its overview" in done.err) == (ExitCode.DAMAGED, overview > 0)
+    assert "no chunk of the file is whole" in done.err

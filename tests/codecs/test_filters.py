@@ -95,8 +95,9 @@ def test_window_of_whole_steps_of_one_is_exact(low: int, bits: int, data: st.Dat
 def test_window_clips_only_when_told() -> None:
     chunk = np.array([[[-5.0, 0.0, 10.0, 300.0, np.nan, np.inf, -np.inf]]], "<f4")
     spec = spec_of(chunk)
-    with pytest.raises(CodecError, match="outside 0 to 255"):
-        Window(1.0, 0.0, 8).apply(chunk, spec)
+    for wrong, match in ((chunk[..., :4], "outside 0 to 255"), (chunk, "NaN or infinite")):
+        with pytest.raises(CodecError, match=match):
+            Window(1.0, 0.0, 8).apply(wrong, spec_of(wrong))
     clipped = Window(1.0, 0.0, 8, clip=True).apply(chunk, spec)
     assert clipped.tolist() == [[[0, 0, 10, 255, 0, 255, 0]]]
 

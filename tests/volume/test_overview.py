@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import mroi
 from mroi.container import ContainerReader, MemorySource
+from mroi.volume.overview import parse_factor
 
 FACTORS = (1, 2, 4, 8, 16)
 DTYPES = ("uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64")
@@ -118,7 +119,25 @@ def test_files_for_viewers_have_one_by_default():
     assert mroi.open(packed(array, purpose="archive")).overview is None
 
 
-@pytest.mark.parametrize("factor", [3, 32, (2, 2), (2, 4, 5)])
+@pytest.mark.parametrize(
+    ("text", "factor"), [("0", 0), ("4", (4, 4, 4)), ("1", (1, 1, 1)), ("4x8x1", (4, 8, 1))]
+)
+def test_texts_that_name_factors(text, factor):
+    assert parse_factor(text) == factor
+
+
+@pytest.mark.parametrize("text", ["", "3", "x", "4x4", "4x4x0", "4x4x4x4", "-4", "4.0", "32"])
+def test_what_names_no_factor_is_refused(text):
+    with pytest.raises(mroi.UsageError, match="each 1, 2, 4, 8 or 16; 0 for none"):
+        parse_factor(text)
+
+
+def test_a_factor_may_be_an_integer_of_numpy():
+    array = np.zeros((8, 8, 8), np.uint8)
+    assert mroi.open(packed(array, overview=np.int64(4))).overview.factor == (4, 4, 4)
+
+
+@pytest.mark.parametrize("factor", [3, 32, (2, 2), (2, 4, 5), 2.5, "4"])
 def test_an_odd_factor_is_refused(factor):
     with pytest.raises(mroi.UsageError, match="factor"):
         packed(np.zeros((4, 4, 4), np.uint8), overview=factor)
