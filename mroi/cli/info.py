@@ -181,7 +181,7 @@ def _identifiers_text(name: str, held: list[dict[str, object]]) -> str:
         (f"  {place}", keyword, values[0] + f"  and {len(values) - 1} others" * (len(values) > 1))
         for (place, keyword), values in groups.items()
     ]
-    first = f"{name}: {len(rows)} kinds of value that may identify a person"
+    first = f"{name}: {counted(len(rows), 'kind')} of value that may identify a person"
     return "\n".join([f"{first}; voxels were not looked at", *([columns(rows)] if rows else [])])
 
 

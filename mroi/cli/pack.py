@@ -36,7 +36,7 @@ from mroi.cli.options import (
 from mroi.cli.report import Report, Step
 from mroi.cli.series import SeriesFinder, series_of, source_of
 from mroi.cli.streams import on_disk, sink
-from mroi.text import size_text
+from mroi.text import counted, size_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,6 +59,7 @@ EXAMPLES = """\
   mroi pack scan.nii.gz --for patches             bricks, for training
   mroi pack bold.nii.gz --for series              chunks over time
   mroi pack scan.nii.gz --chunk 64x64x16          chunks of so many voxels along x, y, z
+  mroi pack scan.nii.gz --overview 4              with an overview of a quarter of the resolution
   mroi pack scan.nii.gz --codec htj2k --max-error 2
   mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
@@ -69,6 +70,7 @@ _SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
 _BOXES = "boxes:"
 _BOX = r"[0-9:,\s]+"
 _FAR = 10**18
+_SMALL_FILE = 1 << 16
 _METHODS = ("auto", "full", "tight", "medroi")
 
 
@@ -136,16 +138,17 @@ def run(
         str | None,
         typer.Option(
             metavar="N|XxYxZ[xT]",
-            help="Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes a whole "
-            "axis. By default for the purpose.",
+            help="Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes all slices, "
+            "or a whole axis. By default for the purpose.",
         ),
     ] = None,
     overview: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            metavar="0|2|4|8|16",
-            help="Add an overview, reduced by this factor on each axis: viewers show it at once. "
-            "Default: 4 with --for planes, else none.",
+            metavar="N|XxYxZ",
+            help="Add an overview, reduced by 1, 2, 4, 8 or 16 on all axes, or by one of these "
+            "along each, like 4x4x1: viewers show it at once. 0 for none. Default: 4 with --for "
+            "planes, else none.",
         ),
     ] = None,
     series: Series = None,
@@ -190,7 +193,7 @@ def run(
         chunk=_chunk(chunk),
         background=background.value,
         quality=_target(max_error, psnr, ratio),
-        overview=overview,
+        overview=_overview(overview),
     )
     _check_roi(roi, margin)
     policy = _policy(metadata, retain or (), report)
@@ -291,9 +294,7 @@ class _Job:
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
         text += _lost(result.provenance.get("loss"), source)
         if result.size > result.source_size:
-            text += "  larger than the source"
-            if options.codec in ("auto", "auto:fast") and options.purpose != "archive":
-                text += "; --small makes it smaller"
+            text += _larger(result.size, options, getattr(source, "compression", ""))
         self.report.detail(
             f"{task.shown}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
             f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
@@ -388,6 +389,17 @@ def _chunk(text: str | None) -> int | tuple[int, ...] | None:
         raise typer.BadParameter(f"--{exc.message}") from exc
 
 
+def _overview(text: str | None) -> int | tuple[int, int, int] | None:
+    """Return the factors that an option names."""
+    from mroi.errors import UsageError
+    from mroi.volume.overview import parse_factor
+
+    try:
+        return None if text is None else parse_factor(text)
+    except UsageError as exc:
+        raise typer.BadParameter(f"--{exc.message}") from exc
+
+
 def _is_known(codec: str) -> bool:
     """Whether a codec of this name is there, even if it does not work."""
     from mroi.codecs import available
@@ -406,6 +418,29 @@ def _target(max_error: float | None, psnr: float | None, ratio: float | None) ->
         return Target(max_error=max_error, psnr=psnr, ratio=ratio)
     except UsageError as exc:
         raise typer.BadParameter(exc.message) from exc
+
+
+def _larger(size: int, options: PackOptions, compression: str) -> str:
+    """Return that a file is larger than its source, why if that is known, and what may help.
+
+    Parameters
+    ----------
+    size : int
+        Of the file.
+    options : PackOptions
+        What it was made with.
+    compression : str
+        Of the pixels of the source, if they are compressed one by one.
+    """
+    text = "  larger than the source"
+    if compression:
+        text += f", which is compressed already ({compression})"
+    is_default = options.codec in ("auto", "auto:fast") and options.chunk is None
+    # What a small file has besides voxels is the same whatever the codec.
+    may_shrink = size >= _SMALL_FILE and "lossy" not in compression
+    if is_default and options.purpose == "slices" and may_shrink:
+        text += "; --small makes it smaller"
+    return text
 
 
 def _chosen_by(provenance: dict[str, object]) -> str:
@@ -434,7 +469,7 @@ def _lost(loss: object, source: VoxelSource) -> str:
         parts.append(f"PSNR {loss['psnr']:.1f} dB")
     if dropped := loss.get("background"):
         values = f", stored values {dropped['min']:g} to {dropped['max']:g}" * ("min" in dropped)
-        parts.append(f"background dropped: {dropped['voxels']:,} voxels{values}")
+        parts.append(f"background dropped: {counted(dropped['voxels'], 'voxel')}{values}")
     return "  lossy: " + ", ".join(parts)
 
 

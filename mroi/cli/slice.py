@@ -20,6 +20,7 @@ from mroi.cli.options import (
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import Missing, MissingOption, open_output, open_volume
 from mroi.errors import UsageError
+from mroi.text import counted
 
 if TYPE_CHECKING:
     from mroi.pictures.planes import Plane, Window
@@ -124,8 +125,8 @@ def run(
             filled = _count_filled(opened, plane, all_volumes=all_volumes)
         if filled and not quiet:
             report.say(
-                f"mroi: {task.source}: warning: {filled:,} voxels of this slice are not in the "
-                "file, the fill value stands for them"
+                f"mroi: {task.source}: warning: the file lacks {counted(filled, 'voxel')} of this "
+                "slice, the fill value stands in"
             )
         report.done(
             {

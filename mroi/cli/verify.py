@@ -11,6 +11,7 @@ from mroi.cli import batch
 from mroi.cli.options import AllBits, FailFast, Inputs, Jobs, Json, Quiet, Series
 from mroi.cli.report import Report, Step
 from mroi.cli.streams import on_disk, open_volume
+from mroi.text import counted
 
 if TYPE_CHECKING:
     from mroi.volume.model import Volume
@@ -115,7 +116,7 @@ def _difference(compared: Comparison) -> Exception:
     from mroi.errors import ChecksumError
 
     parts = [
-        f"{compared.different:,} of {compared.voxels:,} voxels differ, by up to "
+        f"{compared.different:,} of {counted(compared.voxels, 'voxel')} differ, by up to "
         f"{compared.max_error:g}"
         if compared.different
         else "",
@@ -126,7 +127,7 @@ def _difference(compared: Comparison) -> Exception:
 
 
 def _text(checked: VerifyReport, compared: Comparison | None, *, is_cleaned: bool) -> str:
-    parts = [f"ok, {checked.chunks} chunk{'s' * (checked.chunks != 1)}"]
+    parts = [f"ok, {counted(checked.chunks, 'chunk')}"]
     if checked.missing:
         parts = [f"PARTIAL: valid, but {checked.missing} of {checked.chunks} chunks are missing"]
     if checked.digests:
@@ -135,7 +136,9 @@ def _text(checked: VerifyReport, compared: Comparison | None, *, is_cleaned: boo
         equal = (
             "geometry equal the source" if is_cleaned else "geometry and header equal the source"
         )
-        parts.append(f"all {compared.voxels:,} voxels, {equal}")
+        parts.append(
+            f"{'all ' * (compared.voxels > 1)}{counted(compared.voxels, 'voxel')}, {equal}"
+        )
         if is_cleaned:
             parts.append("metadata were cleaned or left out")
     return ", ".join(parts)

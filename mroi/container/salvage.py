@@ -60,6 +60,8 @@ class Salvaged:
         Whole metadata frames of head and tail that hold whatever became of the voxels: no digests.
     index : Index or None
         The index, if it was whole.
+    has_overview : bool
+        Whether a whole frame has an overview.
     """
 
     source: Source
@@ -67,6 +69,7 @@ class Salvaged:
     found: dict[int, FrameHeader]
     frames: tuple[MetadataFrame, ...]
     index: Index | None
+    has_overview: bool = False
 
     @property
     def missing(self) -> list[int]:
@@ -118,16 +121,19 @@ def salvage(source: Source, *, limits: Limits = DEFAULT_LIMITS) -> Salvaged:
     index: Index | None = None
     frames: list[MetadataFrame] = []
     seen: set[tuple[bytes, int]] = set()
+    has_overview = False
     for header, payload in (*first, *search.frames(prefix.head_size, size, check)):
         if header.type == FrameType.CHUNK:
             found.setdefault(header.ordinal, header)
         elif header.type == FrameType.INDEX:
             index = index or _find_index(payload, head, header)
+        elif header.type == FrameType.OVERVIEW:
+            has_overview = True
         elif header.type[3] & 0x20:  # the frame holds whatever became of the voxels
             with suppress(FormatError):
                 check_unique(header, seen)
                 add_metadata(MetadataFrame(header, payload), head.geom, frames)
-    return Salvaged(source, head, found, tuple(frames), index)
+    return Salvaged(source, head, found, tuple(frames), index, has_overview)
 
 
 def _accept(_header: FrameHeader) -> None:

@@ -9,7 +9,7 @@ from typing import Literal, TypedDict, get_args
 
 from mroi.codecs import Codec, Fidelity, Pipeline, parse
 from mroi.errors import UsageError
-from mroi.geometry import Box
+from mroi.geometry import Axis, Box, axis_number
 from mroi.volume.chunks import Loss, codec_named
 from mroi.volume.layout import ChunkChoice, Cut, Purpose, check_chunk, check_purpose
 from mroi.volume.overview import Factor, check_factor
@@ -130,8 +130,8 @@ class PackOptions:
         ``"full"``: the whole volume. ``"tight"``: the smallest box with a constant outside.
         ``"auto"``: the tight box where a trial shows that it saves bytes, else the whole volume.
         ``"medroi"``: the box of the MedROI paper. Or a box, in voxels.
-    slice_axis : int
-        Axis 0, 1 or 2 across which slices are cut.
+    slice_axis : {0, 1, 2, "x", "y", "z"}
+        The axis across which slices are cut.
     chunk : int or sequence of int, optional
         Slices of a chunk, or its voxels along x, y, z, or along x, y, z and axis 3; 0 for a whole
         axis. A writer holds as many volumes of the ROI as a chunk spans. By default
@@ -142,7 +142,7 @@ class PackOptions:
         A largest error, a PSNR or a ratio that a lossy `codec`, then a name without settings,
         shall reach; its setting is found by trial.
     overview : int or tuple of 3 int, optional
-        Write the first 3-D volume at a resolution reduced by this factor (2, 4, 8 or 16, along
+        Write the first 3-D volume at a resolution reduced by this factor (1, 2, 4, 8 or 16, along
         all axes or along x, y, z), too: viewers show it at once. 0 for none; by default 4 for the
         purpose ``"planes"``, which is that of viewers, else none.
 
@@ -165,7 +165,7 @@ class PackOptions:
     codec: CodecChoice = "auto"
     background_codec: CodecChoice = "zstd:level=9"
     roi: RoiMethod | Box = "auto"
-    slice_axis: int = 2
+    slice_axis: Axis = 2
     chunk: ChunkChoice = None
     background: BackgroundChoice = "exact"
     quality: Target | None = None
@@ -176,8 +176,7 @@ class PackOptions:
         check_chunk(self.chunk)
         if isinstance(self.chunk, Sequence):  # a list would change under our hands
             object.__setattr__(self, "chunk", tuple(map(int, self.chunk)))
-        if self.slice_axis not in (0, 1, 2):
-            raise UsageError(f"slice axis {self.slice_axis}: expected 0, 1 or 2")
+        object.__setattr__(self, "slice_axis", axis_number(self.slice_axis))
         if not isinstance(self.roi, Box) and self.roi not in get_args(RoiMethod):
             raise UsageError(
                 f"ROI {self.roi!r}: expected 'auto', 'full', 'tight', 'medroi' or a box"
@@ -215,7 +214,7 @@ class PackOptions:
     @property
     def cut(self) -> Cut:
         """How the volume is to be cut into chunks."""
-        return Cut(self.purpose, self.chunk, self.slice_axis)
+        return Cut(self.purpose, self.chunk, axis_number(self.slice_axis))
 
     @property
     def background_pipeline(self) -> Pipeline:
@@ -230,7 +229,7 @@ class Wishes(TypedDict, total=False):
     codec: CodecChoice
     background_codec: CodecChoice
     roi: RoiMethod | Box
-    slice_axis: int
+    slice_axis: Axis
     chunk: ChunkChoice
     background: BackgroundChoice
     quality: Target | None

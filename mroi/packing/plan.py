@@ -161,7 +161,7 @@ def _plan(
     layout = Layout(
         roi=survey.box,
         chunk_shape=shape,
-        slice_axis=options.slice_axis,
+        slice_axis=options.cut.slice_axis,
         background=policy,
         fill=fill,
     )

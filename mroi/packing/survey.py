@@ -162,7 +162,7 @@ def look(source: VoxelSource, options: PackOptions, progress: Progress | None = 
     wants_samples = tries_codecs or options.roi == "auto" or tries_spans
     if box is not None and survey.is_whole and not wants_values and not wants_samples:
         return survey
-    axis = options.slice_axis
+    axis = options.cut.slice_axis
     outside = TightBox(volume.shape, axis) if box is None else _Outside(box, volume, axis)
     values = _ValueRange() if wants_values and volume.datatype.is_ordered else None
     sampler = _Sampler(volume, axis) if wants_samples else None

@@ -107,8 +107,7 @@ def recover_volume(
     count = found.head.chunk_count
     missing = tuple(i for i in range(count) if i not in usable)
     if len(missing) == count:
-        overview = any(frame.header.type == FrameType.OVERVIEW for frame in found.frames)
-        but = ", only its overview" * overview
+        but = ", only its overview" * found.has_overview
         raise FormatError(f"no chunk of the file is whole{but}: nothing can be saved", "SAL-1")
     with AtomicFile(target, overwrite=overwrite, inputs=[found.source]) as file:
         writer = ContainerWriter(file)

@@ -284,6 +284,31 @@ def test_verify_against_one_series_of_a_folder(
     assert mroi("verify", "two.mroi", "--against", folder, "--series", uids[0]).code != 0
 
 
+# -- pixels that are compressed already --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"),
+    [
+        ("SC_rgb_jpeg_dcmtk.dcm", "JPEG Baseline, lossy"),
+        ("JPEG2000.dcm", "JPEG 2000, lossy"),
+        ("MR_small_jp2klossless.dcm", "JPEG 2000"),
+        ("MR_small_RLE.dcm", "RLE Lossless"),
+        ("CT_small.dcm", ""),
+    ],
+)
+def test_how_pixels_are_compressed_is_known(file: str, kind: str) -> None:
+    from mroi.adapters.dicom import read_series
+
+    assert read_series(str(get_testdata_file(file, download=False))).compression == kind
+
+
+def test_that_pixels_are_compressed_already_is_said(mroi: Mroi) -> None:
+    path = str(get_testdata_file("JPEG2000.dcm", download=False))
+    said = mroi("pack", path, "-o", "x.mroi").err
+    assert "larger than the source, which is compressed already (JPEG 2000, lossy)\n" in said
+
+
 # -- what is proven ----------------------------------------------------------------------------
 
 

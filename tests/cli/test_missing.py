@@ -51,7 +51,7 @@ def test_a_missing_slice_is_filled_on_request_and_that_is_said(
     with library.open(path) as volume:
         count = int(volume.missing_mask()[:, :, k].sum())
     assert done.records[0]["filled"] == count > 0
-    assert f"warning: {count:,} voxels" in done.err
+    assert f"lacks {count:,} voxels" in done.err
     assert np.unique(np.load("s.npy")).tolist() == [-3]  # a stored zero, scaled
 
 

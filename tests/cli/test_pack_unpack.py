@@ -11,6 +11,7 @@ import pytest
 
 import mroi as library
 from mroi.cli.exits import ExitCode
+from mroi.cli.pack import _larger
 from tests.cli.runner import AFFINE, Mroi, phantom
 
 PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]
@@ -262,13 +263,36 @@ def test_a_mask_that_is_not_there_is_an_input_that_is_not_there(mroi: Mroi, scan
 
 def test_a_file_larger_than_its_source_is_pointed_out(mroi: Mroi, scan: Path) -> None:
     nib.save(nib.Nifti1Image(np.ones((2, 2, 2), np.uint8), AFFINE), "tiny.nii.gz")
-    hint = "larger than the source"
-    assert f"{hint}; --small makes it smaller" in mroi("pack", "tiny.nii.gz").err
-    small = mroi("pack", "tiny.nii.gz", "--small", "-o", "small.mroi").err
-    assert hint in small
-    assert "--small makes" not in small
+    assert mroi("pack", "tiny.nii.gz").err.endswith("  larger than the source\n")
+    assert "larger than the source" in mroi("pack", "tiny.nii.gz", "--small", "-o", "s.mroi").err
     nib.save(nib.Nifti1Image(phantom(), AFFINE), "plain.nii")
-    assert hint not in mroi("pack", "plain.nii").err
+    assert "larger than the source" not in mroi("pack", "plain.nii").err
+
+
+@pytest.mark.parametrize(
+    ("size", "wishes", "compression", "text"),
+    [
+        (1 << 20, {}, "", "; --small makes it smaller"),
+        (1 << 20, {"codec": "auto:fast"}, "", "; --small makes it smaller"),
+        (1 << 10, {}, "", ""),  # all but headers
+        (1 << 20, {"chunk": 1}, "", ""),
+        (1 << 20, {"purpose": "planes"}, "", ""),
+        (1 << 20, {"purpose": "archive"}, "", ""),
+        (1 << 20, {"codec": "zstd"}, "", ""),
+        (
+            1 << 20,
+            {},
+            "JPEG-LS Lossless",
+            ", which is compressed already (JPEG-LS Lossless); --small makes it smaller",
+        ),
+        (1 << 20, {}, "JPEG 2000, lossy", ", which is compressed already (JPEG 2000, lossy)"),
+    ],
+)
+def test_small_is_advised_where_it_helps(
+    size: int, wishes: dict[str, object], compression: str, text: str
+) -> None:
+    options = library.PackOptions(**wishes)
+    assert _larger(size, options, compression) == f"  larger than the source{text}"
 
 
 def test_choices_are_told_in_words(mroi: Mroi, scan: Path) -> None:

@@ -83,10 +83,11 @@ def test_every_command_that_reads_takes_urls(mroi: Mroi, packed: Path, root: str
         ("recover", "scan.recovered.mroi"),
         ("unpack", "scan-1.nii.gz"),
     ):
-        assert mroi(command, packed, "-o", "expected.nii.gz", "--exists", "overwrite").code == 0
+        expected = f"expected.{name.partition('.')[2]}"
+        assert mroi(command, packed, "-o", expected, "--exists", "overwrite").code == 0
         done = mroi(command, url, "--exists", "suffix")
         assert done.code == 0, done.err
-        assert Path(name).read_bytes() == Path("expected.nii.gz").read_bytes()
+        assert Path(name).read_bytes() == Path(expected).read_bytes()
         assert mroi(command, url, "-o", folder).code == 0
     assert sorted(path.name for path in folder.iterdir()) == [
         "scan.nii.gz", "scan.png", "scan.recovered.mroi", "scan.slice.png",

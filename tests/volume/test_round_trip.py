@@ -209,6 +209,9 @@ def test_axes_have_names():
         assert np.array_equal(volume.slice(2, np.int64(number)), array.take(2, number))
         planes = zip(volume.planes(name), volume.planes(number), strict=True)
         assert all(np.array_equal(one, other) for one, other in planes)
+        assert mroi.open(packed(array, slice_axis=name)).slice_axis == number
+    with pytest.raises(mroi.UsageError, match="expected 0, 1, 2, 'x', 'y' or 'z'"):
+        packed(array, slice_axis="k")
 
 
 @pytest.mark.parametrize("jobs", [-1, "2", 1.5, True])

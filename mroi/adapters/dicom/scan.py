@@ -8,6 +8,7 @@ unless the caller accepts to do without.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -45,6 +46,8 @@ __all__ = [
     "scan",
 ]
 
+_LOSSY = {f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 81)}
+"""JPEG Baseline and Extended, JPEG-LS Near-Lossless; others may be either."""
 SERIES_SHOWN = 20
 NAMES_SHOWN = 4
 DICOM_ENDINGS = tuple(name + gz for name in (".dcm", ".dicom", ".ima") for gz in ("", ".gz"))
@@ -117,6 +120,7 @@ class Header:
     frames: tuple[Frame, ...]
     pixel_notes: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    compression: str = ""
     series_number: str = ""
     series_description: str = ""
 
@@ -283,6 +287,7 @@ def _parse(path: Path, name: str) -> Header | LeftOut:
                 frames=tuple(frames_of(dataset, pixels, 0, name)),
                 pixel_notes=pixel_notes(dataset),
                 warnings=_warnings(path, _syntax(dataset), pixels, element),
+                compression=_compression(dataset, element),
                 series_number=_word(dataset.get("SeriesNumber")),
                 series_description=_word(dataset.get("SeriesDescription")),
             )
@@ -303,6 +308,18 @@ def _warnings(path: Path, syntax: str, pixels: Pixels, element: PixelElement) ->
 def _syntax(dataset: Any) -> str:
     """Return the transfer syntax UID; that of the original standard if there is none."""
     return str(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
+
+
+def _compression(dataset: Any, element: PixelElement) -> str:
+    """Return how the pixels of a file are compressed; nothing if they are not."""
+    from pydicom.uid import UID
+
+    if not element.encapsulated:
+        return ""
+    syntax = _syntax(dataset)
+    name = re.split(r" Image Compression| \(|,", UID(syntax).name)[0]
+    is_lossy = syntax in _LOSSY or str(dataset.get("LossyImageCompression", "")) == "01"
+    return f"{name}, lossy" if is_lossy else name
 
 
 def _word(value: object) -> str:

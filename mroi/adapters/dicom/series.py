@@ -89,6 +89,8 @@ class DicomSeries:
         Stored values mean what a Modality LUT says, which no slope and intercept do.
     pixel_notes : tuple of str
         Why the pixels may identify somebody, as far as the headers say.
+    compression : str
+        How pixels are compressed in the files, like ``JPEG 2000, lossy``; empty if they are not.
     """
 
     kind: str
@@ -112,6 +114,7 @@ class DicomSeries:
     picked: Mapping[str, int] = field(default_factory=dict)
     has_table: bool = False
     pixel_notes: tuple[str, ...] = ()
+    compression: str = ""
 
     @property
     def spacing(self) -> tuple[float, float, float]:
@@ -307,6 +310,7 @@ def read_series(
         picked=dict(wanted or {}),
         has_table=any(frame.has_table for frame in stack.frames),
         pixel_notes=tuple(dict.fromkeys(note for h in chosen for note in h.pixel_notes)),
+        compression="; ".join(sorted({h.compression for h in chosen} - {""})),
     )
 
 

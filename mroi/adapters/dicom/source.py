@@ -73,6 +73,8 @@ class DicomSource:
         Those of them that seem to be images.
     modality : str
         Modality of the series.
+    compression : str
+        How pixels are compressed in the files; empty if they are not.
     """
 
     def __init__(self, series: DicomSeries, metadata: MetadataPolicy = KEEP) -> None:
@@ -85,6 +87,7 @@ class DicomSource:
         slope, inter = series.uniform_rescale or (1.0, 0.0)
         paths = [instance.path for instance in series.instances]
         self.paths: Sequence[Path] = paths
+        self.compression = series.compression
         self.name = str(paths[0] if len(paths) == 1 else paths[0].parent)
         self.stored_size = sum(path.stat().st_size for path in paths)
         self._above: dict[int, bytes] = {}
