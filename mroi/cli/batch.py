@@ -276,6 +276,10 @@ def _is_folder_name(
     output: str, inputs: int, endings: tuple[str, ...], *, needs_ending: bool, from_folder: bool
 ) -> bool:
     """Whether an output is a folder, not the file that a single input becomes."""
+    from mroi.container import is_url
+
+    if is_url(output):
+        raise typer.BadParameter(f"--output {output} is a URL; outputs are files")
     path = Path(output)
     if output.endswith(("/", "\\")) or path.is_dir():
         return True

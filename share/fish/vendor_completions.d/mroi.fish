@@ -88,8 +88,8 @@ complete -c mroi -n '_shtab_mroi_using pack' -l psnr -x -d 'Or: a PSNR of at lea
 complete -c mroi -n '_shtab_mroi_using pack' -l ratio -x -d 'Or: a file R times smaller than the voxels.'
 complete -c mroi -n '_shtab_mroi_using pack' -l background -xka "exact drop" -d 'Voxels outside the ROI: exact keeps them, drop makes them zero. [default: exact]'
 complete -c mroi -n '_shtab_mroi_using pack' -s a -l axis -xka "x y z" -d 'Slices are cheap along it. [default: z]'
-complete -c mroi -n '_shtab_mroi_using pack' -l chunk -x -d 'Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes a whole axis. By default for the purpose.'
-complete -c mroi -n '_shtab_mroi_using pack' -l overview -x -d 'Add an overview, reduced by this factor on each axis: viewers show it at once. Default: 4 with --for planes, else none.'
+complete -c mroi -n '_shtab_mroi_using pack' -l chunk -x -d 'Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes all slices, or a whole axis. By default for the purpose.'
+complete -c mroi -n '_shtab_mroi_using pack' -l overview -x -d 'Add an overview, reduced by 1, 2, 4, 8 or 16 on all axes, or by one of these along each, like 4x4x1: viewers show it at once. 0 for none. Default: 4 with --for planes, else none.'
 complete -c mroi -n '_shtab_mroi_using pack' -l series -x -d 'DICOM: only this series of a folder, by its Series Instance UID.'
 complete -c mroi -n '_shtab_mroi_using pack' -l pick -x -d 'DICOM: which volumes of a series: acquisition=N, echo=N or phase=N.'
 complete -c mroi -n '_shtab_mroi_using pack' -l metadata -xka "keep clean strip" -d 'Headers: keep all, clean what may identify a person, or strip all but geometry. Voxels are never touched. [default: keep]'
@@ -102,7 +102,7 @@ complete -c mroi -n '_shtab_mroi_using pack' -l exists -xka "error skip overwrit
 complete -c mroi -n '_shtab_mroi_using pack' -l dry-run -d 'Only say what would be written, and how.'
 complete -c mroi -n '_shtab_mroi_using pack' -l fail-fast -d 'Stop at the first file that fails.'
 complete -c mroi -n '_shtab_mroi_using pack' -s q -l quiet -d 'Say nothing but errors.'
-complete -c mroi -n '_shtab_mroi_using pack' -s v -l verbose -d 'Say more.'
+complete -c mroi -n '_shtab_mroi_using pack' -s v -l verbose -d 'Say for each input how long it took, how ROI and codec were chosen, and what the codecs say.'
 complete -c mroi -n '_shtab_mroi_using pack' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using pack' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using pack; and test $_shtab_mroi_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d inputs
@@ -162,8 +162,8 @@ complete -c mroi -n '_shtab_mroi_using recover' -s h -l help -d 'Show this messa
 complete -c mroi -n '_shtab_mroi_using recover; and test $_shtab_mroi_npos -ge 0' -ka "(_shtab_glob_compgen_f59a3320)" -d inputs
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a slice -d 'Read one slice: numbers (NPY) or a picture (PNG).'
 complete -c mroi -n '_shtab_mroi_using slice' -s k -l index -x -d 'Which; -1 is the last. Default: middle of the ROI.'
-complete -c mroi -n '_shtab_mroi_using slice' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File, by its ending, or folder; - is standard output. Default: beside the input.'
-complete -c mroi -n '_shtab_mroi_using slice' -s a -l axis -xka "x y z" -d 'Voxel axis to go along.'
+complete -c mroi -n '_shtab_mroi_using slice' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'A name in .png or .npy, a folder, or - for standard output. Default: NAME.slice.png beside the input.'
+complete -c mroi -n '_shtab_mroi_using slice' -s a -l axis -xka "x y z" -d 'The slice lies across it. Default: the slice axis of the file.'
 complete -c mroi -n '_shtab_mroi_using slice' -l volume -x -d 'Which 3-D volume of 4-D data. Default: PNG the first, NPY all of them. [x>=0]'
 complete -c mroi -n '_shtab_mroi_using slice' -s f -l format -xka "png npy" -d 'Default: by the name of the output.'
 complete -c mroi -n '_shtab_mroi_using slice' -l stored -d 'NPY: stored values, without slope and intercept.'
@@ -176,7 +176,7 @@ complete -c mroi -n '_shtab_mroi_using slice' -s h -l help -d 'Show this message
 complete -c mroi -n '_shtab_mroi_using slice; and test $_shtab_mroi_npos -eq 0' -ka "(_shtab_glob_compgen_f59a3320)" -d source
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a preview -d 'Draw a contact sheet (PNG).'
 complete -c mroi -n '_shtab_mroi_using preview' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File, by its ending, or folder; - is standard output. Default: beside the input.'
-complete -c mroi -n '_shtab_mroi_using preview' -s a -l axis -xka "x y z" -d 'Voxel axis to go along.'
+complete -c mroi -n '_shtab_mroi_using preview' -s a -l axis -xka "x y z" -d 'Slices across it. Default: three planes through the centre of the ROI.'
 complete -c mroi -n '_shtab_mroi_using preview' -l count -x -d 'How many slices, with --axis. [default: 20; 1<=x<=400]'
 complete -c mroi -n '_shtab_mroi_using preview' -l volume -x -d 'Which 3-D volume of 4-D data. [default: 0; x>=0]'
 complete -c mroi -n '_shtab_mroi_using preview' -l window -x -d 'Values drawn black and white; most of the values by default.'
@@ -190,6 +190,6 @@ complete -c mroi -n '_shtab_mroi_using preview' -l json -d 'One JSON object a li
 complete -c mroi -n '_shtab_mroi_using preview' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using preview; and test $_shtab_mroi_npos -ge 0' -ka "(_shtab_glob_compgen_f59a3320)" -d inputs
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a codecs -d 'List the codecs, what they take, and what is missing.'
-complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'Say more.'
+complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the settings of each with their defaults.'
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s h -l help -d 'Show this message and exit.'
