@@ -13,6 +13,7 @@ import mroi as library
 from mroi.adapters.identifiers import find_held_identifiers
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import AFFINE, Mroi, phantom
+from tests.extras import needs
 
 NAME = "CompressedSamples^CT1"
 
@@ -67,6 +68,7 @@ def test_dicom_by_policy(mroi: Mroi, ct: Path) -> None:
     assert NAME in mroi("info", "--phi", "keep.mroi").out
 
 
+@needs("dicom")
 def test_values_of_a_series_are_counted(mroi: Mroi, tmp_path: Path) -> None:
     from tests.dicom.dicom_phantoms import series, write
 

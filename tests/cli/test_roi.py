@@ -22,6 +22,7 @@ from mroi.roi.find import find_roi
 from mroi.roi.tables import parse_box_table
 from mroi.volume.source import ArraySource
 from tests.cli.runner import AFFINE, Mroi
+from tests.extras import needs
 from tests.roi import medroi_oracle
 
 SHAPE = (17, 19, 15)
@@ -97,6 +98,7 @@ def test_a_study_has_one_row_for_each_subject(mroi: Mroi, tmp_path: Path) -> Non
     assert len(rows("out/per_slice_boxes.csv")) == 3 * SHAPE[0]
 
 
+@needs("dicom")
 def test_a_folder_with_a_series_is_one_volume(mroi: Mroi, tmp_path: Path) -> None:
     from tests.dicom.dicom_phantoms import series, write
 

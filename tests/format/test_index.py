@@ -113,6 +113,13 @@ def test_any_changed_index_means_what_it_says_or_is_refused(data: st.DataObject)
     assert rules_broken([changed], parse, build, INDEX) <= {"IDX-1", "IDX-2", "IDX-4"}
 
 
+def test_entries_have_8_or_16_bytes() -> None:
+    for size in (0, 4, 12, 24, 255):
+        data = patched(INDEX, 4, bytes([size]))[:INDEX_HEADER_SIZE] + bytes(3 * size)
+        found = refusal(parse, patched(data, 16, (640 + 3 * 32).to_bytes(8, "little")))
+        assert found.rule == "IDX-1"
+
+
 def test_an_index_of_another_size_is_refused() -> None:
     for data in (*cuts(INDEX), INDEX + b"\0", INDEX + INDEX[-8:]):
         found = refusal(parse, data)
@@ -124,12 +131,13 @@ FAULTS = [
     (0, b"\x00", "IDX-1"),
     (4, b"\x00", "IDX-1"),  # entry_size
     (4, b"\x10", "IDX-1"),
+    (4, b"\x0c", "IDX-1"),  # 12
     (5, b"\x02", "IDX-1"),  # flags
     (5, b"\x00", "IDX-4"),  # CRCs that are not there
     (6, b"\x01", "IDX-1"),
     (31, b"\x01", "IDX-1"),
     (8, b"\x78\x02", "IDX-2"),  # first, in the head
-    (8, b"\x84\x02", "IDX-2"),  # first, no multiple of 8
+    (8, b"\x84\x02" + bytes(6) + b"\xfc\x02", "IDX-2"),  # first and end, no multiples of 8
     (8, b"\x88\x02", "IDX-2"),  # first, not where the lengths lead from
     (16, b"\xf0\x02", "IDX-2"),  # end
     (16, b"\x78\x02", "IDX-2"),  # end, before first
