@@ -1,10 +1,11 @@
-"""Numbers for people."""
+"""Numbers for people, and for JSON."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-__all__ = ["counted", "shape_text", "size_text", "spacing_text", "units_of"]
+__all__ = ["counted", "json_value", "shape_text", "size_text", "spacing_text", "units_of"]
 
 _SPACE = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
@@ -91,3 +92,16 @@ def size_text(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:#.3g} {unit}".replace(". ", " ")
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def json_value(value: object) -> object:
+    """Return a value for JSON, which has no NaN and no infinity: they become texts."""
+    match value:
+        case float() if not math.isfinite(value):
+            return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
+        case dict():
+            return {key: json_value(item) for key, item in value.items()}
+        case list() | tuple():
+            return [json_value(item) for item in value]
+        case _:
+            return value

@@ -28,6 +28,7 @@ EXTRAS = {
     "dicom": ("imagecodecs", "pydicom"),
     "heif": ("pillow_heif",),
     "remote": ("aiohttp", "fsspec"),
+    "serve": ("starlette", "uvicorn"),
 }
 """Modules that each extra of ``pyproject.toml`` brings."""
 

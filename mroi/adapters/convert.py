@@ -401,23 +401,40 @@ def _write_restored(
     volume: Volume, outputs: dict[str, BinaryIO], progress: Progress | None
 ) -> bool:
     """Write the restored bytes; return whether their SHA-256 was in the file, and right."""
-    sha256 = hashlib.sha256()
     total = volume.geom.shape[2] * volume.geom.grid.volumes
     for done, (part, data) in enumerate(_restored(volume)):
         outputs[part].write(data)
-        sha256.update(data)
         if progress:
             progress("unpacking", min(done, total), total)
-    expected = _source_digest(volume)
-    if expected is None or kept_header(volume) is None:
-        return False
-    if expected != sha256.digest():
-        raise ChecksumError("the restored bytes are not those of the source", "MET-2")
-    return True
+    return _stated_digest(volume) is not None
+
+
+def iter_image(volume: Volume) -> Iterator[bytes]:
+    """Yield the bytes of the NIfTI image that `volume` restores to, with bounded memory.
+
+    Raises
+    ------
+    UsageError
+        If the source was a pair: it is two files.
+    ChecksumError
+        At the end, if the bytes are not those of the source.
+    """
+    if _restores_pair(volume):
+        raise UsageError("the source is a pair (.hdr and .img), not one file: use `mroi unpack`")
+    return (data for _part, data in _restored(volume))
 
 
 def _restored(volume: Volume) -> Iterator[tuple[str, bytes]]:
-    """Yield the bytes of the NIfTI image of any volume, as (part, bytes)."""
+    """Yield the bytes of the NIfTI image of any volume, as (part, bytes); check their digest."""
+    sha256 = hashlib.sha256()
+    for part, data in _unchecked(volume):
+        sha256.update(data)
+        yield part, data
+    if _stated_digest(volume) not in (None, sha256.digest()):
+        raise ChecksumError("the restored bytes are not those of the source", "MET-2")
+
+
+def _unchecked(volume: Volume) -> Iterator[tuple[str, bytes]]:
     if volume.geom.source_kind is not SourceKind.DICOM:
         yield from restore(volume)
         return
@@ -437,7 +454,10 @@ def _is_instance(volume: Volume) -> bool:
         return False
 
 
-def _source_digest(volume: Volume) -> bytes | None:
+def _stated_digest(volume: Volume) -> bytes | None:
+    """Return the SHA-256 that the restored bytes must have, None if the file does not say."""
+    if kept_header(volume) is None:
+        return None
     data = volume.reader.find_metadata(FrameType.DIGEST, DigestScope.SOURCE)
     if data is None:
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,10 +11,9 @@ from mroi.cli import batch
 from mroi.cli.options import FailFast, Inputs, Json
 from mroi.cli.report import Report, Step, columns
 from mroi.cli.streams import open_volume
-from mroi.text import counted, shape_text, size_text, spacing_text, units_of
+from mroi.text import counted, shape_text, size_text, spacing_text
 
 if TYPE_CHECKING:
-    from mroi.format.geom import Geom
     from mroi.volume.model import Volume
 
 EXAMPLES = """\
@@ -32,7 +30,6 @@ _BACKGROUND = {
     "RESIDUE_LOSSY": "stored with loss",
     "FILL_LOSSY": "replaced by {fill}",
 }
-_XFORM = ("unknown space", "scanner", "aligned", "Talairach", "MNI", "template")
 _SPACES = {
     "unknown space": "space not known",
     "scanner": "in the space of the scanner",
@@ -50,17 +47,6 @@ _LABELS = {
     "roi": "roi found by",
     "tool": "made by",
     "volumes": "volumes chosen by",
-}
-_FIDELITY = {1: "lossless", 2: "bounded error", 3: "lossy"}
-_SCOPES = {1: "ROI", 2: "volume", 3: "source"}
-_SOURCES = {
-    "ARRAY": "array",
-    "NIFTI1": "NIfTI-1",
-    "NIFTI2": "NIfTI-2",
-    "NIFTI1_PAIR": "NIfTI-1 pair",
-    "NIFTI2_PAIR": "NIfTI-2 pair",
-    "DICOM": "DICOM",
-    "OTHER": "other",
 }
 
 
@@ -82,6 +68,8 @@ def run(
     Codecs need not be installed: no voxel is decoded. So --phi sees no faces and no burned-in
     text, and a short list does not make a file anonymous.
     """
+    from mroi.adapters.describe import chunk_table, describe
+
     report = Report("info", json=json)
     tasks = [batch.Task.of(entry) for entry in batch.find_inputs(inputs, [".mroi"])]
 
@@ -98,69 +86,6 @@ def run(
         report.answer(record, "" if json else _text(task.name, record))
 
     raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast))
-
-
-def describe(volume: Volume) -> dict[str, object]:
-    """Return what there is to know of a file, as JSON values."""
-    from dataclasses import asdict
-
-    from mroi.pictures.planes import has_place
-    from mroi.volume.cost import find_costs
-
-    geom, reader = volume.geom, volume.reader
-    lengths = reader.index.lengths
-    return {
-        "size": reader.size,
-        "index": "front" if reader.head.index is not None else "tail",
-        "shape": list(volume.shape),
-        "datatype": geom.datatype.name,
-        "bits": 8 * geom.datatype.sample.itemsize,
-        "bits_stored": geom.bits_stored,
-        "spacing": list(volume.spacing),
-        "units": list(units_of(geom.xyzt_units)),
-        "orientation": volume.orientation if has_place(geom) else None,
-        "oblique": _oblique(geom) if has_place(geom) else None,
-        "space": _XFORM[geom.xform_code],
-        "affine": geom.affine[:3].tolist(),
-        "slope": geom.slope,
-        "inter": geom.inter,
-        "rescale_per_slice": reader.head.rescale is not None,
-        "format": _format(geom),
-        "roi": {
-            "start": list(geom.roi.start),
-            "stop": list(geom.roi.stop),
-            "share": geom.roi.count / math.prod(geom.shape[:3]),
-        },
-        "background": geom.background.name,
-        "fill": geom.fill_samples.reshape(-1).tolist() if geom.fill.strip(b"\0") else [0],
-        "codecs": [
-            {
-                "name": entry.name,
-                "role": entry.role.name.lower(),
-                "fidelity": _FIDELITY[entry.fidelity],
-                **entry.parameters,
-            }
-            for entry in reader.head.codecs
-        ],
-        "lossless": volume.is_lossless,
-        "decoded_size": geom.size,
-        "ratio": geom.size / reader.size,
-        "chunks": {
-            "count": len(lengths),
-            "shape": list(geom.chunk_shape),
-            "smallest": int(lengths.min()),
-            "largest": int(lengths.max()),
-            "stored": int(lengths.sum()),
-        },
-        "overview": _overview(volume),
-        "read_cost": {name: asdict(cost) for name, cost in find_costs(volume).items()},
-        "metadata": {
-            f"{frame.header.type.decode()} {frame.header.ordinal}": frame.header.length
-            for frame in reader.frames
-        },
-        "provenance": volume.provenance,
-        "sha256": _digests(volume),
-    }
 
 
 def identifiers(volume: Volume) -> list[dict[str, object]]:
@@ -188,81 +113,6 @@ def _identifiers_text(name: str, held: list[dict[str, object]]) -> str:
 def _printable(text: str) -> str:
     """Return a text that cannot move the cursor of a terminal."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _oblique(geom: Geom) -> float:
-    """Return the largest angle, in degrees, between a voxel axis and the nearest patient axis."""
-    import numpy as np
-
-    largest = np.abs(geom.affine[:3, :3]).max(axis=0)
-    unit = geom.affine[:3, :3][:, largest > 0] / largest[largest > 0]
-    cosines = 1 / np.sqrt((unit**2).sum(axis=0))
-    return math.degrees(math.acos(min(float(cosines.min(initial=1.0)), 1.0)))
-
-
-def _format(geom: Geom) -> dict[str, object]:
-    from mroi.format.geom import SourceFlags
-
-    return {
-        "kind": _SOURCES[geom.source_kind.name],
-        "gzipped": bool(geom.source_flags & SourceFlags.GZIPPED),
-        "big_endian": bool(geom.source_flags & SourceFlags.BIG_ENDIAN),
-    }
-
-
-def _overview(volume: Volume) -> dict[str, object] | None:
-    """Return what there is to know of the overview without decoding it."""
-    from mroi.format.overview import parse_overview
-    from mroi.format.records import FrameType
-
-    frame = volume.reader.find_frame(FrameType.OVERVIEW)
-    if frame is None:
-        return None
-    record = parse_overview(frame.payload, volume.reader.head, offset=frame.header.offset)
-    return {
-        "factor": list(record.factor),
-        "method": record.method.name.lower(),
-        "shape": list(record.extent(volume.geom)),
-        "volumes": record.volumes,
-        "size": frame.header.size,
-    }
-
-
-def _digests(volume: Volume) -> dict[str, str]:
-    from mroi.format.metadata import parse_digest
-    from mroi.format.records import FrameType
-
-    found = {}
-    for frame in volume.reader.frames:
-        if frame.header.type == FrameType.DIGEST:
-            digest = parse_digest(
-                frame.payload, ordinal=frame.header.ordinal, offset=frame.header.offset
-            )
-            found[_SCOPES[digest.scope]] = digest.sha256.hex()
-    return found
-
-
-def chunk_table(volume: Volume) -> list[dict[str, object]]:
-    """Return a line for each chunk: where it is, what it holds, how."""
-    reader, grid = volume.reader, volume.geom.grid
-    table: list[dict[str, object]] = []
-    for ordinal in range(grid.chunks):
-        is_roi = ordinal < grid.roi_chunks
-        box = grid.chunk(ordinal).box if is_roi else grid.background_box(ordinal)
-        volumes = grid.chunk(ordinal).volumes if is_roi else grid.background_volumes(ordinal)
-        table.append(
-            {
-                "chunk": ordinal,
-                "offset": int(reader.index.offsets[ordinal]),
-                "size": int(reader.index.lengths[ordinal]),
-                "decoded": volume.geom.decoded_size(ordinal),
-                "state": reader.state_of(ordinal).name.lower(),
-                "box": str(box),
-                "volumes": f"{volumes.start}:{volumes.stop}",
-                "part": "roi" if is_roi else "background",
-            }
-        )
-    return table
 
 
 def _text(name: str, record: dict[str, Any]) -> str:

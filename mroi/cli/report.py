@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing_extensions import override
 
 from mroi.cli.exits import ExitCode, code_of
 from mroi.errors import MroiError
+from mroi.text import json_value
 
 if TYPE_CHECKING:
     from mroi.volume.source import VoxelSource
@@ -162,7 +162,7 @@ class Report:
             print(text, file=sys.stderr, flush=True)
 
     def _write_json(self, record: dict[str, object]) -> None:
-        whole = _finite({"command": self._command, **record})
+        whole = json_value({"command": self._command, **record})
         line = json.dumps(whole, allow_nan=False, default=str)
         with self._lock:
             print(line, flush=True)
@@ -221,19 +221,6 @@ def _os_message(error: OSError, source: str) -> str:
 def wants_traceback() -> bool:
     """Whether faults of mroi are shown as Python shows them."""
     return bool(os.environ.get("MROI_TRACEBACK"))
-
-
-def _finite(value: object) -> object:
-    """Return a value for JSON, which has no NaN and no infinity: they become texts."""
-    match value:
-        case float() if not math.isfinite(value):
-            return {math.inf: "Infinity", -math.inf: "-Infinity"}.get(value, "NaN")
-        case dict():
-            return {key: _finite(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_finite(item) for item in value]
-        case _:
-            return value
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

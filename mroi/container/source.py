@@ -78,8 +78,24 @@ def _read_parts(read: Callable[[int, int], bytes | None], size: int) -> bytes:
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
+def _open_file(path: Path) -> int:
+    if is_pipe(path):
+        raise SourceError(
+            f"{path} is a pipe and can be read only once: use mroi.stream(open(...)), or copy it "
+            "to a file"
+        )
+    return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+
+
 class FileSource:
     """A file on disk.
+
+    Parameters
+    ----------
+    path : path
+        Where it is.
+    opener : callable, optional
+        Opens it, given the path, and returns a descriptor. Other processes open the path.
 
     Raises
     ------
@@ -91,8 +107,11 @@ class FileSource:
 
     is_remote = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], opener: Callable[[Path], int] | None = None
+    ) -> None:
         self.path = Path(path)
+        self._opener = opener or _open_file
         self._lock = threading.Lock()
         self._file: int | None = None
         self._file = self._open()
@@ -105,12 +124,7 @@ class FileSource:
     def _open(self) -> int:
         with self._lock:
             if self._file is None:
-                if is_pipe(self.path):
-                    raise SourceError(
-                        f"{self.name} is a pipe and can be read only once: use "
-                        "mroi.stream(open(...)), or copy it to a file"
-                    )
-                self._file = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+                self._file = self._opener(self.path)
             return self._file
 
     def fileno(self) -> int:

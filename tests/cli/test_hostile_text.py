@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import mroi as library
-from mroi.cli.info import _text, describe
+from mroi.adapters.describe import describe
+from mroi.cli.info import _text
 
 TEXTS = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 
