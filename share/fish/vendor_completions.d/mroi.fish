@@ -66,8 +66,8 @@ function _shtab_mroi_using
   test "$_shtab_mroi_cmdpath" = "$argv"
 end
 
-set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview codecs
-set -g _shtab_mroi_opts_with_value --against --axis --background --chunk --codec --count --exists --for --format --index --jobs --margin --max-error --metadata --missing --output --overview --pick --psnr --purpose --ratio --retain --roi --series --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview serve codecs
+set -g _shtab_mroi_opts_with_value --against --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --token --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -189,6 +189,18 @@ complete -c mroi -n '_shtab_mroi_using preview' -s q -l quiet -d 'Say nothing bu
 complete -c mroi -n '_shtab_mroi_using preview' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using preview' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using preview; and test $_shtab_mroi_npos -ge 0' -ka "(_shtab_glob_compgen_f59a3320)" -d inputs
+complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a serve -d 'Serve the files of a folder over HTTP, until Ctrl-C or SIGTERM.'
+complete -c mroi -n '_shtab_mroi_using serve' -l host -x -d 'Where to listen; 0.0.0.0 is every interface. [default: 127.0.0.1]'
+complete -c mroi -n '_shtab_mroi_using serve' -l port -x -d 'Which port; 0 takes a free one. [default: 8000; 0<=x<=65535]'
+complete -c mroi -n '_shtab_mroi_using serve' -l token -x -d 'What clients must send. Better in the environment, where others do not see it. [env var: MROI_TOKEN]'
+complete -c mroi -n '_shtab_mroi_using serve' -l cors -x -d 'Site whose pages may read, such as https://a.org.'
+complete -c mroi -n '_shtab_mroi_using serve' -l max-size -x -d 'MB of voxels that a request may ask for. [default: 256; x>=1]'
+complete -c mroi -n '_shtab_mroi_using serve' -s j -l jobs -x -d 'Requests at once; 0 takes the processors. [default: 0; x>=0]'
+complete -c mroi -n '_shtab_mroi_using serve' -s q -l quiet -d 'Say nothing but errors.'
+complete -c mroi -n '_shtab_mroi_using serve' -s v -l verbose -d 'Say for each input how long it took, how ROI and codec were chosen, and what the codecs say.'
+complete -c mroi -n '_shtab_mroi_using serve' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using serve' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using serve; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d folder
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a codecs -d 'List the codecs, what they take, and what is missing.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the settings of each with their defaults.'
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
