@@ -38,8 +38,19 @@ def test_a_codec_that_nobody_has_is_a_wrong_argument(mroi: Mroi, scan: Path) -> 
     assert "zstdd" in done.err
 
 
-@pytest.mark.parametrize("command", ["info", "verify", "slice", "preview", "unpack"])
-def test_a_source_in_place_of_a_file_is_recognised(mroi: Mroi, scan: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "output"),
+    [
+        ("info", []),
+        ("verify", []),
+        ("slice", ["-o", "out.png"]),
+        ("preview", ["-o", "out.png"]),
+        ("unpack", ["-o", "out.nii"]),
+    ],
+)
+def test_a_source_in_place_of_a_file_is_recognised(
+    mroi: Mroi, scan: Path, command: str, output: list[str]
+) -> None:
     Path("scan.nii").write_bytes(gzip.decompress(scan.read_bytes()))
     Path("ct.dcm").write_bytes(bytes(128) + b"DICM" + bytes(8))
     ending = "nii" if command == "unpack" else "png"
