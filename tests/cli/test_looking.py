@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 import mroi as library
+from mroi.cli.codecs import meanings_of
 from mroi.cli.exits import ExitCode
-from mroi.codecs import available
+from mroi.codecs import Codec, available
 from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
 
 
@@ -217,7 +218,48 @@ def test_codecs_lists_all_of_them(mroi: Mroi) -> None:
     assert [record["name"] for record in mroi("codecs", "--json").records] == names
     lines = mroi("codecs").out.splitlines()[1:]
     assert [line.split()[0] for line in lines] == names
-    assert "level=3" in mroi("codecs", "-v").out
+    text = mroi("codecs", "-v").out
+    assert re.search(r"\n\nzstd\n  level=3 +1 \(fast\) to 22 \(small\)", text)
+
+
+def test_every_setting_of_every_codec_is_explained(mroi: Mroi) -> None:
+    for record in mroi("codecs", "--json").records:
+        assert list(record["meanings"]) == list(record["settings"]), record["name"]
+        assert all(record["meanings"].values()), record["name"]
+
+
+def test_meanings_are_those_of_the_docstring() -> None:
+    class Mine(Codec):
+        """Mine.
+
+        Parameters
+        ----------
+        level : int
+            1 to 9; ``9`` is
+            slow.
+        mode : str
+            Any.
+
+        Notes
+        -----
+        x : no setting
+        """
+
+    assert meanings_of(Mine) == {"level": "1 to 9; 9 is slow.", "mode": "Any."}
+    Mine.__doc__ = None
+    assert meanings_of(Mine) == {}
+
+
+def test_codecs_with_settings_say_what_they_take_then(mroi: Mroi) -> None:
+    if not available()[-1].problem:
+        records = mroi("codecs", "zfp", "zfp:tolerance=1", "--json").records
+        assert [record["name"] for record in records] == ["zfp", "zfp:tolerance=1"]
+        assert [record["fidelity"] for record in records] == ["lossless", "bounded"]
+        assert "int16" in records[0]["takes"][1].replace("int8/16", "int16")
+        assert records[1]["takes"] == ["float32/64"]
+        assert records[1]["settings"] == {"tolerance": 1}
+    for wrong in ("zstd:level=99", "zstd:x=1", "zstdd"):
+        assert mroi("codecs", wrong).code == ExitCode.USAGE
 
 
 def test_a_codec_that_lists_a_type_packs_it(mroi: Mroi, tmp_path: Path) -> None:
