@@ -29,6 +29,7 @@ EXTRAS = {
     "heif": ("pillow_heif",),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
+    "xarray": ("dask", "xarray"),
 }
 """Modules that each extra of ``pyproject.toml`` brings."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -20,7 +21,7 @@ def test_each_extra_of_the_package_is_known() -> None:
     here = packages_distributions()
     for extra, modules in extras.EXTRAS.items():
         distributions = {
-            name.partition(">")[0].lower().replace("_", "-") for name in declared[extra]
+            re.split(r"[\[>]", name)[0].lower().replace("_", "-") for name in declared[extra]
         }
         assert len(modules) == len(distributions)
         found = {here[module][0].lower().replace("_", "-") for module in modules if module in here}

@@ -20,6 +20,13 @@ HEAVY = {
     "scipy", "starlette", "uvicorn", "zstandard",
 }  # fmt: skip
 
+BEHIND = {
+    "mroi/serve/app.py": "serve",
+    "mroi/serve/server.py": "serve",
+    "mroi/xarray.py": "xarray",
+}
+"""Modules that import what an extra brings; nothing else imports them."""
+
 MODULES = sorted((ROOT / "mroi").rglob("*.py"))
 
 TEXT = {".cfg", ".json", ".ksy", ".md", ".py", ".sh", ".toml", ".txt", ".yaml", ".yml", ""}
@@ -65,8 +72,8 @@ def test_public_names_exist() -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_module_says_what_it_is_and_exports_what_it_has(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text("utf-8"))), "a module needs a docstring"
-    if path.parent.name == "serve" and path.stem in ("app", "server"):
-        require("serve")  # nothing else imports them
+    if (extra := BEHIND.get(path.relative_to(ROOT).as_posix())) is not None:
+        require(extra)
     dotted = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     module = importlib.import_module(dotted)
     exported = getattr(module, "__all__", [])

@@ -356,6 +356,14 @@ class Volume:
         shape = " x ".join(map(str, self.shape))
         return f"<mroi.Volume {shape}, {self.dtype}, {self.orientation}, roi {self.roi}>"
 
+    def __dask_tokenize__(self) -> tuple[object, ...]:
+        """Return what tells this volume from others, the same in every process: for Dask."""
+        reader = self.regions.reader
+        crcs = reader.index.decoded_crcs
+        chunks = (reader.index.offsets.tobytes(), None if crcs is None else crcs.tobytes())
+        view = (self._box, self._scaled, self._regions.missing)
+        return type(self).__name__, reader.source.name, *chunks, *view
+
     def missing_mask(self) -> NDArray[np.bool_]:
         """Return which voxels are not in the file: of `shape`, True where they are missing."""
         geom, grid = self.geom, self.geom.grid
