@@ -202,6 +202,7 @@ complete -c mroi -n '_shtab_mroi_using serve' -l json -d 'One JSON object a line
 complete -c mroi -n '_shtab_mroi_using serve' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using serve; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d folder
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a codecs -d 'List the codecs, what they take, and what is missing.'
-complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the settings of each with their defaults.'
+complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the settings of each: default, range and meaning.'
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using codecs; and test $_shtab_mroi_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d names
