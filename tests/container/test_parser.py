@@ -69,6 +69,23 @@ def test_events_of_a_file() -> None:
     assert end.tail.footer.file_size == len(FILE)
 
 
+def test_events_come_whatever_the_pieces_are() -> None:
+    parser, found = ContainerParser(), []
+    for at in range(len(FILE)):
+        parser.receive_data(FILE[at : at + 1])
+        while (event := parser.next_event()) is not NEED_DATA:
+            found.append((at + 1, event))
+    parser.receive_data(b"")
+    assert isinstance(parser.next_event(), EndEvent)
+    assert [at for at, _ in found] == [HEAD, SECOND, TAIL]  # each with its last byte
+    assert [bytes(event.payload) for _, event in found[1:]] == list(CHUNKS)
+
+
+def test_a_file_without_crcs_of_voxels() -> None:
+    end = events_of(fed(build(builder(decoded_crcs=False))))[-1]
+    assert end.tail.index.decoded_crcs is None
+
+
 @pytest.mark.parametrize(
     ("have", "wanted"),
     [

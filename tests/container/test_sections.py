@@ -24,7 +24,7 @@ from mroi.container.sections import (
 )
 from mroi.errors import ChecksumError, FormatError, LimitError, TruncatedError
 from mroi.format.codec_table import Role, build_codec_table
-from mroi.format.geom import build_geom
+from mroi.format.geom import Background, build_geom
 from mroi.format.index import Index, build_index
 from mroi.format.metadata import Digest, DigestScope, build_digest, deflate_payload
 from mroi.format.records import (
@@ -40,6 +40,7 @@ from tests.container.frames import (
     BASIC,
     CODC,
     GEOM,
+    KEPT,
     KEPT_HEAD,
     ROIB,
     SYNC,
@@ -221,6 +222,10 @@ def test_flags_and_slots_fit_the_background() -> None:
     assert refused(head_of, BASIC, **plane).rule == "BKG-2"
     lossy = codecs(slot(), slot(Role.BACKGROUND, fidelity=3))
     assert refused(head_of, lossy, **plane).rule == "BKG-2"
+    policy = frame(b"GEOM", build_geom(replace(KEPT, background=Background.RESIDUE_LOSSY)))
+    assert head_of([roib, policy, lossy[2]], **plane).codecs[1].fidelity == 3
+    with_overview = frame(b"CODC", build_codec_table([slot(), slot(Role.OVERVIEW)]))
+    assert len(head_of([ROIB, GEOM, with_overview]).codecs) == 2
     for slots in ([slot()], [slot(Role.BACKGROUND)], [slot(Role.OVERVIEW), slot(Role.BACKGROUND)]):
         assert refused(head_of, codecs(*slots), **plane).rule == "CDC-2"
     for slots in ([slot(), slot(Role.BACKGROUND)], [slot(), *[slot(Role.OVERVIEW)] * 2]):
@@ -387,6 +392,8 @@ def test_a_tail_is_as_large_as_its_index_and_metadata_may_be() -> None:
 
 def test_what_is_compressed_is_checked_when_it_is_wanted() -> None:
     content = b'{"tool":"a test"}' * 9
+    (plain,) = head_of([*BASIC, JSON]).frames
+    assert plain.content(DEFAULT_LIMITS) == plain.payload == b'{"tool":"a"}'
     deflated, broken = deflate_payload(content), b"no frame"
     for payload in (deflated, broken):
         (found,) = head_of([*BASIC, frame(b"jSOn", payload, flags=1)]).frames
@@ -414,7 +421,22 @@ def test_chunks_have_the_size_that_follows_from_the_geometry() -> None:
         check_chunk_header(header(2, 5, 1), head, 2, DEFAULT_LIMITS),
     ]
     assert sizes == [24, 0, 24]
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        header(length=0),
+        header(length=most_stored(24)),
+        header(flags=ChunkState.STORED, length=24),
+        header(flags=ChunkState.CONST, length=2),
+    ],
+    ids=["empty", "long", "stored", "constant"],
+)
+def test_payloads_that_a_chunk_may_have(found: FrameHeader) -> None:
     assert most_stored(24) == 48 + 65536
+    limits = replace(DEFAULT_LIMITS, chunk_size=24)
+    assert check_chunk_header(found, head_of(), 0, limits) == 24
 
 
 CHUNK_FAULTS = {
