@@ -21,11 +21,12 @@ from typing import Any
 
 import numba
 import numba.core.caching
+import numba.core.runtime.nrt
 import numpy as np
 from numba.core import event
 from typing_extensions import override
 
-__all__ = ["Integer", "allocating_step", "inlined", "kernel", "reordering_step", "step"]
+__all__ = ["Integer", "inlined", "kernel", "part", "reordering_step", "step"]
 
 _LOG = logging.getLogger("mroi.codecs")
 
@@ -34,6 +35,7 @@ Integer = int | np.integer[Any]
 
 _njit: Any = numba.njit
 _caching: Any = numba.core.caching  # untyped; numba offers no other way to name a folder
+_runtime: Any = numba.core.runtime.nrt.rtsys
 _WITHIN = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # nothing else calls it
 _BORROWING = {**_WITHIN, "_nrt": False}  # no references are counted: that would take most time
 
@@ -63,9 +65,13 @@ def reordering_step(function: Callable[..., Any]) -> Any:
     return _njit(fastmath={"reassoc", "nsz", "contract"}, **_BORROWING)(function)
 
 
-def allocating_step(function: Callable[..., Any]) -> Any:
-    """Return `function` as a step of kernels that makes arrays, or returns parts of some."""
-    return _njit(**_WITHIN)(function)
+def part(function: Callable[..., Any]) -> Any:
+    """Return `function` to be written into the kernel or step that calls it, once.
+
+    It may make arrays if its caller may. Being compiled with its caller alone, it takes less time
+    to compile than a step.
+    """
+    return _njit(inline="always")(function)
 
 
 # --- what is kept ---
@@ -130,7 +136,10 @@ class _Kept(_caching.FunctionCache):  # type: ignore[misc]
     @override
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:
-            return super().load_overload(sig, target_context)
+            # Not what the method overridden does first: only compiling needs all that numba has,
+            # and to import it takes longer than all else.
+            _runtime.initialize(target_context)
+            return self._load_overload(sig, target_context)
         except Exception as exc:  # noqa: BLE001  # pickle raises anything on damaged files
             _LOG.debug("cannot read what is kept in %s: %s", self.cache_path, exc)
             with suppress(OSError):

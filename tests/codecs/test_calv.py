@@ -126,21 +126,38 @@ def test_a_background_chunk_is_a_list(level: str, zeros: int) -> None:
 
 
 ROWS = [(3, 15, 40), (3, 16, 44), (2, 17, 45), (4, 33, 61), (1, 50, 7), (3, 40, 1), (2, 1, 90),
-        (1, 1, 1024), (1, 1, 1025), (1, 1, 20_000)]  # fmt: skip
+        (5, 48, 44), (9, 32, 32), (1, 1, 1024), (1, 1, 1025), (1, 1, 20_000)]  # fmt: skip
+LARGE = [(3, 47, 1000), (4, 33, 1300), (5, 16, 3000), (6, 17, 1300)]  # not one gapless
 
 
-@pytest.mark.parametrize("shape", ROWS)
+@pytest.mark.parametrize("shape", [*ROWS, *LARGE])
 @pytest.mark.parametrize("spread", [2, 30_000])
 def test_rows_decoded_in_lockstep_are_exact(shape: tuple[int, int, int], spread: int) -> None:
     """Fewer rows than lanes, rows left over, narrow planes, lists; small errors and large ones."""
-    rng = np.random.default_rng(7)
-    steps = rng.integers(-spread, spread, shape) * (rng.random(shape) < 0.5)
-    symbols = (np.cumsum(steps, axis=2) % 60_000).astype(np.int32)
+    symbols = wandering(shape, spread)
     section = memoryview(encoder.encode(symbols, 59_999))
     for count in range(1, shape[0] + 1):
         found = np.zeros((count, *shape[1:]), np.uint16)
         assert decoder.decode(section, symbols_in(found), found.shape, shape[0], 59_999)
         assert (found == symbols[:count]).all()
+
+
+@pytest.mark.parametrize("run", [2, 3, 5])
+@pytest.mark.parametrize("shape", [(2, 15, 40), (3, 16, 44), (3, 33, 20), (2, 17, 1300)])
+def test_runs_decoded_in_lockstep_are_exact(shape: tuple[int, int, int], run: int) -> None:
+    """Three predictors in turn, the last of them for several slices or for none."""
+    symbols = wandering((shape[0] * run, *shape[1:]), 9)
+    section = memoryview(encoder.encode(symbols, 59_999, run))
+    found = np.zeros(symbols.shape, np.uint16)
+    assert decoder.decode(section, symbols_in(found), found.shape, len(found), 59_999, run)
+    assert (found == symbols).all()
+
+
+def wandering(shape: tuple[int, ...], spread: int) -> np.ndarray:
+    """Return symbols below 60000 that differ from their neighbours by so much, or not at all."""
+    rng = np.random.default_rng(7)
+    steps = rng.integers(-spread, spread, shape) * (rng.random(shape) < 0.5)
+    return (np.cumsum(steps, axis=2) % 60_000).astype(np.int32)
 
 
 def test_levels_grow_smaller() -> None:

@@ -31,7 +31,7 @@ from mroi.codecs.calv.planes import (
     stride,
 )
 from mroi.codecs.calv.values import Symbols, symbols_in
-from mroi.codecs.compiled import allocating_step, inlined, kernel, step
+from mroi.codecs.compiled import inlined, kernel, part, step
 
 __all__ = ["decode", "encode"]
 
@@ -121,7 +121,7 @@ def _code(decoding, words, symbols, shape, top, contexts):
     return True, interval
 
 
-@allocating_step
+@part
 def _rows(planes, row, up, columns, first):
     """Return the rows around the one that begins at `row`."""
     width = stride(columns)

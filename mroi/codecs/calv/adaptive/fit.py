@@ -62,7 +62,7 @@ def _accumulate(volume, run, normal, taps, counts):
         alike = (run - 3 if kind > 2 else 1) * (slices // run)
         wanted = _SAMPLING if kind > 2 else _SAMPLING // 4
         step = max(4, alike * rows * columns // wanted)
-        filled = 0
+        filled = np.int64(0)
         for y in range(rows):
             row = row_start(start, y, columns)
             for x in range((5 * y + 3 * s) % step, columns, step):
@@ -70,7 +70,7 @@ def _accumulate(volume, run, normal, taps, counts):
                 filled += 1
                 if filled == BATCH:
                     add_products(samples, samples, filled, count, normal[kind])
-                    filled = 0
+                    filled = np.int64(0)
         add_products(samples, samples, filled, count, normal[kind])
 
 

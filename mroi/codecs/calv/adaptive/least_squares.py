@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs.calv.adaptive.tables import GAIN
-from mroi.codecs.compiled import allocating_step, inlined, step
+from mroi.codecs.compiled import inlined, part, step
 
 __all__ = ["Room", "Tiles", "add_sums", "fade", "learn", "new_room", "new_tiles", "solve"]
 
@@ -85,7 +85,7 @@ def new_tiles(taps: int, columns: int, bands: int) -> Tiles:
     return Tiles(*(np.zeros(size, np.int32) for size in sizes))
 
 
-@allocating_step
+@part
 def new_room(taps, columns):
     """Return room for so many taps."""
     size = taps + 1
@@ -221,7 +221,7 @@ def add_sums(past, latest, fades):
         old[i] += new[i]
 
 
-@allocating_step
+@part
 def solve(north, far, past, count, room, weights):
     """Find the weights, (taps, columns), of a row of tiles from the sums around each.
 
@@ -237,7 +237,7 @@ def solve(north, far, past, count, room, weights):
             weight[x] = (room.solution[i, x >> 3] + 8) >> 4
 
 
-@allocating_step
+@part
 def _gather(north, far, past, count, matrices):
     """Add up Q of each column of tiles and its neighbours."""
     tiles = north.shape[1]

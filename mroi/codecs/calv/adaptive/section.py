@@ -31,7 +31,7 @@ from mroi.codecs.calv.planes import (
     tap_offsets,
 )
 from mroi.codecs.calv.values import Symbols, symbols_in
-from mroi.codecs.compiled import allocating_step, kernel, step
+from mroi.codecs.compiled import kernel, part, step
 
 __all__ = ["decode", "encode"]
 
@@ -304,7 +304,7 @@ def _limits(slab, t):
     return voxel.Limits(slab.top, slab.background, ceiling, coarse, t == 0, scale)
 
 
-@allocating_step
+@part
 def _new_planes(slab, noises):
     slices, rows, columns = slab.shape
     held = rows if slices > 1 else min(rows, _HELD)  # of a single slice, the last rows will do
@@ -317,7 +317,7 @@ def _new_planes(slab, noises):
     )
 
 
-@allocating_step
+@part
 def _new_buffers(columns, corrections, taps):
     wide = (columns + 7) // 8 * 8
     sums = voxel.Sums(
@@ -358,7 +358,7 @@ def _up(planes, s, ring):
     return (((s - 1) & (ring - 1)) - (s & (ring - 1))) * plane_size(planes.held, planes.columns)
 
 
-@allocating_step
+@part
 def _rows(planes, s, t, y):
     """Return views of the rows around a row; of the first slice, it stands for the one before."""
     columns = planes.columns
@@ -378,7 +378,7 @@ def _rows(planes, s, t, y):
     )
 
 
-@allocating_step
+@part
 def _trail(planes, buffers, s, y):
     """Return where a row leaves what it teaches."""
     row = _noise_row(planes, s, y)
@@ -406,7 +406,7 @@ def _open_slice(planes, stored, corrections, buffers, s, t):
         correction.tiles.far[:] = 0
 
 
-@allocating_step
+@part
 def _open_row(planes, stored, corrections, buffers, room, s, t, y):
     """Fill the margins, find the weights of new tiles, sum what other rows give to this one."""
     columns = planes.columns
@@ -441,7 +441,7 @@ def _open_row(planes, stored, corrections, buffers, room, s, t, y):
         buffers.west[j] = buffers.far_west[j] = noise[row - 1]
 
 
-@allocating_step
+@part
 def _weigh_tiles(correction, weights, count, room, t, y):
     """Find the weights of a row of tiles."""
     tiles = correction.tiles

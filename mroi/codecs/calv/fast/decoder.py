@@ -9,6 +9,11 @@ For that, lane -1 of a step holds what lane 15 gave `lag` before, which is the r
 lane 16 what lane 0 will give as much later, the row below lane 15. Taps of the same slice are kept
 in registers: what was just stored cannot be loaded soon.
 
+In a small array the steps of all slices follow each other, and lanes go on with the next slice as
+soon as they have finished one; only before another predictor all of them come to an end. Nothing is
+above the first row of a slice, so lane -1 is 0 while lane 0 is there; below the last row is the
+same row again, so a lane that has no row copies the one above, and lane 16 copies lane 15.
+
 Why no index leaves its array (numba checks none), whatever the section says: places in planes
 depend on the shape alone, and `_new_planes` allocates the steps that taps reach beyond the first
 and the last. A bin is clipped to 1023 as an unsigned integer, a part has 2 bits, so the index of a
@@ -51,13 +56,15 @@ from mroi.codecs.calv.fast.model import (
     last_row,
 )
 from mroi.codecs.calv.values import Symbols
-from mroi.codecs.compiled import Integer, allocating_step, inlined, kernel, step
+from mroi.codecs.compiled import Integer, inlined, kernel, part, step
 
 __all__ = ["decode"]
 
 _SKEW = 3  # columns from a row to the one above it, both in decoding
 _STEP = LANES + 2  # places of a step: a row before, the lanes, one after
 _AHEAD = 8  # steps before the first that taps reach, and more
+_SMALL = 1 << 18  # places of the steps of all slices of a small array: 1 MiB, of symbols and noise
+_NEVER = -(1 << 30)  # position of a lane that has come to an end
 
 
 class _Model(NamedTuple):
@@ -111,16 +118,22 @@ class _Planes(NamedTuple):
     symbols, noise : (n,) uint16
     size, ring : int
         Elements of a plane; how many planes there are.
-    period, steps, lag, ahead : int
-        Steps of a row, and of a slice; elements that lane 15 is late; elements before step 0.
+    is_small : bool
+        Whether there is a plane for each slice, without a gap between them.
+    groups, period, tail : int
+        Groups of 16 rows; steps of a group, and of the last one before lanes come to an end.
+    lag, ahead : int
+        Elements that lane 15 is late; elements before step 0.
     """
 
     symbols: NDArray[np.uint16]
     noise: NDArray[np.uint16]
     size: int
     ring: int
+    is_small: bool
+    groups: int
     period: int
-    steps: int
+    tail: int
     lag: int
     ahead: int
 
@@ -171,11 +184,31 @@ class _Noise(NamedTuple):
 
 
 class _Lanes(NamedTuple):
-    """Where the lanes are: their column, the margins included; steps of the slice; the last one."""
+    """Where the lanes are.
+
+    Attributes
+    ----------
+    column, position : vector
+        Column of the row, the margins included; step of the slice.
+    end : vector
+        The first step of a slice without a voxel.
+    spare, idle : vector
+        Less the step from which a lane has no row, and for how many steps that is so.
+    """
 
     column: Any
     position: Any
     end: Any
+    spare: Any
+    idle: Any
+
+
+class _Edge(NamedTuple):
+    """Whether lane 0 is in the first group of a slice, and in the last one; its column."""
+
+    top: bool
+    bottom: bool
+    column: Integer
 
 
 def decode(
@@ -227,7 +260,7 @@ def _total(counts):
     return total
 
 
-@allocating_step
+@part
 def _to_words(octets, more):
     """Return the words of little-endian octets, and zeros after them."""
     words = np.zeros(octets.size // 2 + more, np.uint16)
@@ -240,7 +273,7 @@ def _to_words(octets, more):
 # --- side information ---
 
 
-@allocating_step
+@part
 def _read_side(side, kinds, counts):
     """Return whether the side information is sound, and what it says; set the words of streams."""
     words = _to_words(side, 0)
@@ -319,86 +352,120 @@ def _open_streams(words, counts, heads):
 # --- voxels ---
 
 
-@allocating_step
+@part
 def _new_planes(slab):
     """Return planes of steps for a slab."""
     slices, rows, columns = slab.shape
     period = max(columns + 4, _SKEW * LANES)
+    groups = (rows + LANES - 1) // LANES
+    lowest = (rows - 1) % LANES  # lane of the last row
+    tail = _SKEW * min(lowest + 1, LANES - 1) + columns + 2
     lag = (period - _SKEW * LANES) * _STEP
-    steps = 0
-    for j in range(min(LANES, rows)):
-        own = (rows - j + LANES - 1) // LANES
-        steps = max(steps, (own - 1) * period + _SKEW * j + columns + 2)
-    # A single slice needs the last period only.
-    held = steps if slices > 1 else min(steps, 2 * period + _SKEW * LANES)
     ahead = lag + _AHEAD * _STEP
-    size = ahead + (held + _SKEW + 3) * _STEP
-    ring = 3 if slab.kinds == 3 else 2
-    count = min(slices, ring) * size
-    return _Planes(
-        np.zeros(count, np.uint16),
-        np.zeros(count, np.uint16),
-        size,
-        ring,
-        period,
-        steps,
-        lag,
-        ahead,
-    )
+    is_small = 1 < slices <= _SMALL // (groups * period * _STEP)
+    if is_small:
+        ring = slices
+        size = groups * period * _STEP
+        count = ahead + slices * size + (_SKEW * LANES + _AHEAD) * _STEP
+    else:
+        steps = (groups - 1) * period + tail
+        # A single slice needs the last period only.
+        held = steps if slices > 1 else min(steps, 2 * period + _SKEW * LANES)
+        ring = 3 if slab.kinds == 3 else 2
+        size = ahead + (held + _SKEW + 3) * _STEP
+        count = min(slices, ring) * size
+    symbols, noise = np.zeros(count, np.uint16), np.zeros(count, np.uint16)
+    return _Planes(symbols, noise, size, ring, is_small, groups, period, tail, lag, ahead)
 
 
-@allocating_step
-def _open_lanes(slab, period):
-    """Return where the lanes are in the first step of a slice."""
+@part
+def _find_lanes(slab, planes):
+    """Return where the lanes are in the first step of a slice, as `_open_lanes` takes it."""
     _, rows, columns = slab.shape
-    begins = np.zeros((3, LANES), np.int32)
+    period = planes.period
+    begins = np.zeros(5 * LANES, np.int32)
     for j in range(LANES):
-        begins[0, j] = -_SKEW * j % period
-        begins[1, j] = -_SKEW * j
         own = (rows - j + LANES - 1) // LANES
+        begins[j] = -_SKEW * j % period
+        begins[LANES + j] = -_SKEW * j
+        begins[3 * LANES + j] = 2 - own * period
+        begins[4 * LANES + j] = (planes.groups - own) * period if own > 0 else -_NEVER
         if own > 0:  # its voxels, and the margins between them
             lacking = columns - slab.last if j == (rows - 1) % LANES else 0
-            begins[2, j] = (own - 1) * period + columns - lacking
-    flat = begins.reshape(-1)
-    return _Lanes(lanes.load(flat, 0), lanes.load(flat, LANES), lanes.load(flat, 2 * LANES))
+            begins[2 * LANES + j] = (own - 1) * period + columns - lacking
+    return begins
 
 
-@allocating_step
+@inlined
+def _open_lanes(begins):
+    """Return the lanes in the first step of a slice."""
+    return _Lanes(
+        lanes.load(begins, 0), lanes.load(begins, LANES), lanes.load(begins, 2 * LANES),
+        lanes.load(begins, 3 * LANES), lanes.load(begins, 4 * LANES),
+    )  # fmt: skip
+
+
+@step
+def _count_alike(slab, planes, s):
+    """Return how many slices from `s` on follow each other without a gap: of one predictor."""
+    before = s % slab.run
+    if not planes.is_small or before < slab.kinds - 1:
+        return np.int64(1)
+    return np.int64(min(slab.run - before, slab.shape[0] - s))
+
+
+@part
 def _read(words, heads, model, slab, planes, out):
     """Decode slices into `out`; return whether they are sound."""
-    slices, rows, columns = slab.shape
-    period = planes.period
-    groups = (rows + LANES - 1) // LANES
+    begins = _find_lanes(slab, planes)
     flat = heads.reshape(-1)
     streams = _Streams(lanes.load(flat, 0), lanes.load(flat, LANES), lanes.load(flat, 2 * LANES))
-    o = lanes.broadcast(0)
-    wrong = o
-    for s in range(slices):
-        plane = _plane(slab, planes, s)
-        where = _open_lanes(slab, period)
-        taps = _Taps(o, o, o, o, o, o, o, o, o, o)
-        noise = _Noise(o, o, o, o, o, o, o, o)
-        for group in range(groups):
-            stop = (group + 1) * period if group < groups - 1 else planes.steps
-            for t in range(group * period, stop):
-                streams, wrong, where, taps, noise = _step(
-                    words, streams, wrong, model, slab, planes, plane, where, taps, noise, t
-                )
-            if lanes.any_negative(wrong | (streams.limit - streams.place)):
-                return False
-            if group > 0:
-                _unravel(planes.symbols, plane.zero, period, group - 1, slab, s, out)
-                if slices == 1:
-                    _forget(planes.symbols, period * _STEP)
-                    _forget(planes.noise, period * _STEP)
-                    plane = _Plane(plane.zero - period * _STEP, plane.up, plane.far_up, plane.kind)
-        _unravel(planes.symbols, plane.zero, period, groups - 1, slab, s, out)
-        if s + 1 < slices:
-            _close(planes.symbols, plane.zero, period, rows, columns)
-            _close(planes.noise, plane.zero, period, rows, columns)
+    sound = True
+    s = np.int64(0)
+    while sound and s < slab.shape[0]:
+        count = _count_alike(slab, planes, s)
+        sound, streams = _read_slices(words, streams, begins, model, slab, planes, s, count, out)
+        s += count
     lanes.store(flat, 0, streams.place)
     lanes.store(flat, 2 * LANES, streams.state)
-    return True
+    return sound
+
+
+@step
+def _read_slices(words, streams, begins, model, slab, planes, s, count, out):
+    """Decode slices that follow each other; return whether they are sound, and the streams."""
+    groups, period = planes.groups, planes.period
+    plane = _plane(slab, planes, s)
+    where = _open_lanes(begins)
+    o = lanes.broadcast(0)
+    wrong = o
+    taps = _Taps(o, o, o, o, o, o, o, o, o, o)
+    noise = _Noise(o, o, o, o, o, o, o, o)
+    _open_slice(planes.symbols, plane.zero)
+    _open_slice(planes.noise, plane.zero)
+    for group in range(count * groups):
+        first = group * period
+        stop = first + (period if group < count * groups - 1 else planes.tail)
+        top, bottom = group % groups == 0, group % groups == groups - 1
+        for t in range(first, stop):
+            more = t + 1 < count * groups * period
+            streams, wrong, where, taps, noise = _step(
+                words, streams, wrong, model, slab, planes, plane, where, taps, noise, t,
+                _Edge(top, bottom, t - first), more,
+            )  # fmt: skip
+        if lanes.any_negative(wrong | (streams.limit - streams.place)):
+            return False, streams
+        if group > 0:
+            _unravel(planes, plane.zero, group - 1, slab, s, out)
+            if slab.shape[0] == 1:
+                _forget(planes.symbols, period * _STEP)
+                _forget(planes.noise, period * _STEP)
+                plane = _Plane(plane.zero - period * _STEP, plane.up, plane.far_up, plane.kind)
+    _unravel(planes, plane.zero, count * groups - 1, slab, s, out)
+    if not planes.is_small and s + 1 < slab.shape[0]:
+        _close(planes.symbols, plane.zero, period, slab.shape)
+        _close(planes.noise, plane.zero, period, slab.shape)
+    return True, streams
 
 
 @inlined
@@ -411,13 +478,14 @@ def _plane(slab, planes, s):
     return _Plane(s % ring * size + planes.ahead + 1, up, far_up, kind)
 
 
-@inlined
-def _step(words, streams, wrong, model, slab, planes, plane, where, taps, noise, t):
-    """Decode a voxel in each lane that has one in step `t`."""
+@part
+def _step(words, streams, wrong, model, slab, planes, plane, where, taps, noise, t, edge, more):
+    """Decode a voxel in each lane that has one in step `t`; there are `more` in these slices."""
     p = plane.zero + t * _STEP
     q = p - planes.lag + LANES
-    taps = _slide_taps(planes.symbols, taps, p, q, slab.alone)
-    noise = _slide_noise(planes.noise, noise, p, q, slab.alone)
+    outside = planes.is_small and _is_outside(edge, planes.period, 4)
+    taps = _slide_taps(planes.symbols, taps, p, q, outside, slab.alone)
+    noise = _slide_noise(planes.noise, noise, p, q, outside, slab.alone)
     exact, before = _predict(planes.symbols, taps, model.coefficients, plane, p, slab.top)
     activity = _activity(planes.noise, noise, plane, p)
     entry = _find_entry(model, streams, taps, before, exact, activity)
@@ -430,29 +498,46 @@ def _step(words, streams, wrong, model, slab, planes, plane, where, taps, noise,
     error = lanes.minimum(lanes.maximum(error, lanes.broadcast(0) - error) >> 8, MOST_NOISE)
 
     left = where.column == planes.period - 2  # of a row: what is above its first voxel
-    w = lanes.select(inside, symbol, lanes.select(left, taps.nee, taps.w))
-    e = lanes.select(inside, error, lanes.select(left, noise.nee, noise.w))
-    _store(planes.symbols, w, p, q)
-    _store(planes.noise, e, p, q)
-    where = _advance(where, planes.period)
+    w, e = lanes.select(left, taps.nee, taps.w), lanes.select(left, noise.nee, noise.w)
+    if planes.is_small:
+        copies = lanes.less_unsigned(where.position + where.spare, where.idle)
+        w, e = lanes.select(copies, taps.n, w), lanes.select(copies, noise.n, e)
+    w, e = lanes.select(inside, symbol, w), lanes.select(inside, error, e)
+    if planes.is_small:
+        began = where.position > -3
+        above, below = _is_outside(edge, planes.period, 5), _is_outside(edge, planes.period, 3)
+        _store_small(planes.symbols, w, p, q, began, t, above, below)
+        _store_small(planes.noise, e, p, q, began, t, above, below)
+    else:
+        _store(planes.symbols, w, p, q)
+        _store(planes.noise, e, p, q)
+    where = _advance(where, planes, more)
     return streams, wrong, where, _taps_after(taps, w), _noise_after(noise, e)
 
 
 @inlined
-def _slide_taps(planes, old, p, q, alone):
+def _is_outside(edge, period, columns):
+    """Return whether, so many columns on, lane 0 is above or just below a slice."""
+    return edge.top if edge.column + columns < period else edge.bottom
+
+
+@inlined
+def _slide_taps(planes, old, p, q, outside, alone):
     """Return the taps of the next column; what is above lane 0 is in the planes."""
     nee = lanes.slide(old.w, np.int64(planes[np.uint64(p - _STEP - 1)]))
-    nne = lanes.slide(old.nw, np.int64(planes[np.uint64(q - 5 * _STEP - 2)]))
+    nne = np.int64(0 if outside else planes[np.uint64(q - 5 * _STEP - 2)])
+    nne = lanes.slide(old.nw, nne)
     if alone:
         nee = nne = lanes.broadcast(0)
     return _Taps(nee, old.nee, old.ne, old.n, old.nw, nne, old.nne, old.nn, old.w, old.ww)
 
 
 @inlined
-def _slide_noise(planes, old, p, q, alone):
+def _slide_noise(planes, old, p, q, outside, alone):
     """Return the noise around the next column."""
     nee = lanes.slide(old.w, np.int64(planes[np.uint64(p - _STEP - 1)]))
-    nn = lanes.slide(old.nww, np.int64(planes[np.uint64(q - 6 * _STEP - 2)]))
+    nn = np.int64(0 if outside else planes[np.uint64(q - 6 * _STEP - 2)])
+    nn = lanes.slide(old.nww, nn)
     if alone:
         nee = nn = lanes.broadcast(0)
     return _Noise(nee, old.nee, old.ne, old.n, old.nw, nn, old.w, old.ww)
@@ -549,6 +634,16 @@ def _store(planes, vector, p, q):
 
 
 @inlined
+def _store_small(planes, vector, p, q, began, t, above, below):
+    """Store what the lanes give in step `t`, where slices follow each other without a gap."""
+    if t < _SKEW * LANES:  # what lanes that have not begun gave in the slice before stays
+        vector = lanes.select(began, vector, lanes.load(planes, p))
+    lanes.store(planes, p, vector)
+    planes[np.uint64(p - 1)] = 0 if above else planes[np.uint64(q - 1)]
+    planes[np.uint64(q)] = planes[np.uint64(q - _SKEW * _STEP - 1 if below else p)]
+
+
+@inlined
 def _taps_after(taps, w):
     """Return taps with what was decoded as W."""
     return _Taps(taps.nee, taps.ne, taps.n, taps.nw, taps.nww, taps.nne, taps.nn, taps.nnw, w,
@@ -562,31 +657,49 @@ def _noise_after(noise, w):
 
 
 @inlined
-def _advance(where, period):
-    """Return where the lanes are in the next step."""
+def _advance(where, planes, more):
+    """Return where the lanes are in the next step: of the next slice if there are `more`."""
     column = where.column + 1
-    column = lanes.select(column < period, column, 0)
-    return _Lanes(column, where.position + 1, where.end)
+    column = lanes.select(column < planes.period, column, 0)
+    position = where.position + 1
+    if planes.is_small:
+        again = lanes.broadcast(np.int64(0 if more else _NEVER))
+        position = lanes.select(position < planes.groups * planes.period, position, again)
+    return _Lanes(column, position, where.end, where.spare, where.idle)
 
 
 # --- planes of steps ---
 
 
 @step
-def _unravel(planes, zero, period, group, slab, s, out):
-    """Copy 16 rows of a slice out of the steps that gave them; the last row has `last` voxels."""
+def _open_slice(planes, zero):
+    """Fill the margin left of the first row, and what is above that, before the first step."""
+    for i in range(1, 6):
+        planes[zero - i * _STEP - 1] = 0
+        if i < 3:
+            planes[zero - i * _STEP] = 0
+
+
+@step
+def _unravel(planes, zero, group, slab, s, out):
+    """Copy a group of 16 rows, of slices from `s` on, out of the steps that gave them."""
     _, rows, columns = slab.shape
-    for y in range(group * LANES, min((group + 1) * LANES, rows)):
-        j = y - group * LANES
-        first = np.uint64(zero + (group * period + _SKEW * j) * _STEP + j)
+    s += group // planes.groups
+    for j in range(min(LANES, rows - group % planes.groups * LANES)):
+        y = group % planes.groups * LANES + j
+        first = np.uint64(zero + (group * planes.period + _SKEW * j) * _STEP + j)
         count = np.uint64(slab.last if y == rows - 1 else columns)
         at = np.uint64(out.first + (s * rows + y) * columns * out.step)
         if out.are_pairs:
             for x in range(count):
-                out.pairs[at + x * np.uint64(out.step)] = planes[first + x * np.uint64(_STEP)]
+                out.pairs[at + x * np.uint64(out.step)] = planes.symbols[
+                    first + x * np.uint64(_STEP)
+                ]
         else:
             for x in range(count):
-                out.bytes_[at + x * np.uint64(out.step)] = planes[first + x * np.uint64(_STEP)]
+                out.bytes_[at + x * np.uint64(out.step)] = planes.symbols[
+                    first + x * np.uint64(_STEP)
+                ]
 
 
 @step
@@ -597,8 +710,9 @@ def _forget(planes, count):
 
 
 @step
-def _close(planes, zero, period, rows, columns):
+def _close(planes, zero, period, shape):
     """Fill the row below the last with it, margins too."""
+    _, rows, columns = shape
     group, j = divmod(rows - 1, LANES)
     first = zero + (group * period + _SKEW * j) * _STEP + j
     for x in range(-2, columns + 2):

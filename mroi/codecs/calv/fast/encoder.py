@@ -215,7 +215,7 @@ def _accumulate(volume, alone, run, kinds, normal):
         taps = TAPS_OF[around.kind]
         dense = s == 0 or (around.first and not alone)
         every = max(1, min(_SAMPLING, volume.size // _FEW) // (4 if dense else 1))
-        k = 0
+        k = np.int64(0)
         for y in range(rows):
             row = row_start(start, y, columns)
             for x in range((5 * y + 3 * s) % every, columns, every):
@@ -223,7 +223,7 @@ def _accumulate(volume, alone, run, kinds, normal):
                 k += 1
                 if k == BATCH:
                     add_products(weighted, samples, k, taps, normal[around.kind])
-                    k = 0
+                    k = np.int64(0)
         add_products(weighted, samples, k, taps, normal[around.kind])
 
 
@@ -501,10 +501,10 @@ def _join(histogram, starts, costs, gains):
     for i in range(levels - 1):
         gains[i] = _gain(histogram, costs, i, i + 1)
     while True:
-        best = 0
+        best = np.int64(0)
         for i in range(levels - 1):
             if starts[i] and gains[i] > gains[best]:
-                best = i
+                best = np.int64(i)
         joined = _next_start(starts, best, 1)
         if joined >= levels or gains[best] < 0:
             break
