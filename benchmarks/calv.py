@@ -10,6 +10,11 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
+import pickle
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -247,6 +252,38 @@ def threads(found: list[tuple[str, Array]]) -> None:
             print(f"two threads against one, {name} {level}: {one / two:.2f} times")
 
 
+CHILD = """
+import pickle, sys, time
+chunk = pickle.load(sys.stdin.buffer)
+import mroi
+loaded = time.perf_counter(), time.process_time()
+from mroi.codecs.calv import Calv
+Calv().decode(*chunk)
+print(time.perf_counter() - loaded[0], time.process_time() - loaded[1])
+"""
+
+
+def first_use() -> None:
+    """Print what the first chunk of a process takes: nothing compiled yet, and what was kept."""
+    steps = np.random.default_rng(1).integers(0, 9, (8, 100, 100))
+    voxels = (np.cumsum(steps, axis=2) % 500).astype(np.uint16)
+    for level in ("fast", "small", "max"):
+        given = pickle.dumps((Calv(level).encode(voxels, spec_of(voxels)), spec_of(voxels)))
+        with tempfile.TemporaryDirectory() as folder:
+            for when in ("first ever", "from the second process on"):
+                done = subprocess.run(
+                    [sys.executable, "-c", CHILD],
+                    env={**os.environ, "NUMBA_CACHE_DIR": folder},
+                    input=given,
+                    capture_output=True,
+                    check=True,
+                )
+                wall, cpu = map(float, done.stdout.split())
+                print(
+                    f"first chunk of {level}, {when}: {wall:.2f} s, {cpu:.2f} s of processor time"
+                )
+
+
 def wall_time(work: Callable[..., Any], chunks: list[Any], workers: int) -> float:
     """Return the least seconds by the clock that threads take for all chunks."""
     times = []
@@ -273,6 +310,7 @@ def main() -> None:
     compare(found, quick=args.quick)
     thicknesses(found)
     threads(found)
+    first_use()
 
 
 if __name__ == "__main__":
