@@ -19,7 +19,7 @@ import typer
 
 from mroi.cli.exits import ExitCode
 from mroi.cli.options import Exists
-from mroi.cli.report import Report, Step, wants_traceback
+from mroi.cli.report import Called, Report, Step, wants_traceback
 from mroi.errors import MroiError, SourceError, UsageError
 
 __all__ = [
@@ -103,9 +103,9 @@ class Task:
         return cls(entry.path, target, action, entry.problem, entry.part, entry.part_name)
 
     @property
-    def shown(self) -> str:
-        """What the input is called in messages."""
-        return f"{self.source} ({self.part_name})" if self.part_name else self.source
+    def called(self) -> Called:
+        """What the input is called in messages and records."""
+        return Called(self.source, self.part_name)
 
     @property
     def subject(self) -> str:
@@ -472,9 +472,7 @@ def run(
 
         results = _results(tasks, attempt, at_once, stop)
         for task, error in results:
-            codes.append(
-                ExitCode.OK if error is None else report.failed(task.source, error, task.shown)
-            )
+            codes.append(ExitCode.OK if error is None else report.failed(task.called, error))
             advance()
             if error is not None and fail_fast:
                 results.close()
@@ -494,11 +492,11 @@ def _do(
     if task.problem is not None:
         raise task.problem
     if task.action is Action.SKIP:
-        report.skipped(task.shown, task.target)
+        report.skipped(task.called, task.target)
     elif dry_run:
         _check_ends(task)
         details, text = rehearse(task, step) if rehearse else ({}, "")
-        report.planned(task.shown, task.target, details, text)
+        report.planned(task.called, task.target, details, text)
     else:
         _make_folder(task)
         work(task, step)

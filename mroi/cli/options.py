@@ -78,6 +78,8 @@ def parse_picks(options: Sequence[str] | None) -> dict[str, int]:
         name, _, number = option.partition("=")
         if not number.isdigit():
             raise typer.BadParameter(f"--pick {option}: expected a name and a number, like echo=2")
+        if name in found:
+            raise typer.BadParameter(f"--pick {option}: {name} is given twice")
         found[name] = int(number)
     return found
 

@@ -272,7 +272,7 @@ class _Job:
 
         with self._open(task) as (source, options):
             plan = plan_pack(source, options, progress=step)
-            self.report.warn_of(task.shown, source)
+            self.report.warn_of(task.called, source)
         return {**series_of(task), "plan": plan.to_json()}, str(plan)
 
     def pack(self, task: batch.Task, step: Step) -> None:
@@ -290,24 +290,24 @@ class _Job:
                 progress=step,
             )
         seconds = time.perf_counter() - start
-        self.report.warn_of(task.shown, source)
+        self.report.warn_of(task.called, source)
         text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
         text += _lost(result.provenance.get("loss"), source)
         if result.size > result.source_size:
             text += _larger(result.size, options, getattr(source, "compression", ""))
         self.report.detail(
-            f"{task.shown}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
+            f"{task.called}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
             f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
         )
         record = {
-            "source": task.shown,
+            **task.called.to_json(),
             "target": task.target,
             **series_of(task),
             "source_size": result.source_size,
             "voxel_size": result.voxel_size,
             "size": result.size,
         }
-        self.report.done({**record, **result.provenance}, f"{task.shown} -> {task.target}  {text}")
+        self.report.done({**record, **result.provenance}, f"{task.called} -> {task.target}  {text}")
 
 
 def _options(*, codec: str, roi: str, **wishes: Any) -> PackOptions:

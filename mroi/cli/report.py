@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from typing_extensions import override
@@ -24,10 +25,34 @@ from mroi.text import json_value
 if TYPE_CHECKING:
     from mroi.volume.source import VoxelSource
 
-__all__ = ["Report", "Step", "columns", "message_of", "wants_traceback"]
+__all__ = ["Called", "Report", "Step", "columns", "message_of", "wants_traceback"]
 
 Step = Callable[[str, int, int], None]
 """Called as ``step(name, done, total)`` while a file is worked on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What an input is called.
+
+    Attributes
+    ----------
+    source : str
+        Its path.
+    part : str
+        Which part of a folder is meant; empty for the whole.
+    """
+
+    source: str
+    part: str = ""
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.source} ({self.part})" if self.part else self.source
+
+    def to_json(self) -> dict[str, object]:
+        """Return the members of a record."""
+        return {"source": self.source, **({"part": self.part} if self.part else {})}
 
 
 class Report:
@@ -82,25 +107,27 @@ class Report:
         elif not self.quiet:
             self.say(text)
 
-    def skipped(self, source: str, target: str) -> None:
+    def skipped(self, called: Called, target: str) -> None:
         """Say that a file was left alone because its output exists."""
-        record: dict[str, object] = {"status": "skipped", "source": source, "target": target}
-        self._about(record, f"{source}: {target} exists, skipped")
+        record = {"status": "skipped", **called.to_json(), "target": target}
+        self._about(record, f"{called}: {target} exists, skipped")
 
-    def planned(self, source: str, target: str, details: dict[str, object], text: str) -> None:
+    def planned(self, called: Called, target: str, details: dict[str, object], text: str) -> None:
         """Say what would be written.
 
         Parameters
         ----------
-        source, target : str
-            What would be read, and written.
+        called : Called
+            What would be read.
+        target : str
+            What would be written.
         details : dict
             What else is known of it, for programs.
         text : str
             The same for people.
         """
-        record = {"status": "planned", "source": source, "target": target, **details}
-        self._about(record, f"{source} -> {target} (dry run){'  ' if text else ''}{text}")
+        record = {"status": "planned", **called.to_json(), "target": target, **details}
+        self._about(record, f"{called} -> {target} (dry run){'  ' if text else ''}{text}")
 
     def _about(self, record: dict[str, object], text: str) -> None:
         if self.json:
@@ -108,44 +135,33 @@ class Report:
         elif not self.quiet:
             self.say(text)
 
-    def failed(self, source: str, error: Exception, shown: str = "") -> ExitCode:
-        """Say that a file failed and return the exit code for it.
-
-        Parameters
-        ----------
-        source : str
-            Path of the input.
-        error : Exception
-            What happened.
-        shown : str
-            What the input is called, if not by its path.
-        """
-        code = code_of(error, source)
-        message = message_of(error, source)
+    def failed(self, called: Called, error: Exception) -> ExitCode:
+        """Say that a file failed and return the exit code for it."""
+        code = code_of(error, called.source)
+        message = message_of(error, called.source)
         if self.json:
-            record = {"status": "failed", "source": shown or source, "code": int(code)}
-            record |= {"message": message}
+            record = {"status": "failed", **called.to_json(), "code": int(code), "message": message}
             if isinstance(error, MroiError):
                 record |= {"rule": error.rule, "offset": error.offset}
             self._write_json(record)
         else:
-            self.say(f"mroi: {shown or source}: {message}")
+            self.say(f"mroi: {called}: {message}")
         return code
 
-    def warn(self, source: str, text: str) -> None:
+    def warn(self, called: Called | str, text: str) -> None:
         """Say what is odd about an input that was taken."""
         if not self.quiet:
-            self.say(f"mroi: {source}: {text}")
+            self.say(f"mroi: {called}: {text}")
 
-    def warn_of(self, name: str, source: VoxelSource) -> None:
+    def warn_of(self, called: Called | str, source: VoxelSource) -> None:
         """Say what is odd about a source, and, even if quiet, which of its files it lacks."""
         damaged = {f"left out: {file}" for file in getattr(source, "damaged", ())}
         for warning in source.warnings:
             if warning in damaged:
                 self._lacks = True
-                self.say(f"mroi: {name}: {warning}")
+                self.say(f"mroi: {called}: {warning}")
             else:
-                self.warn(name, warning)
+                self.warn(called, warning)
 
     def less_than(self, code: ExitCode) -> ExitCode:
         """Return the exit code, which is not that of success if files of a source were damaged."""

@@ -103,7 +103,7 @@ def run(
         other = subjects.setdefault(subject_of(task.subject), task)
         if (other.source, other.part_name) != (task.source, task.part_name):
             raise typer.BadParameter(
-                f"{other.shown} and {task.shown} would be one subject in the tables"
+                f"{other.called} and {task.called} would be one subject in the tables"
             )
     finder.check()
     folder, action = _folder(output, exists, [task.source for task in subjects.values()])
@@ -130,10 +130,10 @@ def run(
                 draw_roi(found, subject, window=shown).save(file, "PNG")
             files.append(folder.folder / name)
         if not found.is_image or bool(getattr(source, "damaged", ())):  # the others are of space
-            report.warn_of(task.shown, source)
+            report.warn_of(task.called, source)
         report.done(
             {
-                "source": task.shown,
+                **task.called.to_json(),
                 "target": task.target,
                 "subject": subject,
                 "kind": "image" if found.is_image else "volume",
@@ -143,7 +143,7 @@ def run(
                 "box_time": found.box_time,
                 "files": [str(path) for path in files],
             },
-            f"{task.shown} -> {task.target}  ROI {found.box} ({found.share:.1%} of the voxels)",
+            f"{task.called} -> {task.target}  ROI {found.box} ({found.share:.1%} of the voxels)",
         )
 
     tasks = [replace(task, target=str(folder.folder), action=action) for task in subjects.values()]

@@ -191,6 +191,8 @@ def test_a_volume_is_picked_by_number(mroi: Mroi, tmp_path: Path) -> None:
     assert [p.read_bytes() for p in sorted(Path("out").iterdir())] == [
         p.read_bytes() for p in sources[:4]
     ]
+    twice = ("--pick", "acquisition=1", "--pick", "acquisition=2", "-o", "b.mroi")
+    assert mroi("pack", "ct", *twice).code == ExitCode.USAGE
     for wrong in ("acquisition", "acquisition=x", "acquisition=9", "slice=1"):
         assert mroi("pack", "ct", "--pick", wrong, "-o", "b.mroi").code == ExitCode.USAGE
 
@@ -278,7 +280,7 @@ def test_verify_against_one_series_of_a_folder(
         mroi("pack", folder, "--series", uids[1], "-o", "no.mroi", "--metadata", "strip").code == 0
     )
     done = mroi("verify", "no.mroi", "--against", folder)  # which series is not in the file
-    assert (done.code, "--series UID" in done.err) == (ExitCode.NO_INPUT, True)
+    assert (done.code, "choose one: --series UID" in done.err) == (ExitCode.NO_INPUT, True)
     done = mroi("verify", "two.mroi", "--against", folder, "--series", uids[1])
     assert done.code == 0, done.err
     assert mroi("verify", "two.mroi", "--against", folder, "--series", uids[0]).code != 0
