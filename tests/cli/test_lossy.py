@@ -126,6 +126,7 @@ def test_a_target_out_of_reach(mroi: Mroi, wave: Path) -> None:
     assert not Path("w.mroi").exists()
 
 
+@needs_codec(CODEC)
 def test_unpacking_says_that_voxels_were_lost(mroi: Mroi, wave: Path) -> None:
     assert mroi("pack", wave, "--codec", CODEC, "--max-error", "1", "-o", "w.mroi").code == 0
     done = mroi("unpack", "w.mroi", "-o", "w.nii")

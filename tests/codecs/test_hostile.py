@@ -242,6 +242,7 @@ def test_jpegls_of_several_components_is_interleaved() -> None:
         refused(codec, put(payload, mode, ">B", value), spec)
 
 
+@needs_codec("jpegls")
 @pytest.mark.parametrize(
     "values", [(0, 0, 0, 0, 0), (65535, 18, 67, 276, 0), (65535, 0, 67, 0, 64)], ids=str
 )
@@ -311,6 +312,7 @@ def test_jpegxl_is_refused(payload: bytes) -> None:
     refused(parse("jpegxl"), payload)
 
 
+@needs_codec("jpegxl")
 @pytest.mark.parametrize("settings", ["", "effort=1", "effort=9", "distance=1", "distance=25"])
 @pytest.mark.parametrize("shape", [(1, 1, 1), (1, 300, 700)], ids=str)
 def test_jpegxl_ends_where_its_sections_do(settings: str, shape: tuple[int, ...]) -> None:

@@ -77,6 +77,7 @@ def test_the_step_sets_the_error(step: float) -> None:
     assert 0.2 * step < error < 0.5 * step + 0.3
 
 
+@needs_codec("wavelet3d")
 def test_what_has_no_transform_is_refused() -> None:
     spec = ChunkSpec((1, 2, 2), np.dtype("<f4"), 32)
     with pytest.raises(CodecError, match="NaN and infinity"):
