@@ -410,9 +410,8 @@ def choose(
     if series is None and len(found) > 1 and like in uids:
         series = like
     if series is None and len(found) > 1:
-        raise SourceError(
-            f"{len(found)} series: choose one: --series UID, or open_input(series=UID){listed(found)}"
-        )
+        how = "choose one: --series UID, or open_input(series=UID)"
+        raise SourceError(f"{len(found)} series: {how}{listed(found)}")
     if series is not None and series not in uids:
         raise UsageError(f"no series {series}; found{listed(found)}")
     if series is None:
