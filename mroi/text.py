@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
-__all__ = ["counted", "json_value", "shape_text", "size_text", "spacing_text", "units_of"]
+__all__ = [
+    "counted",
+    "json_value",
+    "parse_size",
+    "shape_text",
+    "size_text",
+    "spacing_text",
+    "units_of",
+]
 
 _SPACE = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
@@ -105,3 +114,22 @@ def json_value(value: object) -> object:
             return [json_value(item) for item in value]
         case _:
             return value
+
+
+def parse_size(text: str) -> int:
+    """Return a number of bytes that a person wrote: see `size_text`.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+
+    Examples
+    --------
+    >>> parse_size("2GB"), parse_size("1.5 kB"), parse_size("0")
+    (2000000000, 1500, 0)
+    """
+    found = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([kmgt]?)b?", text.strip().lower())
+    if found is None:
+        raise ValueError(f"{text!r} is not a number of bytes")
+    return int(float(found[1]) * 1000 ** " kmgt".index(found[2] or " "))

@@ -6,13 +6,14 @@ low
 middle, sans-IO
     `parser` (bytes to events), `builder` (values to bytes)
 high, the thin shells that own a source or a sink
-    `reader`, `writer`, `remote` (ranges over HTTP and fsspec), `salvage` (of a damaged file)
+    `reader`, `writer`, `remote` (ranges over HTTP and fsspec), `cache` (what these read, on disk),
+    `salvage` (of a damaged file)
 """
 
 from mroi.container.builder import ContainerBuilder
 from mroi.container.inputs import copy_stream, is_pipe, is_url, name_of, on_disk, stored
 from mroi.container.parser import NEED_DATA, ChunkEvent, ContainerParser, EndEvent, HeadEvent
-from mroi.container.reader import Chunk, ContainerReader, StoredChunk
+from mroi.container.reader import Chunk, ContainerReader, Run, StoredChunk
 from mroi.container.salvage import Salvaged, salvage
 from mroi.container.sections import Head, MetadataFrame, Tail
 from mroi.container.source import (
@@ -43,6 +44,7 @@ __all__ = [
     "HeadEvent",
     "MemorySource",
     "MetadataFrame",
+    "Run",
     "Salvaged",
     "Source",
     "StoredChunk",

@@ -50,12 +50,13 @@ from mroi.format.records import (
 )
 from mroi.limits import DEFAULT_LIMITS, Limits
 
-__all__ = ["Chunk", "ContainerReader", "StoredChunk"]
+__all__ = ["Chunk", "ContainerReader", "Run", "StoredChunk"]
 
 _FIRST_READ = 1 << 14  # holds the head of a file with up to about 1,800 chunks
 # Adjacent chunks are read together up to so many bytes.
 _FAR_RUN = 1 << 23
 _NEAR_RUN = 96 << 10  # memory below the size that allocators ask the system for each time
+_FAR_GAP = 1 << 17  # bytes between chunks that cost less than another round trip
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +106,25 @@ class StoredChunk(NamedTuple):
     offset: int
     length: int
     frame: memoryview
+
+
+class Run(NamedTuple):
+    """Chunks that are read at once.
+
+    Attributes
+    ----------
+    ordinals : sequence of int
+        Ascending.
+    starts, stops : list of int
+        Where the frame of each begins and ends in the file; there may be others between them.
+    lengths : list of int
+        Bytes of their payloads, as the index says.
+    """
+
+    ordinals: Sequence[int]
+    starts: list[int]
+    stops: list[int]
+    lengths: list[int]
 
 
 class ContainerReader:
@@ -305,38 +325,39 @@ class ContainerReader:
 
     def read_chunk(self, ordinal: int) -> Chunk:
         """Read one chunk with one read of the source, and check it."""
-        ((stored,),) = self.iter_runs([ordinal])
+        (run,) = self.find_runs([ordinal])
+        (stored,) = self.read_run(run)
         return self.parse_chunk(stored)
 
-    def iter_runs(self, ordinals: Sequence[int]) -> Iterator[list[StoredChunk]]:
-        """Read runs of adjacent chunks of the ascending `ordinals`, each with one read.
+    def find_runs(self, ordinals: Sequence[int]) -> list[Run]:
+        """Return runs of adjacent chunks of the ascending `ordinals`; of a remote file, near ones.
 
         Runs of a file on disk are short, so that threads can share the work of parsing them.
         """
-        most = _FAR_RUN if self.source.is_remote else _NEAR_RUN
+        most, gap = (_FAR_RUN, _FAR_GAP) if self.source.is_remote else (_NEAR_RUN, 0)
         numbers = np.asarray(ordinals, np.int64)
         starts = self.index.offsets[numbers].tolist()
         stops = self.index.offsets[numbers + 1].tolist()
         lengths = self.index.lengths[numbers].tolist()
-        first = 0
+        runs, first = [], 0
         for last, stop in enumerate(stops):
             ahead = last + 1
-            is_adjacent = ahead < len(stops) and starts[ahead] == stop
-            if is_adjacent and stops[ahead] - starts[first] <= most:
+            is_near = ahead < len(stops) and starts[ahead] - stop <= gap
+            if is_near and stops[ahead] - starts[first] <= most:
                 continue
-            base = starts[first]
-            data = memoryview(self.source.read(base, stop - base))
-            yield [
-                StoredChunk(number, start, length, data[start - base : stop - base])
-                for number, start, stop, length in zip(
-                    ordinals[first:ahead],
-                    starts[first:ahead],
-                    stops[first:ahead],
-                    lengths[first:ahead],
-                    strict=True,
-                )
-            ]
+            part = slice(first, ahead)
+            runs.append(Run(ordinals[part], starts[part], stops[part], lengths[part]))
             first = ahead
+        return runs
+
+    def read_run(self, run: Run) -> list[StoredChunk]:
+        """Read the chunks of a run with one read of the source."""
+        base = run.starts[0]
+        data = memoryview(self.source.read(base, run.stops[-1] - base))
+        return [
+            StoredChunk(number, start, length, data[start - base : stop - base])
+            for number, start, stop, length in zip(*run, strict=True)
+        ]
 
     def parse_chunk(self, stored: StoredChunk) -> Chunk:
         """Check the frame of a chunk."""

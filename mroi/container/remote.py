@@ -1,25 +1,29 @@
 """A file on a server, read in absolute ranges through fsspec (extra ``remote``).
 
 A server may do anything: it gets no more time than is sensible, and no more is taken from it than
-what was asked for and one block. What it did wrong is said as a `SourceError`; that there is no
-such file, as for one on disk, as a `FileNotFoundError`.
+what was asked for and one block. What it did wrong is said as a `SourceError`, if it is still so
+after some tries where that may help; that there is no such file, as for one on disk, as a
+`FileNotFoundError`. So is a file that becomes another between two reads.
 """
 
 from __future__ import annotations
 
 import os
+import random
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from errno import ENOENT
+from errno import ECONNRESET, ENOENT, EPIPE
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
 from typing_extensions import override
 
+from mroi.container.cache import DiskCache
 from mroi.errors import MroiError, SourceError, TruncatedError, UsageError
+from mroi.text import counted
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -31,10 +35,16 @@ _BLOCK = 1 << 23  # what is read and thrown away at most, of a server that ignor
 _PIECE = 1 << 16
 _TIMEOUT = 20.0
 _RATE = 1 << 14  # bytes per second; a server that is slower is given up
+_CACHED = 1 << 16  # bytes of a block that is kept on disk
+_TRIES = 4
+_PAUSE = 0.25  # seconds before the second try, about; twice as many before each further one
+_LONGEST_PAUSE = 10.0
+_BUSY = (408, 429, 500, 502, 503, 504)
 _NO_FILE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE)
 _RANGE = re.compile(r"bytes (?:([0-9]{1,18})-([0-9]{1,18})|\*)/([0-9]{1,18}|\*)")
 
 Take = Callable[[bytes], object]
+Known = tuple[int | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +54,12 @@ class _Answer:
     skip: int
     size: int | None
     total: int | None
+
+
+class _PassingError(SourceError):
+    """What another try may do better; `pause` is what the server asked to wait, in seconds."""
+
+    pause = 0.0
 
 
 class _WriteError(MroiError):
@@ -65,6 +81,10 @@ class UrlSource:
     timeout : float
         Seconds to wait for a connection, for an answer, and for the next bytes of it. A read as a
         whole may take a second more for each 16 KiB.
+    cache : DiskCache, optional
+        Where what is read is kept, if the server says which state of the file it is.
+    known : (int or None, str)
+        Size and state of the file, of a copy that must be of the same.
 
     Raises
     ------
@@ -74,10 +94,18 @@ class UrlSource:
 
     is_remote = True
 
-    def __init__(self, url: str, *, timeout: float = _TIMEOUT) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = _TIMEOUT,
+        cache: DiskCache | None = None,
+        known: Known = (None, ""),
+    ) -> None:
         self.name = url
         self._timeout = timeout
-        self._size: int | None = None
+        self._cache = cache
+        self._size, self._state = known
         self._first = b""
         self._pid = 0
         self._connect()
@@ -108,17 +136,45 @@ class UrlSource:
         return self._size
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return exactly `size` bytes, with at most one request."""
+        """Return exactly `size` bytes, with at most one request unless it has to be tried again."""
         data = self._first[offset : offset + size]
         if len(data) != size:
-            parts: list[bytes] = []
-            self._fetch(offset, size, parts.append)
-            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            if self._cache is not None and self._size is not None and self._state:
+                data = self._read_blocks(self._cache, offset, min(offset + size, self._size))
+            else:
+                data = self._request(offset, size)
         if len(data) != size:
             raise TruncatedError(
                 f"{self.name}: got {len(data):,} of {size:,} bytes", "LAY-4", offset + len(data)
             )
         return data
+
+    def _request(self, offset: int, size: int) -> bytes:
+        parts: list[bytes] = []
+        self._fetch(offset, size, parts.append)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _read_blocks(self, cache: DiskCache, offset: int, stop: int) -> bytes:
+        """Return bytes of whole blocks that were kept, or are from now on."""
+        if stop <= offset:
+            return b""
+        size = cast("int", self._size)
+        numbers = range(offset // _CACHED, -(-stop // _CACHED))
+        keys = {n: f"{self.name}\0{self._state}\0{size}\0{n}" for n in numbers}
+        blocks = {n: block for n in numbers if (block := cache.get(keys[n])) is not None}
+        missing = [n for n in numbers if n not in blocks]
+        if missing:  # one request, even if some between them are there
+            first, end = missing[0] * _CACHED, min((missing[-1] + 1) * _CACHED, size)
+            data = self._request(first, end - first)
+            if len(data) != end - first:
+                raise self._error(f"sent {len(data):,} of {end - first:,} bytes")
+            for n in range(missing[0], missing[-1] + 1):
+                at = n * _CACHED - first
+                if n not in blocks:
+                    cache.put(keys[n], data[at : at + _CACHED])
+                blocks[n] = data[at : at + _CACHED]
+        start = numbers[0] * _CACHED
+        return b"".join(blocks[n] for n in numbers)[offset - start : stop - start]
 
     def copy_to(self, file: BinaryIO) -> None:
         """Write the whole file to another, with one request more."""
@@ -144,8 +200,10 @@ class UrlSource:
         """Do nothing: connections belong to fsspec."""
 
     @override
-    def __reduce__(self) -> tuple[Callable[..., Self], tuple[str, float]]:
-        return _rebuild, (self.name, self._timeout)  # type: ignore[return-value]
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        limit = None if self._cache is None else (self._cache.limit, self._cache.folder)
+        known = (self._size, self._state)
+        return _rebuild, (self.name, self._timeout, limit, known)  # type: ignore[return-value]
 
     # -- what the protocols have in common ---------------------------------------------------
 
@@ -162,13 +220,29 @@ class UrlSource:
             return
         from fsspec.asyn import sync
 
-        sync(self._filesystem.loop, self._fetch_http, offset, size, take)
+        done = 0
+
+        def received(data: bytes) -> None:
+            nonlocal done
+            take(data)
+            done += len(data)
+
+        for tries in range(1, _TRIES + 1):
+            try:
+                left = size - done
+                sync(self._filesystem.loop, self._fetch_http, offset + done, left, received)
+            except _PassingError as exc:
+                if tries == _TRIES or exc.pause > _LONGEST_PAUSE:
+                    raise SourceError(f"{exc.message} (tried {counted(tries, 'time')})") from exc
+                pause = _PAUSE * 2 ** (tries - 1) * random.uniform(0.5, 1.5)  # noqa: S311
+                time.sleep(max(pause, exc.pause))
+            else:
+                return
 
     def _fetch_any(self, offset: int, size: int, take: Take) -> None:
         try:
             if self._size is None:
-                found = self._filesystem.size(self._path)
-                self._size = None if found is None else int(found)
+                self._learn_any(self._filesystem.info(self._path))
             for start in range(offset, offset + size, _BLOCK):
                 stop = min(start + _BLOCK, offset + size)
                 take(self._filesystem.cat_file(self._path, start=start, end=stop)[: stop - start])
@@ -176,6 +250,14 @@ class UrlSource:
             raise
         except Exception as exc:  # each plug-in of fsspec has its own
             raise SourceError(f"{self.name}: {type(exc).__name__}: {exc}") from exc
+
+    def _learn_any(self, found: Mapping[str, Any]) -> None:
+        """Take size and state from what fsspec says of a file; each plug-in has its own words."""
+        size = found.get("size")
+        self._size = None if size is None else int(size)
+        names = ("ETag", "etag", "LastModified", "mtime", "modified", "last_modified")
+        state = next((found[name] for name in names if found.get(name)), "")
+        self._state = str(state).strip('"')
 
     # -- HTTP ------------------------------------------------------------------------------------
 
@@ -186,7 +268,7 @@ class UrlSource:
             options = self._options(offset, size)
             async with session.get(filesystem.encode_url(self._path), **options) as response:
                 answer = self._interpret(response, offset, size)
-                self._learn(answer.total)
+                self._learn(answer.total, _state_of(response.headers))
                 if answer.size is None and self._size is not None:
                     answer = _Answer(answer.skip, max(0, min(size, self._size - offset)), None)
                 await self._receive(response, answer, size, take, count)
@@ -212,6 +294,10 @@ class UrlSource:
         status, headers = response.status, response.headers
         if status in _NO_FILE:
             raise FileNotFoundError(ENOENT, f"not on the server ({status})", self.name)
+        if status in _BUSY:
+            error = _PassingError(f"{self.name}: the server answers {_status_text(status)}")
+            error.pause = _pause_of(headers.get("Retry-After", ""))
+            raise error
         if status not in (200, 206, 416):
             hint = "; it wants credentials" if status in (401, 403, 407) else ""
             raise self._error(f"answers {_status_text(status)}{hint}")
@@ -247,12 +333,16 @@ class UrlSource:
             )
         return _Answer(offset, None if total is None else max(0, min(size, total - offset)), total)
 
-    def _learn(self, total: int | None) -> None:
-        """Take the size of the file from an answer."""
+    def _learn(self, total: int | None, state: str) -> None:
+        """Take size and state of the file from an answer, or compare them."""
         if self._size is None:
             self._size = total
         elif total not in (None, self._size):
             raise self._error(f"has another file now: of {total:,} bytes, it had {self._size:,}")
+        if not self._state:
+            self._state = state
+        elif state[:1] == self._state[:1] and state != self._state:  # the same kind of statement
+            raise self._error("has another file now: it has changed since it was opened")
 
     async def _receive(
         self, response: ClientResponse, answer: _Answer, asked: int, take: Take, count: list[int]
@@ -267,7 +357,9 @@ class UrlSource:
             if not data:
                 if answer.size is None:
                     return
-                raise self._error(f"sent {count[0]:,} of {wanted:,} bytes, then closed")
+                raise _PassingError(
+                    f"{self.name}: the server sent {count[0]:,} of {wanted:,} bytes, then closed"
+                )
             count[0] += len(data)
             take(data)
 
@@ -293,7 +385,12 @@ class UrlSource:
             ConnectionError,
         ) as exc:
             some = f"sent {count[0]:,} of {size:,} bytes" if count[0] else "sent nothing"
-            raise self._error(f"{some}, then closed the connection") from exc
+            raise _PassingError(
+                f"{self.name}: the server {some}, then closed the connection"
+            ) from exc
+        except aiohttp.ClientOSError as exc:
+            error = SourceError if exc.errno not in (ECONNRESET, EPIPE) else _PassingError
+            raise error(f"{self.name}: {exc.strerror or _printable(str(exc))}") from exc
         except aiohttp.ClientResponseError as exc:
             raise self._error(
                 f"sent an answer that is not HTTP: {_printable(exc.message)}"
@@ -315,10 +412,24 @@ def _status_text(status: int) -> str:
         return str(status)
 
 
+def _state_of(headers: Mapping[str, str]) -> str:
+    """Return what an answer says of the state of the file: "E" and a tag, or "M" and a date."""
+    if tag := headers.get("ETag", "").removeprefix("W/"):
+        return f"E{tag}"
+    date = headers.get("Last-Modified", "")
+    return f"M{date}" if date else ""
+
+
+def _pause_of(text: str) -> float:
+    """Return the seconds of a ``Retry-After``; none of one that has a date."""
+    return float(text) if re.fullmatch("[0-9]{1,6}", text) else 0.0
+
+
 def _printable(text: str) -> str:
     """Return the start of a text from outside, without what moves the cursor of a terminal."""
     return "".join(c if c.isprintable() else " " for c in text[:200])
 
 
-def _rebuild(url: str, timeout: float) -> UrlSource:
-    return UrlSource(url, timeout=timeout)
+def _rebuild(url: str, timeout: float, cache: tuple[int, str] | None, known: Known) -> UrlSource:
+    kept = None if cache is None else DiskCache(*cache)
+    return UrlSource(url, timeout=timeout, cache=kept, known=known)

@@ -245,14 +245,31 @@ class FileObjectSource:
         return type(self), (self._file,)
 
 
-def open_source(target: str | os.PathLike[str] | bytes | BinaryIO | Source) -> Source:
-    """Return the source that `target` stands for: a path, a URL, bytes, or an open file."""
+def open_source(
+    target: str | os.PathLike[str] | bytes | BinaryIO | Source, *, cache: int | None = None
+) -> Source:
+    """Return the source that `target` stands for.
+
+    Parameters
+    ----------
+    target : path, URL, bytes, binary file or Source
+        Where the bytes are.
+    cache : int, optional
+        Bytes of remote files that are kept on disk; as ``MROI_CACHE`` says by default.
+
+    Raises
+    ------
+    UsageError
+        If it is nothing of this, or a URL whose extra is not installed.
+    """
     if isinstance(target, bytes | bytearray | memoryview):
         return MemorySource(target)
     if is_url(target):
+        from mroi.container.cache import DiskCache, default_cache_size
         from mroi.container.remote import UrlSource  # which takes long to import
 
-        return UrlSource(target)
+        limit = default_cache_size() if cache is None else cache
+        return UrlSource(target, cache=DiskCache(limit) if limit > 0 else None)
     if isinstance(target, str | os.PathLike):
         return FileSource(target)
     if hasattr(target, "is_remote"):

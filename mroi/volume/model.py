@@ -468,19 +468,24 @@ def open_volume(
     limits: Limits = DEFAULT_LIMITS,
     jobs: int | None = None,
     missing: Missing = "error",
+    cache: int | None = None,
 ) -> Volume:
     """Open a file for reading; nothing but its head and index is read.
 
     Parameters
     ----------
     target : path, URL, bytes, binary file or Source
-        Where the bytes are. URLs need the extra ``remote``.
+        Where the bytes are. URLs (``https://``, ``s3://``, whatever fsspec opens) need the extra
+        ``remote``.
     limits : Limits
         What a file may make the reader take.
     jobs : int, optional
-        Threads that decode; the processors by default.
+        Threads that decode, and requests to a server at once; the processors by default.
     missing : {"error", "fill"}
         Whether voxels that are not in the file are an error, or are given the fill value.
+    cache : int, optional
+        Bytes of remote files that are kept on disk, in the cache folder of the user. By default
+        what the environment variable ``MROI_CACHE`` says, such as ``2GB``, or none.
 
     Raises
     ------
@@ -492,7 +497,7 @@ def open_volume(
     if missing not in ("error", "fill"):
         raise UsageError(f"missing={missing!r}: expected 'error' or 'fill'")
     threads = threads_of(jobs)
-    source = open_source(target)
+    source = open_source(target, cache=cache)
     try:
         reader = ContainerReader(source, limits=limits)
     except BaseException:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakSet
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
-from mroi.container import ContainerReader, StoredChunk
+from mroi.container import ContainerReader, Run, StoredChunk
 from mroi.errors import LimitError, MissingVoxelsError, UsageError
 from mroi.format.geom import Background
 from mroi.format.overview import OverviewRecord
@@ -227,7 +227,7 @@ class RegionReader:
         def place(part: _Part, stored: StoredChunk) -> None:
             self._place(scan, part, self._decode(part, stored))
 
-        _work(self.reader, unread, place, self._threads_for(unread))
+        _work(self.reader, unread, place, self._threads_for(unread), self.jobs)
         return block
 
     def _threads_for(self, parts: Sequence[_Part]) -> int:
@@ -497,14 +497,15 @@ def _work(
     parts: Sequence[_Part],
     place: Callable[[_Part, StoredChunk], None],
     threads: int,
+    requests: int,
 ) -> None:
     """Place all parts, in this thread and in others that are started for it.
 
-    Runs of chunks are read one after the other, by whoever finds nothing to do, and their chunks
-    are worked on by all: at most two runs are held.
+    Runs of chunks are taken one after the other, by whoever finds nothing to do, and their chunks
+    are worked on by all: at most two runs are held, of a remote file as many more as `requests`.
     """
     tasks: deque[tuple[_Part, StoredChunk]] = deque()
-    runs = reader.iter_runs([part.ordinal for part in parts])
+    runs = _read_runs(reader, reader.find_runs([part.ordinal for part in parts]), requests)
     order = iter(parts)
     lock = threading.Lock()
     problems: list[BaseException] = []
@@ -534,5 +535,28 @@ def _work(
     work()
     for thread in others:
         thread.join()
+    runs.close()
     if problems:
         raise problems[0]
+
+
+def _read_runs(
+    reader: ContainerReader, runs: Sequence[Run], requests: int
+) -> Generator[list[StoredChunk]]:
+    """Yield the chunks of runs in order; of a remote file, several runs are asked for at once."""
+    most = min(requests, len(runs))
+    if most < 2 or not reader.source.is_remote:
+        yield from map(reader.read_run, runs)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(most, "mroi-read")
+    try:
+        rest = iter(runs)
+        pending = deque(pool.submit(reader.read_run, run) for run in islice(rest, most))
+        while pending:
+            chunks = pending.popleft().result()
+            pending.extend(pool.submit(reader.read_run, run) for run in islice(rest, 1))
+            yield chunks
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mroi
@@ -131,10 +131,31 @@ def test_runs_of_remote_chunks_are_those_of_single_reads(any_file):
     reader = ContainerReader(Remote(any_file))
     ordinals = range(reader.head.chunk_count)
     before = reader.source.reads
-    runs = list(reader.iter_runs(ordinals))
+    runs = [reader.read_run(run) for run in reader.find_runs(ordinals)]
     together = [reader.parse_chunk(stored) for run in runs for stored in run]
     assert reader.source.reads == before + 1  # adjacent chunks are one request
     assert together == [reader.read_chunk(i) for i in ordinals]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_runs_of_some_chunks_are_those_of_single_reads(any_file, monkeypatch, data):
+    """Whatever is between them is read, but for gaps that are too wide, and is not taken."""
+
+    class Remote(MemorySource):
+        is_remote = True
+
+    reader = ContainerReader(Remote(any_file))
+    ordinals = sorted(data.draw(st.sets(st.integers(0, reader.head.chunk_count - 1), min_size=1)))
+    gap, most = data.draw(st.integers(0, 300)), data.draw(st.integers(1, 2000))
+    monkeypatch.setattr("mroi.container.reader._FAR_GAP", gap)
+    monkeypatch.setattr("mroi.container.reader._FAR_RUN", most)
+    runs = reader.find_runs(ordinals)
+    together = [reader.parse_chunk(stored) for run in runs for stored in reader.read_run(run)]
+    assert together == [reader.read_chunk(ordinal) for ordinal in ordinals]
+    for run in runs:
+        assert len(run.ordinals) == 1 or run.stops[-1] - run.starts[0] <= most
+        assert all(b - a <= gap for a, b in zip(run.stops, run.starts[1:], strict=False))
 
 
 def problem(data: bytes) -> MroiError | None:
@@ -217,7 +238,8 @@ def test_damaged_files_give_an_error_of_ours(small_file, data):
 def test_the_short_way_through_a_chunk_takes_nothing_that_the_long_way_refuses(any_file, data):
     reader = ContainerReader(MemorySource(any_file))
     ordinals = range(reader.head.chunk_count)
-    (stored,) = next(reader.iter_runs([data.draw(st.sampled_from(ordinals))]))
+    (run,) = reader.find_runs([data.draw(st.sampled_from(ordinals))])
+    (stored,) = reader.read_run(run)
     header = bytearray(stored.frame[:32])
     for _ in range(data.draw(st.integers(0, 2))):
         header[data.draw(st.integers(0, 27))] ^= 1 << data.draw(st.integers(0, 7))

@@ -112,6 +112,20 @@ def test_a_token_may_come_from_the_environment(study: Path) -> None:
         assert get(url, "/volumes", Authorization="Bearer s3cret", Host="evil.org")[0] == 403
 
 
+@needs("remote")
+def test_the_library_sends_the_token_of_the_configuration(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    with running(study, "--token", "s3cret") as (_process, url):
+        with pytest.raises(mroi.SourceError, match="401 Unauthorized; it wants credentials"):
+            mroi.open(f"{url}files/a.mroi")
+        headers = {"headers": {"Authorization": "Bearer s3cret"}}
+        monkeypatch.setitem(fsspec.config.conf, "http", headers)
+        assert mroi.open(f"{url}files/a.mroi").slice(5).shape == (12, 15, 3)
+
+
 def test_an_open_server_without_a_token_is_warned_of(study: Path) -> None:
     for token, is_warned in (("", True), ("t", False)):
         options = ["--token", token] if token else []
