@@ -299,23 +299,40 @@ def unpack(
 
     Parameters
     ----------
+    source : path, URL, bytes, binary file, Source or Volume
+        The packed file.
     target : path or binary file, optional
         ``.nii``, ``.nii.gz``, ``.hdr`` or ``.img`` (for a pair): a NIfTI image, for a DICOM
         series in the orientation that dcm2niix gives it. For a DICOM series, ``.dcm``: its only
         file; any other name: a new folder for its files. By default the name of the source, with
         the ending that its own source had. A file object gets a ``.nii``.
+    overwrite : bool
+        Whether existing files are replaced; otherwise `FileExistsError` is raised.
+    limits : Limits
+        What a file may make the reader take.
+    progress : callable, optional
+        Called as ``progress("unpacking", done, total)``.
+
+    Returns
+    -------
+    UnpackResult
+        What was written, and whether it is proven to be the source.
 
     Raises
     ------
     MroiError
-        If the file is damaged, the restored bytes are not those of the source, or `target` is the
-        file itself.
+        If the file is damaged, or the restored bytes are not those of the source.
+    UsageError
+        If the name of `target` does not fit what is restored, there is none and `source` is no
+        path, or `target` is the file itself.
+    FileExistsError
+        If `target` exists and `overwrite` is false.
     """
     with ExitStack() as stack:
         volume = _opened(source, limits, stack)
         if target is None:
             if not isinstance(source, str | os.PathLike):
-                raise UsageError("a target is needed to unpack what has no name")
+                raise UsageError("target is required unless source is a path")
             target = unpacked_name(source, volume)
         if isinstance(target, str | os.PathLike) and _is_folder_name(Path(target), volume):
             return _unpack_series(volume, Path(target), overwrite=overwrite)

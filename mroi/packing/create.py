@@ -112,8 +112,8 @@ def create_volume(
     return VolumeWriter(
         target,
         plan.geom,
-        codec=plan.pipeline,
-        background_codec=plan.background_pipeline,
+        pipeline=plan.pipeline,
+        background_pipeline=plan.background_pipeline,
         jobs=jobs,
         overwrite=overwrite,
     )

@@ -152,8 +152,8 @@ def _write(
     writer = VolumeWriter(
         target,
         geom,
-        codec=plan.pipeline,
-        background_codec=plan.background_pipeline,
+        pipeline=plan.pipeline,
+        background_pipeline=plan.background_pipeline,
         rescale=source.rescale,
         overview=overview,
         provenance={"tool": f"mroi {__version__}", **plan.provenance, **source.provenance},

@@ -71,7 +71,7 @@ class OverviewPlan:
     factor: Factor
     method: OverviewMethod
     array: NDArray[Any]
-    codec: Pipeline
+    pipeline: Pipeline
 
 
 def array_spec(geom: Geom, factor: Factor, volumes: int) -> ChunkSpec:
@@ -184,7 +184,9 @@ class Reducer:
         return method, np.stack(planes)
 
 
-def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Factor) -> OverviewPlan:
+def make_overview(
+    source: VoxelSource, geom: Geom, pipeline: Pipeline, factor: Factor
+) -> OverviewPlan:
     """Return the overview of the first 3-D volume of a source, read once more for it.
 
     It is encoded without loss: by zstd, which every reader has, or by the codec of the chunks where
@@ -196,7 +198,7 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
         The volume.
     geom : Geom
         Geometry of the file.
-    codec : Pipeline
+    pipeline : Pipeline
         What encodes the chunks.
     factor : tuple of 3 int
         Along x, y, z.
@@ -225,7 +227,9 @@ def make_overview(source: VoxelSource, geom: Geom, codec: Pipeline, factor: Fact
             reducer.add(plane)
     method, array = reducer.finish()
     spec = array_spec(geom, factor, 1)
-    quick = type(codec.codec)()  # an overview is there to be read at once, whatever the chunks are
+    quick = type(
+        pipeline.codec
+    )()  # an overview is there to be read at once, whatever the chunks are
     codecs = [parse("zstd:delta=true"), parse("zstd")]
     if quick.fidelity is Fidelity.LOSSLESS and not quick.isolated:
         codecs.append(quick)
@@ -284,8 +288,8 @@ def encode_overview(plan: OverviewPlan, geom: Geom, slot: int) -> bytes:
         Slot of the codec.
     """
     spec = array_spec(geom, plan.factor, 1)
-    payload = plan.codec.encode(plan.array, spec)
-    decoded = array_bytes(plan.codec.decode(payload, spec))
+    payload = plan.pipeline.encode(plan.array, spec)
+    decoded = array_bytes(plan.pipeline.decode(payload, spec))
     record = OverviewRecord(plan.factor, plan.method, slot, 1, crc32(decoded), payload)
     return build_overview(record)
 

@@ -45,13 +45,13 @@ class VolumeWriter:
 
     Parameters
     ----------
-    sink : path or binary file
+    target : path or binary file
         A path is written atomically; a file object that cannot seek gets its index at the end.
     geom : Geom
         Geometry of the volume and of its chunks.
-    codec : Pipeline
+    pipeline : Pipeline
         For the chunks of the ROI.
-    background_codec : Pipeline, optional
+    background_pipeline : Pipeline, optional
         For the background, where the policy stores it.
     rescale : bytes, optional
         Payload of SLSC.
@@ -69,11 +69,11 @@ class VolumeWriter:
 
     def __init__(
         self,
-        sink: str | os.PathLike[str] | BinaryIO,
+        target: str | os.PathLike[str] | BinaryIO,
         geom: Geom,
         *,
-        codec: Pipeline,
-        background_codec: Pipeline | None = None,
+        pipeline: Pipeline,
+        background_pipeline: Pipeline | None = None,
         rescale: bytes | None = None,
         overview: OverviewPlan | None = None,
         metadata: Sequence[Metadata] = (),
@@ -83,23 +83,23 @@ class VolumeWriter:
     ) -> None:
         self.geom = geom
         self._grid = geom.grid
-        self._codec = codec
-        self._background_codec = background_codec
+        self._pipeline = pipeline
+        self._background_pipeline = background_pipeline
         self.provenance = dict(provenance or {})
         self._metadata = list(metadata)
         self._loss: Loss | None = None
         self._dropped = _Dropped()
         self._jobs = threads_of(jobs)
-        entries = [codec_entry(codec, Role.ROI)]
+        entries = [codec_entry(pipeline, Role.ROI)]
         if geom.background.is_stored:
-            if background_codec is None:
+            if background_pipeline is None:
                 raise UsageError("this background policy needs a codec for the background")
-            entries.append(codec_entry(background_codec, Role.BACKGROUND))
+            entries.append(codec_entry(background_pipeline, Role.BACKGROUND))
         preface = []
         if overview is not None:
             preface = [Metadata(FrameType.OVERVIEW, encode_overview(overview, geom, len(entries)))]
-            entries.append(codec_entry(overview.codec, Role.OVERVIEW))
-        _refuse_early(codec, background_codec, geom)
+            entries.append(codec_entry(overview.pipeline, Role.OVERVIEW))
+        _refuse_early(pipeline, background_pipeline, geom)
         self._slabs: dict[int, list[NDArray[Any]]] = {}  # planes of the ROI, by slab
         self._outside: dict[int, list[NDArray[Any]]] = {}  # voxels outside it, by slab
         self._masks: dict[bool, NDArray[np.bool_]] = {}
@@ -113,7 +113,7 @@ class VolumeWriter:
         self._pool = ThreadPoolExecutor(self._jobs, "mroi-encode")
         self._spool: Any = None
         self._spooled: list[tuple[EncodedChunk, int]] = []
-        self._writer = ContainerWriter(sink, overwrite=overwrite)
+        self._writer = ContainerWriter(target, overwrite=overwrite)
         try:
             self._builder = ContainerBuilder(
                 geom, entries, rescale=rescale, can_seek=self._writer.can_seek
@@ -187,7 +187,7 @@ class VolumeWriter:
         for y in range(0, slab.shape[1], height):
             for x in range(0, slab.shape[2], width):
                 chunk = np.ascontiguousarray(slab[:, y : y + height, x : x + width])
-                self._submit(self._codec, chunk, self._next_roi, self._write_roi)
+                self._submit(self._pipeline, chunk, self._next_roi, self._write_roi)
                 self._next_roi += 1
 
     def _submit(
@@ -252,11 +252,11 @@ class VolumeWriter:
         return self._masks[inside]
 
     def _encode_background(self, values: NDArray[Any]) -> None:
-        assert self._background_codec is not None
+        assert self._background_pipeline is not None
         ordinal = self._grid.roi_chunks + self._next_background
         self._next_background += 1
         chunk = values.reshape(1, 1, *values.shape)
-        self._submit(self._background_codec, chunk, ordinal, self._spool_background)
+        self._submit(self._background_pipeline, chunk, ordinal, self._spool_background)
 
     def _spool_background(self, encoded: EncodedChunk) -> None:
         """Keep an encoded background chunk until those of the ROI are written."""
@@ -334,7 +334,7 @@ class VolumeWriter:
     @property
     def is_exact(self) -> bool:
         """Whether every voxel will come back bit for bit."""
-        lossless = self._codec.fidelity is Fidelity.LOSSLESS
+        lossless = self._pipeline.fidelity is Fidelity.LOSSLESS
         return lossless and self.geom.background.is_exact
 
     @property
@@ -397,12 +397,12 @@ def _stored(plane: NDArray[Any], geom: Geom) -> NDArray[Any]:
     )
 
 
-def _refuse_early(codec: Pipeline, background_codec: Pipeline | None, geom: Geom) -> None:
+def _refuse_early(pipeline: Pipeline, background_pipeline: Pipeline | None, geom: Geom) -> None:
     """Ask the codecs about the largest chunks, before any work is done."""
     first = chunk_spec(geom, 0)
-    if reason := codec.refuses(first):
+    if reason := pipeline.refuses(first):
         raise SourceError(f"{reason} (chunks of {first.shape}, {geom.datatype.name})")
-    if background_codec is not None and geom.background.is_stored:
+    if background_pipeline is not None and geom.background.is_stored:
         spec = chunk_spec(geom, geom.grid.roi_chunks)
-        if reason := background_codec.refuses(spec):
+        if reason := background_pipeline.refuses(spec):
             raise SourceError(f"background: {reason}")

@@ -80,7 +80,7 @@ def test_voxels_that_were_left_out_count_as_missing(mroi: Mroi) -> None:
         affine=AFFINE,
         spacing=(1.5, 1.25, 3.0),
     )
-    with VolumeWriter("left.mroi", geom, codec=codec_named("zstd")) as writer:
+    with VolumeWriter("left.mroi", geom, pipeline=codec_named("zstd")) as writer:
         for k in range(SHAPE[2]):
             writer.write(phantom()[:, :, k])
     with library.open("left.mroi") as volume:

@@ -39,7 +39,7 @@ def write(path: Path, image: np.ndarray, **changed: object) -> None:
     template = create_volume(io.BytesIO(), image.shape, image.dtype)
     geom = replace(template.geom, **changed)
     template.abort()
-    with VolumeWriter(path, geom, codec=codec_named("zstd"), overwrite=True, jobs=1) as writer:
+    with VolumeWriter(path, geom, pipeline=codec_named("zstd"), overwrite=True, jobs=1) as writer:
         for plane in image.T:
             writer.write(plane.T)
 

@@ -45,8 +45,8 @@ def write(sink, array, *, roi=None, slice_axis=2, chunk=None, metadata=(), **fie
     with VolumeWriter(
         sink,
         geom,
-        codec=Pipeline(parse("zstd")),
-        background_codec=Pipeline(parse("deflate")) if stored else None,
+        pipeline=Pipeline(parse("zstd")),
+        background_pipeline=Pipeline(parse("deflate")) if stored else None,
         metadata=metadata,
         provenance={"tool": "a test"},
         jobs=1,

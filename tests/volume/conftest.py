@@ -49,8 +49,8 @@ class Case:
         with VolumeWriter(
             sink,
             geom,
-            codec=Pipeline(parse(self.codec)),
-            background_codec=Pipeline(parse("deflate")) if geom.background.is_stored else None,
+            pipeline=Pipeline(parse(self.codec)),
+            background_pipeline=Pipeline(parse("deflate")) if geom.background.is_stored else None,
             rescale=None if self.rescale is None else self.rescale.astype("<f8").tobytes(),
             **{"jobs": 2, **options},
         ) as writer:
