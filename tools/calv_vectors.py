@@ -46,9 +46,9 @@ class Recorder:
                 self.head["tables"] = [list(map(list, table)) for table in slots]
             self.read = []
         elif what in {"run", "voxel"}:
-            numbers, (s, y, x) = about.pop("numbers"), about["at"]
+            symbols, (s, y, x) = about.pop("symbols"), about["at"]
             names = NEAR[min(about.pop("before"), 2)]
-            near = {name: numbers(s - b, y - r, x - c) for name, (b, r, c) in names.items()}
+            near = {name: symbols(s - b, y - r, x - c) for name, (b, r, c) in names.items()}
             step = {"step": what, "at": about.pop("at"), "near": near, "read": self.read}
             self.steps.append(step | about)
             self.read = []

@@ -51,9 +51,9 @@ class Writer(calv.Coder):
             raise DoneError
         return self.answers.popleft()
 
-    def bit(self, chance: int) -> int:
+    def bit(self, probability: int) -> int:
         """Encode a decision."""
-        bound = (self.range >> 16) * min(max(chance, 32), 65504)
+        bound = (self.range >> 16) * min(max(probability, 32), 65504)
         bit = self.answer()
         self.low += 0 if bit else bound
         self.range = bound if bit else self.range - bound
@@ -308,9 +308,9 @@ def _streams() -> Iterator[Case]:
     less = _fast(side(tables=FULL + HALVES))
     yield Case("CLV-13", "less", "a stream takes a word that it does not have", less)
     below = _fast(side(tables=(*FULL, 0, *FULL)))
-    yield Case("CLV-13", "below", "the first number is -1", below)
+    yield Case("CLV-13", "below", "the first symbol is -1", below)
     above = _fast(side(tables=(*FULL, *(0,) * 20, *FULL)))
-    yield Case("CLV-13", "above", "the first number is top + 1", above)
+    yield Case("CLV-13", "above", "the first symbol is top + 1", above)
 
 
 def _heads() -> Iterator[Case]:
@@ -330,9 +330,9 @@ def _heads() -> Iterator[Case]:
 def _numbers() -> Iterator[Case]:
     for kind, name in ((2, "small"), (3, "max")):
         below = coded(kind, (*HEAD, 0, 1, 0))  # not 0, negative, quotient 0
-        yield Case("CLV-15", f"{name}-below", "the first number is -1", Payload(kind, below))
+        yield Case("CLV-15", f"{name}-below", "the first symbol is -1", Payload(kind, below))
         above = coded(kind, (*HEAD, 0, 0, *(1,) * TOP, 0))
-        yield Case("CLV-15", f"{name}-above", "the first number is top + 1", Payload(kind, above))
+        yield Case("CLV-15", f"{name}-above", "the first symbol is top + 1", Payload(kind, above))
     label = Payload(4, coded(4, (0, 0, 1, 0, 1, 0)))
     yield Case("CLV-16", "label", "a label of top + 1", label)
     row = (1, 1, 3)

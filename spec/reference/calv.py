@@ -80,8 +80,8 @@ def decode(
         at = start + int.from_bytes(payload[at:start], "little")
         need(at <= len(payload), "CLV-4")
         section = payload[start:at]
-        numbers = SECTIONS[coded](section, shape[:3], len(values) - 1, runs, trace)
-        chunk[sample::samples] = [values[n] for n in numbers]
+        symbols = SECTIONS[coded](section, shape[:3], len(values) - 1, runs, trace)
+        chunk[sample::samples] = [values[n] for n in symbols]
     need(at == len(payload), "CLV-4")
     if not series:
         return chunk
@@ -108,7 +108,7 @@ def memory(kind: int, series: int, slices: int, rows: int, columns: int) -> int:
 
 
 def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int], int]:
-    """Return the value of each number, and where the map ends."""
+    """Return the value of each symbol, and where the map ends."""
 
     def varint() -> int:
         nonlocal at
@@ -137,8 +137,8 @@ def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int
     need(step * (top + sum(gap for _, gap in runs)) <= 1 << 40, "CLV-6")
     values = []
     value = offset
-    for number in range(top + 1):
-        value += step * left_out.get(number, 0)
+    for symbol in range(top + 1):
+        value += step * left_out.get(symbol, 0)
         values.append(value)
         value += step
     if kind == "f":
@@ -200,9 +200,9 @@ class Coder:
             self.range <<= 16
             self.at += 1
 
-    def bit(self, chance: int) -> int:
-        """Return a decision that is 1 with a chance of so many 65536ths."""
-        bound = (self.range >> 16) * min(max(chance, 32), 65504)
+    def bit(self, probability: int) -> int:
+        """Return a decision that is 1 with a probability of so many 65536ths."""
+        bound = (self.range >> 16) * min(max(probability, 32), 65504)
         result = int(self.code < bound)
         if result:
             self.range = bound
@@ -210,7 +210,7 @@ class Coder:
             self.range -= bound
             self.code -= bound
         self.refresh()
-        self.trace("decision", chance=chance, bit=result)
+        self.trace("decision", probability=probability, bit=result)
         return result
 
     def uniform(self, bits: int) -> int:
@@ -252,14 +252,14 @@ class Coder:
 
 
 def fresh(count: int) -> list[list[int]]:
-    """Return contexts that have seen nothing: a chance, and a count of decisions."""
+    """Return contexts that have seen nothing: a probability, and a count of decisions."""
     return [[32768, 0] for _ in range(count)]
 
 
 def learn(context: list[int], bit: int) -> None:
-    """Move the chance of a context towards what was decided."""
-    chance, count = context
-    context[0] = chance + ((65535 * bit - chance) * (655360 // (10 * count + 16)) >> 16)
+    """Move the probability of a context towards what was decided."""
+    probability, count = context
+    context[0] = probability + ((65535 * bit - probability) * (655360 // (10 * count + 16)) >> 16)
     context[1] = min(count + 1, 255)
 
 
@@ -305,7 +305,7 @@ class Stream:
             self.at += 1
 
     def number(self, table: list[tuple[int, int, int]]) -> int:
-        """Return the number of an error: a token, and raw bits if it is large."""
+        """Return the n of an error: a token, and raw bits if it is large."""
         token, frequency, place = table[self.state & 4095]
         self.state = frequency * (self.state >> 12) + place
         self.refill()
@@ -323,7 +323,7 @@ class Stream:
 def decode_fast(
     section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
 ) -> list[int]:
-    """Return the numbers of a section of the kind 1."""
+    """Return the symbols of a section of the kind 1."""
     need(len(section) >= 4, "CLV-9")
     start = 4 + int.from_bytes(section[:4], "little")
     need(start <= len(section) and (len(section) - start) % 2 == 0, "CLV-9")
@@ -346,35 +346,35 @@ def decode_fast(
     ends = list(itertools.accumulate(sizes, initial=0))
     streams = [Stream(words[a:b], trace) for a, b in itertools.pairwise(ends)]
     trace("head", coefficients=coefficients, shift=shift, split=split, sizes=sizes, tables=tables)
-    numbers, noise = Slab(shape), Slab(shape)
-    for s, y, x in itertools.islice(numbers.places(), count):
+    symbols, noise = Slab(shape), Slab(shape)
+    for s, y, x in itertools.islice(symbols.places(), count):
         before = s % runs.length  # slices that predict it
         kind = min(before, len(coefficients) - 1)
         exact = sum(
-            c * numbers(s - back, y - up, x - left)
+            c * symbols(s - back, y - up, x - left)
             for c, (back, up, left) in zip(coefficients[kind], FAST_TAPS[kind], strict=True)
         )
         exact = min(max(exact, 0), top << 12)
         activity = activity_of(noise, s, y, x, alone=before == 0)
-        near = {numbers(s, y, x - 1), numbers(s, y - 1, x), numbers(s, y - 1, x + 1)}
+        near = {symbols(s, y, x - 1), symbols(s, y - 1, x), symbols(s, y - 1, x + 1)}
         if before > 0:
-            near.add(numbers(s - 1, y, x))
+            near.add(symbols(s - 1, y, x))
         sort = 4 if len(near) == 1 else exact + 2048 >> 10 & 3
         context = context_of[min(activity >> shift, 1023)][sort]
         stream = streams[(s if alone else y) % 16]
         number = stream.number(tables[context])
         value = (exact + 2048 >> 12) + signed(number)
         need(0 <= value <= top, "CLV-13")
-        numbers.data[s][y][x] = value
+        symbols.data[s][y][x] = value
         noise.data[s][y][x] = min(abs((value << 12) - exact) >> 8, 65535)
         trace(
-            "voxel", at=(s, y, x), numbers=numbers, before=before, activity=activity, exact=exact,
-            context=context, n=number, number=value, noise=noise.data[s][y][x],
+            "voxel", at=(s, y, x), symbols=symbols, before=before, activity=activity, exact=exact,
+            context=context, n=number, symbol=value, noise=noise.data[s][y][x],
             state=stream.state, words=stream.at,
         )  # fmt: skip
     for stream in streams:
         need(stream.state == 65536 and stream.at == len(stream.words), "CLV-13")
-    return flat(numbers)[:count]
+    return flat(symbols)[:count]
 
 
 def fast_coefficients(coder: Coder, contexts: list[list[int]], kinds: int) -> list[list[int]]:
@@ -628,21 +628,21 @@ class Adaptive:
             shares = self.shares.setdefault(
                 (decision, self.level >> 4), [85536 // self.experts] * self.experts
             )
-            t = [STRETCH[chance >> 4] for chance, _ in used]
+            t = [STRETCH[probability >> 4] for probability, _ in used]
             if self.experts > self.models:
                 t.append(STRETCH[min(4096 * max(part, 0) // (parts + 1), 4095)])
             dot = sum(map(operator.mul, t, shares)) >> 16
-            chance = SQUASH[clip(dot + 2816, 0, 5632)]
-            bit = self.coder.bit(chance)
+            probability = SQUASH[clip(dot + 2816, 0, 5632)]
+            bit = self.coder.bit(probability)
             for i in range(self.experts):
-                change = t[i] * 4 * (65535 * bit - chance) + 131072 >> 18
+                change = t[i] * 4 * (65535 * bit - probability) + 131072 >> 18
                 shares[i] = wrapped(shares[i] + change)
         for context in used:
             learn(context, bit)
         return bit
 
     def beyond(self, x: int) -> int:
-        """Return F(x), the chance of an error beyond x."""
+        """Return F(x), the probability of an error beyond x."""
         return SQUASH[clip(2816 - (x * self.slope >> 16), 0, 5632)]
 
     def error(self, fraction: int) -> int:
@@ -702,14 +702,14 @@ def stored_predictor(
 def decode_small(
     section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
 ) -> list[int]:
-    """Return the numbers of a section of the kind 2."""
+    """Return the symbols of a section of the kind 2."""
     return decode_adaptive(section, shape, top, runs.length, (1, 3, 3, 8), trace)
 
 
 def decode_max(
     section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
 ) -> list[int]:
-    """Return the numbers of a section of the kind 3."""
+    """Return the symbols of a section of the kind 3."""
     return decode_adaptive(section, shape, top, runs.length, (2, 6, 7, 37), trace)
 
 
@@ -721,7 +721,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     profile: tuple[int, int, int, int],
     trace: Trace,
 ) -> list[int]:
-    """Return the numbers of a section of the kinds 2 and 3."""
+    """Return the symbols of a section of the kinds 2 and 3."""
     coder = Coder(section, trace)
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1
@@ -733,23 +733,23 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     masks = fresh(256)
     bias, seen = [0] * 1024, [0] * 1024
     history = newest = 0
-    numbers, noise = Slab(shape), Slab(shape)
+    symbols, noise = Slab(shape), Slab(shape)
     missed = [Slab(shape) for _ in range(1 + profile[0])]  # noise of each p[j]
-    for s, y, x in numbers.places():
+    for s, y, x in symbols.places():
         t = s % run  # slices before it that predict it
-        w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
-        ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
+        w, n = symbols(s, y, x - 1), symbols(s, y - 1, x)
+        ne, nw = symbols(s, y - 1, x + 1), symbols(s, y - 1, x - 1)
         near, order = [w, n, nw, ne], [w, n, ne, nw]
         u = n
         if t > 0:
-            u = numbers(s - 1, y, x)
-            above = [u, numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)]
+            u = symbols(s - 1, y, x)
+            above = [u, symbols(s - 1, y, x + 1), symbols(s - 1, y + 1, x)]
             near += above
             order += above
 
         # prediction
         stored = sum(
-            c * numbers(s - back, y - r, x - left)
+            c * symbols(s - back, y - r, x - left)
             for c, (back, r, left) in zip(coefficients[min(t, 3)], taps[min(t, 3)], strict=True)
         )
         p = [clip(wrapped(stored) >> 4, 0, top << 8)]
@@ -757,7 +757,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         for correction in corrections:
             if x == 0 and y % correction.height == 0:
                 correction.begin(s, y)
-            d.append([numbers(s - b, y - r, x - c) - n for b, r, c in correction.taps[t]])
+            d.append([symbols(s - b, y - r, x - c) - n for b, r, c in correction.taps[t]])
             change = wrapped(sum(map(operator.mul, correction.weights[x // 8], d[-1])))
             p.append(clip(p[0] + (change >> 4), 0, top << 8))
         activity = activity_of(noise, s, y, x, alone=t == 0)
@@ -798,7 +798,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
             error = model.error(fraction)
         value = guess + error
         need(0 <= value <= top, "CLV-15")
-        numbers.data[s][y][x] = value
+        symbols.data[s][y][x] = value
 
         # learning
         exact = value << 8
@@ -817,12 +817,12 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         for correction, differences in zip(corrections, d, strict=True):
             correction.learn((s, y, x), differences, exact - p[0], level)
         trace(
-            "voxel", at=(s, y, x), numbers=numbers, before=t, activity=activity, level=level,
-            p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, number=value,
+            "voxel", at=(s, y, x), symbols=symbols, before=t, activity=activity, level=level,
+            p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, symbol=value,
             noise=noise.data[s][y][x], **coder.state(),
         )  # fmt: skip
     coder.finish()
-    return flat(numbers)
+    return flat(symbols)
 
 
 # --- labels ---
@@ -831,20 +831,20 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
 def decode_labels(
     section: bytes, shape: tuple[int, ...], top: int, _runs: Runs, trace: Trace
 ) -> list[int]:
-    """Return the numbers of a section of the kind 4, which takes no notice of runs."""
+    """Return the symbols of a section of the kind 4, which takes no notice of runs."""
     coder = Coder(section, trace)
     choices, tree, runs = fresh(5 * 2048), fresh(1 << top.bit_length()), fresh(64)
-    numbers = Slab(shape)
+    symbols = Slab(shape)
     for s in range(shape[0]):
         for y in range(shape[1]):
-            row = numbers.data[s][y]
+            row = symbols.data[s][y]
             x = 0
             while x < shape[2]:
-                w = numbers(s, y, x - 1)
+                w = symbols(s, y, x - 1)
                 missed = False
-                if calm(numbers, s, y, x):
+                if calm(symbols, s, y, x):
                     length = 1
-                    while x + length < shape[2] and {w} == set(ahead(numbers, s, y, x + length)):
+                    while x + length < shape[2] and {w} == set(ahead(symbols, s, y, x + length)):
                         length += 1
                     place = length
                     if not coder.adaptive(runs, length.bit_length()):
@@ -855,58 +855,58 @@ def decode_labels(
                         need(place < length, "CLV-16")
                     row[x : x + place] = [w] * place
                     trace(
-                        "run", at=(s, y, x), numbers=numbers, before=s, length=length,
+                        "run", at=(s, y, x), symbols=symbols, before=s, length=length,
                         place=place, **coder.state(),
                     )  # fmt: skip
                     x += place
                     if not missed:
                         continue
-                row[x] = label(coder, choices, tree, numbers, (s, y, x), missed, top)
+                row[x] = label(coder, choices, tree, symbols, (s, y, x), missed, top)
                 trace(
-                    "voxel", at=(s, y, x), numbers=numbers, before=s, number=row[x],
+                    "voxel", at=(s, y, x), symbols=symbols, before=s, symbol=row[x],
                     **coder.state(),
                 )  # fmt: skip
                 x += 1
     coder.finish()
-    return flat(numbers)
+    return flat(symbols)
 
 
-def ahead(numbers: Slab, s: int, y: int, x: int) -> list[int]:
+def ahead(symbols: Slab, s: int, y: int, x: int) -> list[int]:
     """Return what must be equal to W for a run to go on at a place."""
-    places = [numbers(s, y - 1, x + 1)]
+    places = [symbols(s, y - 1, x + 1)]
     if s > 0:
-        places += [numbers(s - 1, y, x + 1), numbers(s - 1, y + 1, x)]
+        places += [symbols(s - 1, y, x + 1), symbols(s - 1, y + 1, x)]
     return places
 
 
-def calm(numbers: Slab, s: int, y: int, x: int) -> bool:
+def calm(symbols: Slab, s: int, y: int, x: int) -> bool:
     """Whether all around a place is the same."""
-    around = [numbers(s, y, x - 1), numbers(s, y - 1, x - 1), numbers(s, y - 1, x)]
+    around = [symbols(s, y, x - 1), symbols(s, y - 1, x - 1), symbols(s, y - 1, x)]
     if s > 0:
-        around.append(numbers(s - 1, y, x))
-    return len({*around, *ahead(numbers, s, y, x)}) == 1
+        around.append(symbols(s - 1, y, x))
+    return len({*around, *ahead(symbols, s, y, x)}) == 1
 
 
 def label(
     coder: Coder,
     choices: list[list[int]],
     tree: list[list[int]],
-    numbers: Slab,
+    symbols: Slab,
     at: tuple[int, int, int],
     missed: bool,  # noqa: FBT001
     top: int,
 ) -> int:
     """Return the number at a place that is not calm, or that ends a run."""
     s, y, x = at
-    w, n = numbers(s, y, x - 1), numbers(s, y - 1, x)
-    ne, nw = numbers(s, y - 1, x + 1), numbers(s, y - 1, x - 1)
+    w, n = symbols(s, y, x - 1), symbols(s, y - 1, x)
+    ne, nw = symbols(s, y - 1, x + 1), symbols(s, y - 1, x - 1)
     pattern = (w == n) + 2 * (w == nw) + 4 * (n == nw) + 8 * (n == ne)
-    pattern += 16 * (w == numbers(s, y, x - 2)) + 32 * (n == numbers(s, y - 2, x))
+    pattern += 16 * (w == symbols(s, y, x - 2)) + 32 * (n == symbols(s, y - 2, x))
     u = n
     if s > 0:
-        u = numbers(s - 1, y, x)
-        pattern += 64 * (w == u) + 128 * (n == u) + 256 * (u == numbers(s - 1, y, x + 1))
-        pattern += 512 * (u == numbers(s - 1, y + 1, x)) + 1024
+        u = symbols(s - 1, y, x)
+        pattern += 64 * (w == u) + 128 * (n == u) + 256 * (u == symbols(s - 1, y, x + 1))
+        pattern += 512 * (u == symbols(s - 1, y + 1, x)) + 1024
     tried = [w] if missed else []
     for i, candidate in enumerate((w, n, u, ne, nw)):
         if candidate not in tried and coder.adaptive(choices, 2048 * i + pattern):
@@ -921,7 +921,7 @@ def label(
 
 
 def flat(slab: Slab) -> list[int]:
-    """Return the numbers of a slab in order."""
+    """Return the symbols of a slab in order."""
     return [number for plane in slab.data for row in plane for number in row]
 
 

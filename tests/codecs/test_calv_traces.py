@@ -28,7 +28,7 @@ def test_every_kind_has_a_trace() -> None:
 
 @pytest.mark.parametrize("kind", KINDS + SERIES)
 def test_the_steps_are_those_of_the_payload(kind: str) -> None:
-    """Their numbers ascend with the values, and neighbours are what was decoded there."""
+    """Their symbols ascend with the values, and neighbours are what was decoded there."""
     _, expected, spec = load(f"tiny-{kind}")
     values = np.frombuffer(expected, spec.dtype).reshape(spec.volumes, -1, *spec.shape[1:])
     run = spec.shape[0]
@@ -42,7 +42,7 @@ def test_the_steps_are_those_of_the_payload(kind: str) -> None:
             found[s, y, x : x + step["place"]] = near["W"]
             continue
         assert found[s, y, x] == -1
-        found[s, y, x] = step["number"]
+        found[s, y, x] = step["symbol"]
         if x > 0:
             assert near["W"] == found[s, y, x - 1]
         if y > 0:
