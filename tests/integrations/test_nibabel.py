@@ -337,7 +337,7 @@ def test_missing_voxels_are_filled_if_one_says_so(tmp_path: Path) -> None:
         fill=b"\0",
     )
     geom = Geom.of(ArraySource(voxels).geometry, layout)
-    with VolumeWriter(tmp_path / "a.mroi", geom, codec=Pipeline(parse("zstd"))) as writer:
+    with VolumeWriter(tmp_path / "a.mroi", geom, pipeline=Pipeline(parse("zstd"))) as writer:
         for k in range(8):
             writer.write(voxels[:, :, k])
     with pytest.raises(MissingVoxelsError):
