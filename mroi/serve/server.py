@@ -62,10 +62,12 @@ def listen(host: str, port: int) -> Address:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, place = found[0]
-        bound = socket.create_server(place[:2], family=family)
+        made = socket.create_server(place[:2], family=family)
     except (OSError, UnicodeError, OverflowError) as exc:
         reason = getattr(exc, "strerror", None) or exc
         raise UsageError(f"cannot listen at {host}, port {port}: {reason}") from exc
+    # Said to be TCP, or asyncio lets the end of each answer wait for an acknowledgement, 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=made.detach())
     number, real = bound.getsockname()[:2]
     shown = f"[{number}]" if ":" in number else number
     is_loopback = ipaddress.ip_address(number.partition("%")[0]).is_loopback

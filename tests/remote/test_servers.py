@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 import mroi
@@ -324,6 +325,23 @@ def test_another_protocol() -> None:
     file = io.BytesIO()
     source.copy_to(file)
     assert file.getvalue() == DATA
+
+
+@pytest.mark.parametrize("codec", ["raw", "zstd"])
+def test_another_file_of_a_protocol_without_states(codec: str) -> None:
+    """Nothing of the second is taken for the first, even if it is cut just like it."""
+    import fsspec
+
+    array = np.random.default_rng(0).integers(0, 4000, (64, 64, 30)).astype(np.int16)
+    store = fsspec.filesystem("memory")
+    for number, values in enumerate((array, array[::-1])):
+        file = io.BytesIO()
+        mroi.pack(values, file, codec=codec, chunk=1)
+        store.pipe("/changing", file.getvalue())
+        if not number:
+            volume = mroi.open("memory://changing")
+    with pytest.raises(mroi.FormatError):
+        volume.slice(15)
 
 
 def test_a_protocol_that_fails_in_a_way_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

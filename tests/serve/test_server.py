@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_many_ask_at_once(study: Path) -> None:
         for thread in threads:
             thread.join()
     assert wrong == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks for the option of a connection")
+def test_no_answer_waits_for_an_acknowledgement(study: Path) -> None:
+    from mroi.serve.server import listen
+
+    address = listen("127.0.0.1", 0)
+    with address.socket:
+        assert address.socket.proto == socket.IPPROTO_TCP  # for which asyncio sets TCP_NODELAY
+    with running(study) as (_process, url):
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+        seconds = []
+        with closing(connection):
+            for _ in range(30):
+                start = time.monotonic()
+                connection.request("GET", "/volumes/a.mroi/slice/z/5.bin")
+                assert connection.getresponse().read()
+                seconds.append(time.monotonic() - start)
+    assert min(seconds) < 0.03
 
 
 def test_a_token_may_come_from_the_environment(study: Path) -> None:
