@@ -30,6 +30,7 @@ EXTRAS = {
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
     "xarray": ("dask", "xarray"),
+    "zarr": ("zarr",),
 }
 """Modules that each extra of ``pyproject.toml`` brings."""
 

@@ -24,6 +24,7 @@ BEHIND = {
     "mroi/serve/app.py": "serve",
     "mroi/serve/server.py": "serve",
     "mroi/xarray.py": "xarray",
+    "mroi/zarr.py": "zarr",
 }
 """Modules that import what an extra brings; nothing else imports them."""
 
