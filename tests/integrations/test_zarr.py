@@ -259,7 +259,7 @@ def test_slopes_of_each_slice_have_no_place(tmp_path: Path) -> None:
     geom = Geom.of(ArraySource(voxels).geometry, layout)
     rescale = np.array([[1, 2], [3, 4.0]]).tobytes()
     with VolumeWriter(
-        tmp_path / "a.mroi", geom, codec=Pipeline(parse("zstd")), rescale=rescale
+        tmp_path / "a.mroi", geom, pipeline=Pipeline(parse("zstd")), rescale=rescale
     ) as writer:
         for k in range(2):
             writer.write(voxels[:, :, k])
