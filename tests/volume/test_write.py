@@ -106,7 +106,6 @@ def test_an_aborted_writer_takes_nothing(tmp_path):
         ({"spacing": (-1.0, 1, 1)}, mroi.FormatError),
         ({"slice_axis": 3}, mroi.UsageError),
         ({"slice_axis": -1}, mroi.UsageError),
-        ({"chunk": 0}, mroi.UsageError),
         ({"chunk": -1}, mroi.UsageError),
         ({"chunk": (1, 2)}, mroi.UsageError),
         ({"chunk": (1, -1, 1)}, mroi.UsageError),
