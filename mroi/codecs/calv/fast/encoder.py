@@ -227,7 +227,7 @@ def _accumulate(volume, alone, run, kinds, normal):
         add_products(weighted, samples, k, taps, normal[around.kind])
 
 
-@step
+@inlined
 def _sample(planes, p, around, taps, samples, weighted, k):
     """Store the taps of a voxel, and the voxel, less N; weighted the less the more detail is."""
     width, one, two = around.width, np.uint64(1), np.uint64(2)
@@ -339,7 +339,7 @@ def _predict(volume, alone, run, kinds, coefficients, top, found):
         close_plane(noise, start, rows, columns)
 
 
-@step
+@inlined
 def _find_errors(c, planes, noise, p, top, sums, found, k):
     """Complete the predictions of a row that begins at `p`; find its errors and its noise."""
     ceiling = np.int32(top << 12)
@@ -356,7 +356,7 @@ def _find_errors(c, planes, noise, p, top, sums, found, k):
         noise[p + x] = min(max(off, np.int32(-off)) >> 8, MOST_NOISE)
 
 
-@step
+@inlined
 def _find_sorts(planes, p, around, predictions, sorts, k):
     """Find which places of a row are flat, and the part of the prediction of the others."""
     one = np.uint64(1)
@@ -370,7 +370,7 @@ def _find_sorts(planes, p, around, predictions, sorts, k):
         sorts[k + x] = PARTS if flat else (np.int32(predictions[x] + 2048) >> 10) & 3
 
 
-@step
+@inlined
 def _find_activity(noise, p, first, sums, activity, k):
     """Complete the activities of a row."""
     one, two = np.uint64(1), np.uint64(2)
