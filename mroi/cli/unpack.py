@@ -76,7 +76,7 @@ def run(
                 overwrite=task.action is batch.Action.OVERWRITE,
                 progress=step,
             )
-            proof = "equal to the source (SHA-256)" if result.proven else _proof(volume)
+            proof = _proof(volume, proven=result.proven)
         if lost:
             proof = "not equal to the source"
             if not quiet:
@@ -102,11 +102,14 @@ def run(
     )
 
 
-def _proof(volume: Volume) -> str:
-    """Say what is known of an image that was not checked against the digest of its source."""
+def _proof(volume: Volume, *, proven: bool) -> str:
+    """Say what is known of a restored image; `proven`: its SHA-256 is the one in the file."""
     from mroi.format.metadata import DigestScope
     from mroi.format.records import FrameType
 
+    if proven:
+        cleaned = "metadata" in volume.provenance
+        return f"equal to the {'cleaned ' if cleaned else ''}source (SHA-256)"
     keys = {frame.key for frame in volume.reader.frames}
     held = "voxels and attributes" if (FrameType.DICOM, 0) in keys else "voxels"
     if not volume.is_lossless:

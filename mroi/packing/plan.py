@@ -72,9 +72,10 @@ class PackPlan:
         codec = self.pipeline.codec.name
         if settings:
             codec += ":" + ",".join(f"{name}={dumps(value)}" for name, value in settings.items())
+        chunks = f"{geom.grid.chunks:,} chunk{'s' * (geom.grid.chunks != 1)}"
         *sides, volumes = geom.chunk_shape
         shape = " x ".join(map(str, sides if volumes == 1 else geom.chunk_shape))
-        text = f"ROI {geom.roi}, {codec}, {geom.grid.chunks:,} chunks of {shape} voxels"
+        text = f"ROI {geom.roi}, {codec}, {chunks} of {shape} voxels"
         return text if self.overview is None else f"{text}, an overview"
 
 

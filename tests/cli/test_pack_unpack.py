@@ -25,6 +25,11 @@ def test_round_trip_gives_the_bytes_of_the_source(mroi: Mroi, scan: Path) -> Non
     assert Path("back.nii").read_bytes() == gzip.decompress(scan.read_bytes())
 
 
+def test_what_was_cleaned_is_not_called_the_source(mroi: Mroi, scan: Path) -> None:
+    mroi("pack", scan, "--metadata", "clean")
+    assert "equal to the cleaned source" in mroi("unpack", "scan.mroi", "-o", "back.nii").err
+
+
 def test_unpacking_gives_the_ending_that_the_source_had(mroi: Mroi, scan: Path) -> None:
     source = gzip.decompress(scan.read_bytes())
     mroi("pack", scan, "-o", "other/")
