@@ -29,6 +29,7 @@ EXTRAS = {
     "heif": ("pillow_heif",),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
+    "sitk": ("SimpleITK",),
     "xarray": ("dask", "xarray"),
     "zarr": ("zarr",),
 }
