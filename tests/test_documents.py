@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.extras import needs
+from tests.extras import needs, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -33,6 +33,9 @@ def kinds(page: Path) -> list[str]:
 def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
     if examples.needs_shell(page) and not shutil.which("sh"):
         pytest.skip("the commands of this page need a shell")
+    if page.name == "libraries.md":
+        for extra in ("remote", "sitk", "xarray", "zarr"):
+            require(extra)
     done = subprocess.run(
         [sys.executable, ROOT / "tools" / "examples.py", "--check", page],
         capture_output=True,
