@@ -28,6 +28,7 @@ def kinds(page: Path) -> list[str]:
     return [kind for kind, _ in examples.blocks(page)]
 
 
+@pytest.mark.slow
 @needs("codecs")
 @pytest.mark.parametrize("page", [page for page in PAGES if "run" in kinds(page)], ids=name)
 def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:

@@ -147,7 +147,7 @@ def checks() -> list[Step]:
 def tests() -> list[Step]:
     """Return the test suite, on several cores if there are."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    parallel = ["-n", str(min(cores, 8))] if cores > 1 else []
+    parallel = ["-n", str(min(cores, 8)), "--dist", "worksteal"] if cores > 1 else []
     return [Step("pytest", [PYTHON, "-m", "pytest", "-q", *parallel])]
 
 

@@ -47,7 +47,7 @@ def write(path: Path, image: np.ndarray, **changed: object) -> None:
 # -- geometry ------------------------------------------------------------------------------------
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(
     entries=st.lists(st.sampled_from(EXTREMES), min_size=12, max_size=12),
     spacing=st.tuples(*[st.sampled_from([abs(x) for x in EXTREMES])] * 3),
