@@ -57,7 +57,7 @@ _ORDINAL_WORD = 4  # of a frame header, in words of 4 bytes
 
 
 class FrameType(bytes, Enum):
-    """Types of the frames that this version gives a meaning (FRM-2).
+    """Types of the frames that this version gives a meaning (FRM-3, FRM-9).
 
     An unknown type is plain `bytes`: the capital of its first letter says whether it may be
     skipped.
