@@ -27,9 +27,12 @@ EXTRAS = {
     "codecs": ("glymur", "imagecodecs", "pcodec", "pywt"),
     "dicom": ("imagecodecs", "pydicom"),
     "heif": ("pillow_heif",),
+    "monai": ("monai",),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
     "sitk": ("SimpleITK",),
+    "torch": ("torch",),
+    "torchio": ("torchio",),
     "xarray": ("dask", "xarray"),
     "zarr": ("zarr",),
 }

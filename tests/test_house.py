@@ -17,12 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     "PIL", "anyio", "asyncio", "fsspec", "glymur", "hypothesis", "imagecodecs", "isal", "llvmlite",
     "multiprocessing", "nibabel", "numba", "pcodec", "pillow_heif", "pydicom", "pytest", "pywt",
-    "scipy", "starlette", "uvicorn", "zstandard",
+    "scipy", "starlette", "torch", "uvicorn", "zstandard",
 }  # fmt: skip
 
 BEHIND = {
+    "mroi/monai.py": "monai",
     "mroi/serve/app.py": "serve",
     "mroi/serve/server.py": "serve",
+    "mroi/torch.py": "torch",
+    "mroi/torchio.py": "torchio",
     "mroi/xarray.py": "xarray",
     "mroi/zarr.py": "zarr",
 }

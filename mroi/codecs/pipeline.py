@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -107,7 +108,7 @@ class Pipeline:
     @property
     def supports_prefix(self) -> bool:
         """Whether `decode_prefix` costs less than `decode`."""
-        return isinstance(self.codec, SupportsPrefix)
+        return _stops_early(type(self.codec))
 
     def refuses(self, spec: ChunkSpec) -> str | None:
         """Return why chunks of this kind cannot be taken, naming those that can, or None."""
@@ -173,7 +174,7 @@ class Pipeline:
         DecodeError, CodecUnavailableError
             As `decode`.
         """
-        if not isinstance(self.codec, SupportsPrefix):
+        if not self.supports_prefix:
             return self.decode(payload, spec)[:count]
         part = replace(spec, shape=(count, *spec.shape[1:]))
         return self._decode(payload, spec, part, "decode_prefix", count)
@@ -281,6 +282,12 @@ class Pipeline:
         for step, kind in zip(reversed(self.filters), reversed(before), strict=True):
             chunk = step.invert(chunk, kind)
         return np.ascontiguousarray(chunk)
+
+
+@cache
+def _stops_early(codec: type[Codec]) -> bool:
+    """Whether codecs of a class can; to find out takes as long as decoding a small chunk."""
+    return issubclass(codec, SupportsPrefix)
 
 
 def _refusal(codec: Codec, spec: ChunkSpec) -> str | None:

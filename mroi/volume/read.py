@@ -11,7 +11,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakSet
 
@@ -42,7 +42,8 @@ _CACHE_SIZE = 1 << 25
 class ChunkCache:
     """Decoded chunks that were used last, up to a number of bytes; safe between threads.
 
-    A forked process starts with an empty one: another thread may have been changing it.
+    Volumes may share one: a chunk is known by its reader and its ordinal. A forked process starts
+    with an empty one: another thread may have been changing it.
     """
 
     def __init__(self, size: int = _CACHE_SIZE) -> None:
@@ -53,31 +54,32 @@ class ChunkCache:
     def clear(self) -> None:
         """Forget all chunks, and the lock with them."""
         self._used = 0
-        self._chunks: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._chunks: OrderedDict[tuple[int, int], NDArray[Any]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def find(self, ordinal: int) -> NDArray[Any] | None:
+    def find(self, key: tuple[int, int]) -> NDArray[Any] | None:
         """Return a chunk, if it is kept."""
         with self._lock:
-            chunk = self._chunks.get(ordinal)
+            chunk = self._chunks.get(key)
             if chunk is not None:
-                self._chunks.move_to_end(ordinal)
+                self._chunks.move_to_end(key)
             return chunk
 
-    def keep(self, ordinal: int, chunk: NDArray[Any]) -> None:
+    def keep(self, key: tuple[int, int], chunk: NDArray[Any]) -> None:
         """Keep a chunk, and forget those that were used longest ago."""
         if chunk.nbytes > self._size:
             return
         with self._lock:
-            if ordinal not in self._chunks:
+            if key not in self._chunks:
                 self._used += chunk.nbytes
-            self._chunks[ordinal] = chunk
+            self._chunks[key] = chunk
             while self._used > self._size:
-                _ordinal, old = self._chunks.popitem(last=False)
+                _key, old = self._chunks.popitem(last=False)
                 self._used -= old.nbytes
 
 
 _caches: WeakSet[ChunkCache] = WeakSet()
+_numbers = count()  # of readers, in the caches that they share
 
 
 def _clear_caches() -> None:
@@ -166,10 +168,18 @@ class RegionReader:
         What to do with voxels that are not in the file: raise, or give the fill value.
     isolated : bool
         Whether native codecs decode in a process of their own, if limits do not say.
+    cache : ChunkCache, optional
+        Where decoded chunks are kept; one of its own by default.
     """
 
     def __init__(
-        self, reader: ContainerReader, *, jobs: int, missing: Missing, isolated: bool = False
+        self,
+        reader: ContainerReader,
+        *,
+        jobs: int,
+        missing: Missing,
+        isolated: bool = False,
+        cache: ChunkCache | None = None,
     ) -> None:
         self.reader = reader
         self.geom = reader.head.geom
@@ -177,14 +187,19 @@ class RegionReader:
         self.missing = missing
         self.isolated = reader.limits.isolates(default=isolated)
         self.decoder = ChunkDecoder(self.geom, reader.head.codecs, isolated=self.isolated)
-        self._cache = ChunkCache()
+        self._cache = ChunkCache() if cache is None else cache
+        self._number = next(_numbers)
 
     @override
     def __reduce__(self) -> tuple[Callable[..., RegionReader], tuple[Any, ...]]:
         return _rebuild, (self.reader, self.jobs, self.missing, self.isolated)
 
     def replaced(
-        self, *, missing: Missing | None = None, isolated: bool | None = None
+        self,
+        *,
+        missing: Missing | None = None,
+        isolated: bool | None = None,
+        cache: ChunkCache | None = None,
     ) -> RegionReader:
         """Return a reader of the same file that differs in what is given."""
         return RegionReader(
@@ -192,6 +207,7 @@ class RegionReader:
             jobs=self.jobs,
             missing=self.missing if missing is None else missing,
             isolated=self.isolated if isolated is None else isolated,
+            cache=cache,
         )
 
     def read(self, ranges: Ranges, volumes: Sequence[int]) -> NDArray[Any]:
@@ -218,7 +234,7 @@ class RegionReader:
         parts = self._plan(ranges, volumes)
         unread: list[_Part] = []
         for part in parts:
-            cached = self._cache.find(part.ordinal)
+            cached = self._cache.find((self._number, part.ordinal))
             if cached is None:
                 unread.append(part)
             else:
@@ -368,11 +384,11 @@ class RegionReader:
         chunk = self.reader.parse_chunk(stored)
         if chunk.state is ChunkState.MISSING and self.missing == "fill":
             return None
-        count = part.needed if isinstance(part, _RoiPart) else None
-        decoded = self.decoder.decode(chunk, count)
+        needed = part.needed if isinstance(part, _RoiPart) else None
+        decoded = self.decoder.decode(chunk, needed)
         is_complete = decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED
         if is_complete and not part.is_whole:
-            self._cache.keep(part.ordinal, decoded)
+            self._cache.keep((self._number, part.ordinal), decoded)
         return decoded
 
     def _place(self, scan: NDArray[Any], part: _Part, decoded: NDArray[Any] | None) -> None:
