@@ -64,7 +64,7 @@ def block_sizes(volume: Volume) -> tuple[tuple[int, ...], ...]:
     Blocks end where chunks of the ROI do; the first and the last along an axis go on to its ends.
     """
     geom = volume.geom
-    is_cropped = volume.shape[:3] == geom.roi.shape[: volume.ndim]
+    is_cropped = volume.box == geom.roi
     sizes = []
     for axis, extent in enumerate(volume.shape):
         chunk, first, stop = 1, 0, extent

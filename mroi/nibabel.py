@@ -13,7 +13,6 @@ import io
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Self
 
 import nibabel as nib
@@ -21,20 +20,15 @@ import numpy as np
 from nibabel import imageclasses
 from nibabel.fileholders import FileHolder
 from nibabel.fileslice import canonical_slicers
-from nibabel.nifti1 import Nifti1PairHeader
-from nibabel.nifti2 import Nifti2PairHeader
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import DTypeLike, NDArray
 from typing_extensions import override
 
 from mroi.adapters.convert import pack
+from mroi.adapters.header import header_of
 from mroi.adapters.memory import ImageSource
-from mroi.adapters.nifti import build_header, kept_header, parse_header
-from mroi.errors import SourceError
 from mroi.format.records import MAGIC
 from mroi.volume.model import Volume, open_volume
 from mroi.volume.read import Missing
-from mroi.volume.source import array_datatype
 
 __all__ = ["Mroi2Image", "MroiArrayProxy", "MroiImage", "image_of"]
 
@@ -314,40 +308,12 @@ def image_of(volume: Volume) -> MroiImage:
     SourceError
         If nibabel cannot read the header in the file.
     """
-    header = _header_of(volume)
+    header = header_of(volume)
     kind: Any = Mroi2Image if isinstance(header, nib.Nifti2Header) else MroiImage
     # The header stays as it is if no affine is given with it.
     image: MroiImage = kind(MroiArrayProxy(volume), None, header)
     image._affine = volume.affine.copy()  # noqa: SLF001 (as nibabel does itself)
     return image
-
-
-def _header_of(volume: Volume) -> Any:
-    """Return the header that is kept in a file, or else one that is made from its geometry."""
-    kept = kept_header(volume)
-    if kept is None:
-        return _made_header(volume)
-    parsed = parse_header(kept.header, name="nIFt", in_pair=kept.is_pair)
-    if parsed.is_analyze:
-        return _made_header(volume)
-    kinds: Any = ((nib.Nifti1Header, Nifti1PairHeader), (nib.Nifti2Header, Nifti2PairHeader))
-    single, pair = kinds[parsed.version - 1]
-    try:
-        found = (pair if kept.is_pair else single).from_fileobj(io.BytesIO(kept.header))
-    except HeaderDataError as exc:
-        name = volume.reader.source.name
-        raise SourceError(f"{name}: nibabel refuses the header in it: {exc}") from exc
-    return single(found.binaryblock, found.endianness, check=False, extensions=found.extensions)
-
-
-def _made_header(volume: Volume) -> Any:
-    geometry = replace(volume.geom.volume, shape=volume.shape, affine=volume.affine)
-    if volume.reader.head.rescale is not None:  # only floats hold what all slices mean
-        geometry = replace(geometry, datatype=array_datatype(volume.dtype), bits_stored=64)
-    data = build_header(geometry)
-    is_nifti1 = len(data) == nib.Nifti1Header.sizeof_hdr + 4
-    kind: Any = nib.Nifti1Header if is_nifti1 else nib.Nifti2Header
-    return kind.from_fileobj(io.BytesIO(data))
 
 
 def _register() -> None:

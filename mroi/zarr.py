@@ -38,6 +38,7 @@ from mroi.format.records import (
     prefix_size_of,
 )
 from mroi.limits import DEFAULT_LIMITS
+from mroi.ome_zarr import mroi_attributes, multiscale
 from mroi.volume.chunks import ChunkDecoder, codec_named
 from mroi.volume.model import Volume, open_volume
 
@@ -284,8 +285,9 @@ def references(source: str | os.PathLike[str] | Volume, url: str | None = None) 
 
     Write them as JSON, or give them to the file system ``reference`` of fsspec. They are a group of
     one array ``0`` of the stored values, axes reversed (t, z, y, x), with the attributes of
-    OME-Zarr (scale and translation of the ROI), and with slope and intercept as ``scale_factor``
-    and ``add_offset``. The attribute ``mroi`` of the group has affine, ROI and shape of the whole.
+    OME-Zarr (scale and translation of the ROI, see `mroi.ome_zarr.export_ome_zarr`), and with slope
+    and intercept as ``scale_factor`` and ``add_offset``. The attribute ``mroi`` of the group has
+    affine, ROI and shape of the whole.
 
     Parameters
     ----------
@@ -416,30 +418,12 @@ def _array_of(volume: Volume) -> _Array:
 
 
 def _group_attributes(volume: Volume) -> dict[str, Any]:
-    geom = volume.geom
-    found: dict[str, Any] = {
-        "mroi": {
-            "affine": geom.affine.tolist(),
-            "roi": {"start": list(geom.roi.start), "stop": list(geom.roi.stop)},
-            "shape": list(volume.full.shape),
-        }
-    }
-    count = len(geom.shape)
-    if count > 4 or geom.datatype.sample_shape:  # OME-Zarr has no names for these axes
-        return found
-    scale = [step or 1.0 for step in geom.spacing[:count]]
-    start = [*geom.roi.start, 0][:count]
-    moved = [float(a * b) for a, b in zip(start, scale, strict=True)]
-    space = {"type": "space", "unit": "millimeter"}
-    axes = [
-        {"name": name, **(space if name != "t" else {"type": "time"})} for name in _AXES[:count]
-    ]
-    transforms = [
-        {"type": "scale", "scale": scale[::-1]},
-        {"type": "translation", "translation": moved[::-1]},
-    ]
-    datasets = [{"path": "0", "coordinateTransformations": transforms}]
-    found["ome"] = {"version": "0.5", "multiscales": [{"axes": axes[::-1], "datasets": datasets}]}
+    found: dict[str, Any] = {"mroi": mroi_attributes(volume)}
+    count = len(volume.geom.shape)
+    if count <= 4 and not volume.geom.datatype.sample_shape:  # else OME-Zarr has another order
+        axes = _AXES[:count][::-1]
+        scales = [multiscale(volume.cropped, axes, [(1, 1, 1)])]
+        found["ome"] = {"version": "0.5", "multiscales": scales}
     return found
 
 

@@ -34,7 +34,7 @@ def kinds(page: Path) -> list[str]:
 def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
     if examples.needs_shell(page) and not shutil.which("sh"):
         pytest.skip("the commands of this page need a shell")
-    if page.name == "libraries.md":
+    if page.name in ("libraries.md", "viewers.md"):
         for extra in ("remote", "sitk", "xarray", "zarr"):
             require(extra)
     done = subprocess.run(

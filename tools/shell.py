@@ -34,7 +34,7 @@ COMPLETIONS = {
 }
 MAN = "man/man1/mroi.1"
 
-READERS = ("unpack", "info", "verify", "recover", "slice", "preview")
+READERS = ("unpack", "info", "verify", "recover", "slice", "preview", "export")
 MROI_FILES = {**shtab.glob("*.mroi"), "zsh": "_files -g '*.mroi'"}
 FILES = {"PATH": shtab.FILE, "SOURCE": shtab.FILE, "ROI": shtab.FILE, "FOLDER": shtab.DIRECTORY}
 

@@ -8,7 +8,8 @@ low
 middle
     `batch` (inputs to tasks, one after the other or at once), `streams` (``-``, pipes, URLs)
 high, the commands
-    `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `serve`, `codecs`
+    `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `export`, `serve`,
+    `codecs`
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typing_extensions import override
 
-from mroi.cli import codecs, info, pack, preview, recover, roi, serve, slice, unpack, verify  # noqa: A004
+from mroi.cli import codecs, export, info, pack, preview, recover, roi, serve, slice, unpack, verify  # noqa: A004
 from mroi.cli.exits import ExitCode, code_of
 from mroi.cli.report import message_of, wants_traceback
 from mroi.errors import MroiError, Terminated, UsageError
@@ -97,6 +98,7 @@ for _name, _module in (
     ("recover", recover),
     ("slice", slice),
     ("preview", preview),
+    ("export", export),
     ("serve", serve),
     ("codecs", codecs),
 ):

@@ -216,6 +216,7 @@ def plan(
     allows_none: bool = False,
     find_parts: FindParts | None = None,
     also_read: Sequence[str] = (),
+    makes_folders: bool = False,
 ) -> list[Task]:
     """Return what to make of what; tasks in which files get in each other's way have a problem.
 
@@ -240,6 +241,8 @@ def plan(
         See `find_inputs`.
     also_read : sequence of str
         Other files that must not be replaced: a mask, say.
+    makes_folders : bool
+        What is written is a folder with one of `endings`, so that it cannot go to a pipe.
 
     Raises
     ------
@@ -247,6 +250,10 @@ def plan(
         If the output is none for these inputs.
     """
     inputs = find_inputs(arguments, suffixes, find_parts)
+    if makes_folders and (
+        output == STANDARD or (output is None and any(map(is_stream, arguments)))
+    ):
+        raise typer.BadParameter(f"the output is a folder: use --output NAME{endings[0]}")
     if output is None and any(map(is_stream, arguments)):
         if len(inputs) > 1:
             raise typer.BadParameter("a pipe has no name to call its output by: use --output")
@@ -264,6 +271,7 @@ def plan(
         tuple(endings),
         needs_ending=not allows_none,
         from_folder=any(map(_is_folder, arguments)),
+        makes_folders=makes_folders,
     )
     targets = {entry: _target(entry, output, rename, is_folder=is_folder) for entry in inputs}
     if exists is Exists.SUFFIX:
@@ -273,7 +281,13 @@ def plan(
 
 
 def _is_folder_name(
-    output: str, inputs: int, endings: tuple[str, ...], *, needs_ending: bool, from_folder: bool
+    output: str,
+    inputs: int,
+    endings: tuple[str, ...],
+    *,
+    needs_ending: bool,
+    from_folder: bool,
+    makes_folders: bool,
 ) -> bool:
     """Whether an output is a folder, not the file that a single input becomes."""
     from mroi.container import is_url
@@ -281,7 +295,8 @@ def _is_folder_name(
     if is_url(output):
         raise typer.BadParameter(f"--output {output} is a URL; outputs are files")
     path = Path(output)
-    if output.endswith(("/", "\\")) or path.is_dir():
+    is_named = makes_folders and path.name.lower().endswith(endings)
+    if not is_named and (output.endswith(("/", "\\")) or path.is_dir()):
         return True
     ending = re.search(_ENDING, path.name)
     if path.name.lower().endswith(endings):
@@ -347,8 +362,10 @@ def _split_ending(name: str) -> tuple[str, str]:
     --------
     >>> _split_ending("x.y.mroi"), _split_ending("x.nii.gz"), _split_ending("1.2.840.11")
     (('x.y', '.mroi'), ('x', '.nii.gz'), ('1.2.840.11', ''))
+    >>> _split_ending("x.ome.zarr")
+    ('x', '.ome.zarr')
     """
-    ending = re.search(r"(\.(nii|hdr|img))?\.[a-z]+$", name, re.IGNORECASE)
+    ending = re.search(r"(\.(nii|hdr|img|ome))?\.[a-z]+$", name, re.IGNORECASE)
     at = ending.start() if ending else len(name)
     return name[:at], name[at:]
 

@@ -26,11 +26,12 @@ from mroi.container.source import (
     open_source,
     refuse_inputs,
 )
-from mroi.container.writer import AtomicFile, ContainerWriter
+from mroi.container.writer import AtomicFile, AtomicFolder, ContainerWriter
 
 __all__ = [
     "NEED_DATA",
     "AtomicFile",
+    "AtomicFolder",
     "Chunk",
     "ChunkEvent",
     "ContainerBuilder",

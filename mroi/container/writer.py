@@ -19,7 +19,7 @@ from mroi.container.source import refuse_inputs
 from mroi.errors import UsageError
 from mroi.format.records import ChunkState
 
-__all__ = ["AtomicFile", "ContainerWriter"]
+__all__ = ["AtomicFile", "AtomicFolder", "ContainerWriter"]
 
 _MANY = 1 << 15  # missing chunks that are built at once
 
@@ -113,6 +113,93 @@ class AtomicFile:
             self.commit()
         else:
             self.abort()
+
+
+class AtomicFolder:
+    """A folder that appears under its name only when all that is to be in it was written.
+
+    ``with AtomicFolder(path) as part:`` gives the folder to write into, a hidden `Part` beside it.
+
+    Parameters
+    ----------
+    path : path
+        Its name. Folders above it are made.
+    overwrite : bool
+        Whether an existing folder is replaced; the old one goes when the new one is whole.
+    inputs : iterable of path, open file or Source
+        What is read meanwhile: none of it is replaced or removed.
+
+    Raises
+    ------
+    UsageError
+        If the folder is one of the inputs, or a URL.
+    FileExistsError
+        If the name is taken and `overwrite` is false, or by a file, at the start or at the end.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        inputs: Iterable[object] = (),
+    ) -> None:
+        if is_url(path):
+            raise UsageError(f"{path} is a URL; outputs are files")
+        self.path = Path(path)
+        self._inputs = list(inputs)
+        self._overwrite = overwrite
+        refuse_inputs(path, self._inputs)
+        self._check()
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self._new_part()
+
+    def _new_part(self) -> Part:
+        return Part(self.path, shown=str(self.path), inputs=self._inputs, is_folder=True)
+
+    def _check(self) -> None:
+        is_free = not os.path.lexists(self.path)
+        if not is_free and not (self._overwrite and self.path.is_dir()):
+            raise FileExistsError(17, "the file exists already", str(self.path))
+
+    def __enter__(self) -> Path:
+        return self._part.path
+
+    def __exit__(self, kind: object, *_exc: object) -> None:
+        if kind is not None:
+            self._part.remove()
+            return
+        try:
+            self._commit()
+        except BaseException:
+            self._part.remove()
+            raise
+        self._part.release()
+
+    def _commit(self) -> None:
+        self._check()
+        self._part.path.chmod(0o777 & ~_umask())
+        if not self.path.exists():
+            self._part.path.rename(self.path)
+            return
+        old = self._new_part()
+        try:
+            kept = old.path / "old"
+            self.path.rename(kept)
+            try:
+                self._part.path.rename(self.path)
+            except BaseException:
+                kept.rename(self.path)
+                raise
+        finally:
+            old.remove()
+
+
+def _umask() -> int:
+    """Return the umask, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 class ContainerWriter:

@@ -112,6 +112,11 @@ class Volume:
         return (*self._box.shape, *self.geom.shape[3:])[: self.geom.ndim]
 
     @property
+    def box(self) -> Box:
+        """What it has of the full field of view along x, y, z: all, or the ROI if `cropped`."""
+        return self._box
+
+    @property
     def ndim(self) -> int:
         """Number of axes, 1 to 7."""
         return self.geom.ndim

@@ -26,8 +26,11 @@ from mroi.volume.source import VoxelSource
 
 __all__ = [
     "Factor",
+    "LabelTest",
+    "Means",
     "Overview",
     "OverviewPlan",
+    "Picks",
     "Reducer",
     "array_spec",
     "check_factor",
@@ -129,8 +132,96 @@ def _wrong_factor(text: str) -> UsageError:
     )
 
 
+class Means:
+    """Reduces the slices of one 3-D volume, given one by one, to the means of boxes of voxels.
+
+    Parameters
+    ----------
+    factor : tuple of 3 int
+        Voxels for one across slices, rows and columns.
+    slices : int
+        How many slices there are.
+    """
+
+    method = OverviewMethod.MEAN
+
+    def __init__(self, factor: Factor, slices: int) -> None:
+        self._factor = factor
+        self._slices = slices
+        self._count = 0  # planes taken
+        self._sum: NDArray[Any] | None = None  # of planes whose box is not complete
+        self._held = 0  # so many of them
+
+    def add(self, plane: NDArray[Any]) -> NDArray[Any] | None:
+        """Take the next slice, (slow, fast[, samples]).
+
+        Returns
+        -------
+        ndarray or None
+            The next slice of the reduced volume, as soon as it is complete.
+        """
+        thick, tall, wide = self._factor
+        sums = _sums(plane, tall, wide)
+        self._sum = sums if self._sum is None else self._sum + sums
+        self._held += 1
+        self._count += 1
+        if self._held < thick and self._count < self._slices:
+            return None
+        widths = np.outer(_widths(plane.shape[0], tall), _widths(plane.shape[1], wide))
+        mean = _mean(self._sum, self._held * widths, plane.dtype)
+        self._sum, self._held = None, 0
+        return mean
+
+
+class Picks:
+    """Reduces as `Means` does, to the voxels in the middle of boxes: labels stay labels.
+
+    Parameters
+    ----------
+    factor, slices
+        As for `Means`.
+    """
+
+    method = OverviewMethod.NEAREST
+
+    def __init__(self, factor: Factor, slices: int) -> None:
+        self._factor = factor
+        self._last = slices - 1
+        self._count = 0
+
+    def add(self, plane: NDArray[Any]) -> NDArray[Any] | None:
+        """Take the next slice; see `Means.add`."""
+        thick, tall, wide = self._factor
+        k = self._count
+        self._count += 1
+        if k != min(k - k % thick + thick // 2, self._last):
+            return None
+        rows, columns = _middles(plane.shape[0], tall), _middles(plane.shape[1], wide)
+        return plane[rows][:, columns]
+
+
+class LabelTest:
+    """Tells maps of labels, whose neighbours repeat each other, from images, by their slices."""
+
+    def __init__(self) -> None:
+        self._inside = self._alike = 0  # voxels that are no background; like their neighbour
+
+    def add(self, plane: NDArray[Any]) -> None:
+        """Take a slice, (slow, fast[, samples])."""
+        inside = plane[:, 1:] != plane[0, 0]
+        self._inside += int(np.count_nonzero(inside))
+        self._alike += int(np.count_nonzero(inside & (plane[:, 1:] == plane[:, :-1])))
+
+    @property
+    def says_labels(self) -> bool:
+        """Whether the slices that were taken look like labels."""
+        return self._alike > _LABELS * self._inside
+
+
 class Reducer:
     """Reduces the slices of one 3-D volume, given one by one (section "Overview" of the spec).
+
+    By means; by nearest voxels what looks like labels, and types without a mean.
 
     Parameters
     ----------
@@ -139,49 +230,33 @@ class Reducer:
     factor : tuple of 3 int
         Voxels for one along x, y, z.
     method : OverviewMethod, optional
-        By default `OverviewMethod.MEAN`, but `OverviewMethod.NEAREST` for what looks like labels
-        and for types without a mean.
+        Where it is known.
     """
 
     def __init__(self, geom: Geom, factor: Factor, method: OverviewMethod | None = None) -> None:
-        self._geom = geom
-        self._factor = tuple(factor[axis] for axis in geom.grid.axes)  # in scan order
         if geom.datatype.sample.kind not in "iuf":
             method = OverviewMethod.NEAREST
-        self._method = method
-        self._count = 0  # planes taken
-        self._held: list[NDArray[Any]] = []  # sums of planes whose box is not complete
-        self._nearest: list[NDArray[Any]] = []
-        self._means: list[NDArray[Any]] = []
-        self._inside = self._alike = 0  # voxels that are no background; like their neighbour
+        thick, tall, wide = (factor[axis] for axis in geom.grid.axes)
+        args = ((thick, tall, wide), geom.shape[geom.slice_axis])
+        ways: list[Means | Picks] = [Means(*args), Picks(*args)]
+        self._ways = [way for way in ways if method in (None, way.method)]
+        self._planes: dict[OverviewMethod, list[NDArray[Any]]] = {w.method: [] for w in self._ways}
+        self._test = LabelTest()
 
     def add(self, plane: NDArray[Any]) -> None:
         """Take the next slice of the full field of view, (slow, fast[, samples])."""
-        thick, tall, wide = self._factor
-        k, last = self._count, self._geom.shape[self._geom.slice_axis] - 1
-        self._count += 1
-        if self._method is not OverviewMethod.MEAN and k == min(k - k % thick + thick // 2, last):
-            rows, columns = _middles(plane.shape[0], tall), _middles(plane.shape[1], wide)
-            self._nearest.append(plane[rows][:, columns])
-            inside = plane[:, 1:] != plane[0, 0]
-            self._inside += int(np.count_nonzero(inside))
-            self._alike += int(np.count_nonzero(inside & (plane[:, 1:] == plane[:, :-1])))
-        if self._method is OverviewMethod.NEAREST:
-            return
-        self._held.append(_sums(plane, tall, wide))
-        if len(self._held) == thick or k == last:
-            widths = np.outer(_widths(plane.shape[0], tall), _widths(plane.shape[1], wide))
-            self._means.append(_mean(self._held, len(self._held) * widths, plane.dtype))
-            self._held = []
+        for way in self._ways:
+            if (reduced := way.add(plane)) is not None:
+                self._planes[way.method].append(reduced)
+                if way.method is OverviewMethod.NEAREST:
+                    self._test.add(plane)
 
     def finish(self) -> tuple[OverviewMethod, NDArray[Any]]:
         """Return the method and the array, (slices, rows, columns[, samples])."""
-        method = self._method
-        if method is None:
-            labels = self._alike > _LABELS * self._inside
-            method = OverviewMethod.NEAREST if labels else OverviewMethod.MEAN
-        planes = self._nearest if method is OverviewMethod.NEAREST else self._means
-        return method, np.stack(planes)
+        method = OverviewMethod.NEAREST if self._test.says_labels else OverviewMethod.MEAN
+        if len(self._planes) == 1:
+            (method,) = self._planes
+        return method, np.stack(self._planes[method])
 
 
 def make_overview(
@@ -263,10 +338,7 @@ def _wide_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(object if dtype.itemsize == 8 else np.int64)
 
 
-def _mean(
-    sums: list[NDArray[Any]], voxels: NDArray[np.int64], dtype: np.dtype[Any]
-) -> NDArray[Any]:
-    total = sum(sums[1:], start=sums[0])
+def _mean(total: NDArray[Any], voxels: NDArray[np.int64], dtype: np.dtype[Any]) -> NDArray[Any]:
     counts = voxels.reshape(*voxels.shape, *[1] * (total.ndim - 2))
     if dtype.kind in "iu":
         counts = counts.astype(total.dtype)

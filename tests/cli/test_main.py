@@ -18,7 +18,7 @@ import mroi as library
 from mroi.cli.exits import ExitCode
 from tests.cli.runner import Mroi
 
-COMMANDS = ("pack", "unpack", "info", "verify", "recover", "slice", "preview", "codecs")
+COMMANDS = ("pack", "unpack", "info", "verify", "recover", "slice", "preview", "export", "codecs")
 START = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # who runs the tests may ignore it

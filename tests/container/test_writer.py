@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi.container import AtomicFile, ContainerWriter
+from mroi.container import AtomicFile, AtomicFolder, ContainerWriter
 
 IMAGE = np.arange(20, dtype=np.int16).reshape(5, 4)
 
@@ -257,3 +257,76 @@ def test_named_pipes_are_written_directly(tmp_path):
         write(pipe, overwrite=True)
         data, _ = reader.communicate(timeout=30)
     assert mroi.verify(data).ok
+
+
+# -- folders -----------------------------------------------------------------------------------
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make_folder(target, data: bytes, *, overwrite: bool = False, fail: bool = False) -> None:
+    with AtomicFolder(target, overwrite=overwrite) as part:
+        (part / "data").write_bytes(data)
+        if fail:
+            raise RuntimeError("on purpose")
+
+
+def test_a_folder_appears_at_the_end(tmp_path):
+    with AtomicFolder(tmp_path / "a" / "new") as part:
+        (part / "data").write_bytes(b"1")
+        assert not (tmp_path / "a" / "new").exists()
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["new"]
+    assert contents(tmp_path / "a") == {"data": b"1"}
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+def test_an_exception_leaves_the_folder_that_was_there(tmp_path, old):
+    if old is not None:
+        make_folder(tmp_path / "new", old)
+    with pytest.raises(RuntimeError, match="on purpose"):
+        make_folder(tmp_path / "new", b"new", overwrite=True, fail=True)
+    assert contents(tmp_path) == ({} if old is None else {"data": old})
+    assert len(list(tmp_path.iterdir())) == (old is not None)
+
+
+def test_existing_folders_are_kept_unless_asked(tmp_path):
+    make_folder(tmp_path / "new", b"old")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "new", b"new")
+    make_folder(tmp_path / "new", b"new", overwrite=True)
+    assert contents(tmp_path) == {"data": b"new"}
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+def test_a_file_is_never_replaced_by_a_folder(tmp_path):
+    (tmp_path / "new").write_bytes(b"a file")
+    with pytest.raises(FileExistsError):
+        make_folder(tmp_path / "new", b"new", overwrite=True)
+    assert (tmp_path / "new").read_bytes() == b"a file"
+
+
+def test_a_rename_that_fails_gives_the_old_folder_back(tmp_path, monkeypatch):
+    make_folder(tmp_path / "new", b"old")
+    rename = type(tmp_path).rename
+
+    def fail(path, target):
+        if path.suffix == ".part":
+            raise OSError(errno.EACCES, "denied")
+        return rename(path, target)
+
+    folder = AtomicFolder(tmp_path / "new", overwrite=True)
+    (folder.__enter__() / "data").write_bytes(b"new")
+    monkeypatch.setattr(type(tmp_path), "rename", fail)
+    with pytest.raises(OSError, match="denied"):
+        folder.__exit__(None)
+    assert contents(tmp_path) == {"data": b"old"}
+    assert [path.name for path in tmp_path.iterdir()] == ["new"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_folder_is_as_readable_as_others(tmp_path):
+    make_folder(tmp_path / "new", b"1")
+    (tmp_path / "usual").mkdir()
+    assert (tmp_path / "new").stat().st_mode == (tmp_path / "usual").stat().st_mode

@@ -10,7 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mroi.adapters.dicom.part10 import Head, build_instance, deflated
-from mroi.container.parts import Part
+from mroi.container import AtomicFolder
 from mroi.errors import SourceError
 
 __all__ = ["build_files", "write_series"]
@@ -46,18 +46,10 @@ def write_series(
     target = Path(folder)
     if target.exists():
         raise SourceError(f"{target} already exists")
-    target.parent.mkdir(parents=True, exist_ok=True)
     names = [f"{i + 1:05d}.dcm" for i in range(len(heads))]
-    part = Part(target, shown=str(target), is_folder=True)
-    try:
+    with AtomicFolder(target) as part:
         for name, data in build_files(heads, planes, names):
-            _write(part.path / name, data, str(target))
-        part.path.chmod(0o777 & ~_umask())
-        part.path.rename(target)
-    except BaseException:
-        part.remove()
-        raise
-    part.release()
+            _write(part / name, data, str(target))
     return [target / name for name in names]
 
 
@@ -101,10 +93,3 @@ def _instances(
             yield i, [came[number] for number in heads[i].slices]
     if waiting:
         raise SourceError(f"{len(waiting)} of {len(heads)} instances lack planes")
-
-
-def _umask() -> int:
-    """Return the umask, which can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -66,8 +66,8 @@ function _shtab_mroi_using
   test "$_shtab_mroi_cmdpath" = "$argv"
 end
 
-set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview serve codecs
-set -g _shtab_mroi_opts_with_value --against --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --token --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve codecs
+set -g _shtab_mroi_opts_with_value --against --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --kind --levels --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --to --token --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -189,6 +189,23 @@ complete -c mroi -n '_shtab_mroi_using preview' -s q -l quiet -d 'Say nothing bu
 complete -c mroi -n '_shtab_mroi_using preview' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using preview' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using preview; and test $_shtab_mroi_npos -ge 0' -ka "(_shtab_glob_compgen_f59a3320)" -d inputs
+complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a export -d 'Write volumes as OME-Zarr 0.5, for viewers, web servers and BIDS.'
+complete -c mroi -n '_shtab_mroi_using export' -l to -xka "ome-zarr" -d 'The format. [default: ome-zarr]'
+complete -c mroi -n '_shtab_mroi_using export' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File, by its ending, or folder; - is standard output. Default: beside the input.'
+complete -c mroi -n '_shtab_mroi_using export' -l cropped -d 'The ROI alone.'
+complete -c mroi -n '_shtab_mroi_using export' -l real -d 'Values in real units, slope and intercept applied. Default: as they are stored.'
+complete -c mroi -n '_shtab_mroi_using export' -l kind -xka "auto image labels" -d 'Of labels, lower resolutions have the nearest one, not a mean. auto looks at header and voxels. [default: auto]'
+complete -c mroi -n '_shtab_mroi_using export' -l chunk -x -d 'Voxels of a chunk along each axis. [default: 64; x>=1]'
+complete -c mroi -n '_shtab_mroi_using export' -l levels -x -d 'How many resolutions at most. Default: until one fits into a chunk. [x>=1]'
+complete -c mroi -n '_shtab_mroi_using export' -l missing -xka "error fill" -d 'Voxels that a recovered file lacks: refuse, or put the fill value in their place. [default: error]'
+complete -c mroi -n '_shtab_mroi_using export' -s j -l jobs -x -d 'Threads; 0 takes all processors. [default: 0; x>=0]'
+complete -c mroi -n '_shtab_mroi_using export' -l exists -xka "error skip overwrite suffix" -d 'What to do with outputs that exist; suffix adds -1, -2, ... [default: error]'
+complete -c mroi -n '_shtab_mroi_using export' -l dry-run -d 'Only say what would be written.'
+complete -c mroi -n '_shtab_mroi_using export' -l fail-fast -d 'Stop at the first file that fails.'
+complete -c mroi -n '_shtab_mroi_using export' -s q -l quiet -d 'Say nothing but errors.'
+complete -c mroi -n '_shtab_mroi_using export' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using export' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using export; and test $_shtab_mroi_npos -ge 0' -ka "(_shtab_glob_compgen_f59a3320)" -d inputs
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a serve -d 'Serve the files of a folder over HTTP, until Ctrl-C or SIGTERM.'
 complete -c mroi -n '_shtab_mroi_using serve' -l host -x -d 'Where to listen; 0.0.0.0 is every interface. [default: 127.0.0.1]'
 complete -c mroi -n '_shtab_mroi_using serve' -l port -x -d 'Which port; 0 takes a free one. [default: 8000; 0<=x<=65535]'
