@@ -88,8 +88,8 @@ def run(
     from mroi.adapters import convert
     from mroi.adapters.crop import subject_of
     from mroi.pictures.planes import parse_window
-    from mroi.pictures.roi import draw_roi
     from mroi.roi.find import find_roi
+    from mroi.roi.picture import draw_roi
 
     report = Report("roi", json=json, quiet=quiet)
     shown, wanted = parse_window(window), parse_picks(pick)

@@ -5,5 +5,5 @@ low
 middle
     `planes` (slices of a volume, windowed, in the orientation that radiologists use)
 high
-    `preview` (the picture of a volume), `roi` (that of a box that was found)
+    `preview` (the picture of a volume)
 """

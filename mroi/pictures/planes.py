@@ -14,14 +14,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.container import ContainerReader
 from mroi.errors import LimitError, SourceError, UsageError
 from mroi.format.geom import Background, Geom, SourceKind
 from mroi.geometry import Box, in_plane_axes, spacing_of
 from mroi.pictures.sheet import Panel
 from mroi.text import units_of
-from mroi.volume.model import Volume
 
 __all__ = [
+    "Drawable",
     "Plane",
     "Seen",
     "View",
@@ -48,6 +49,67 @@ _MAX_READ = 1 << 30  # voxels of a plane of which some are read
 _THINNEST = 1e-6  # distance of voxels along one axis, of that along another
 _ABSENT = (26, 33, 41)  # voxels that were left out when the file was made
 _LOST = (255, 0, 160)  # voxels of missing chunks
+
+
+class Seen(Protocol):
+    """What a view needs to know: of an open file, or of a source with the box found in it."""
+
+    @property
+    def geom(self) -> Geom:
+        """Geometry, with the ROI."""
+        ...
+
+    @property
+    def orientation(self) -> str:
+        """Anatomical direction that x, y and z run to, like ``RAS``."""
+        ...
+
+
+class Coarse(Protocol):
+    """What is drawn of an overview."""
+
+    @property
+    def array(self) -> NDArray[Any]:
+        """Values, (x, y, z[, volumes])."""
+        ...
+
+    @property
+    def factor(self) -> tuple[int, int, int]:
+        """Voxels of the volume for one of `array` along x, y, z."""
+        ...
+
+
+class Drawable(Seen, Protocol):
+    """What is drawn: a volume of `mroi.open`."""
+
+    @property
+    def reader(self) -> ContainerReader:
+        """Its file."""
+        ...
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels along each axis, x first."""
+        ...
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        ...
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Distance of neighbours along each axis, in the units of the source."""
+        ...
+
+    @property
+    def overview(self) -> Coarse | None:
+        """The same at a reduced resolution, if the file has it."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        """Return a part."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +139,7 @@ class Plane:
     volume: int = 0
 
 
-def step_for(volume: Volume, planes: Sequence[Plane]) -> int:
+def step_for(volume: Drawable, planes: Sequence[Plane]) -> int:
     """Return which voxels of planes are read for a picture: each, or every second, third, ...
 
     Parameters
@@ -99,7 +161,7 @@ def step_for(volume: Volume, planes: Sequence[Plane]) -> int:
     return math.ceil(math.sqrt(sum(sizes) / _MAX_DRAWN))
 
 
-def check_size(volume: Volume, axis: int) -> None:
+def check_size(volume: Drawable, axis: int) -> None:
     """Refuse a plane across `axis` for a picture with a pixel for each voxel."""
     if (size := _plane_size(volume, axis)) > _MAX_PIXELS:
         raise LimitError(
@@ -109,11 +171,11 @@ def check_size(volume: Volume, axis: int) -> None:
         )
 
 
-def _plane_size(volume: Volume, axis: int) -> int:
+def _plane_size(volume: Drawable, axis: int) -> int:
     return math.prod(volume.geom.shape[:3]) // volume.geom.shape[axis]
 
 
-def read_values(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
+def read_values(volume: Drawable, plane: Plane, step: int = 1) -> NDArray[Any]:
     """Return the values of one plane for drawing, the two in-plane axes in ascending order.
 
     Parameters
@@ -152,7 +214,7 @@ def _drawable(values: NDArray[Any], geom: Geom) -> NDArray[Any]:
     return (np.abs(values) if values.dtype.kind == "c" else values).astype(np.float64)
 
 
-def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int, ...]:
+def plane_key(volume: Drawable, plane: Plane, step: int = 1) -> tuple[slice | int, ...]:
     """Return what to index `volume` with to get one plane.
 
     Parameters
@@ -178,7 +240,7 @@ def plane_key(volume: Volume, plane: Plane, step: int = 1) -> tuple[slice | int,
     return tuple(key[: volume.ndim])
 
 
-def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
+def read_coarse(volume: Drawable, plane: Plane, step: int = 1) -> NDArray[Any]:
     """Return one plane for drawing as the overview of the file has it, each voxel repeated.
 
     Parameters
@@ -219,7 +281,7 @@ def read_coarse(volume: Volume, plane: Plane, step: int = 1) -> NDArray[Any]:
 
 
 def find_lost(
-    volume: Volume, plane: Plane, missing: Sequence[int], step: int = 1
+    volume: Drawable, plane: Plane, missing: Sequence[int], step: int = 1
 ) -> NDArray[np.bool_]:
     """Return which voxels of one plane are not in the file.
 
@@ -331,20 +393,6 @@ def drawn_spacing(geom: Geom) -> list[float]:
     largest = max(distances)
     unit = 1.0 if 1e-9 < largest < 1e9 else largest  # a scale that no picture shows
     return [max(d, largest * _THINNEST) / unit for d in distances]
-
-
-class Seen(Protocol):
-    """What a view needs to know: of an open file, or of a source with the box found in it."""
-
-    @property
-    def geom(self) -> Geom:
-        """Geometry, with the ROI."""
-        ...
-
-    @property
-    def orientation(self) -> str:
-        """Anatomical direction that x, y and z run to, like ``RAS``."""
-        ...
 
 
 class View:

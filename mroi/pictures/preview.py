@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
 
 from mroi.pictures.planes import (
+    Drawable,
     Plane,
     View,
     Window,
@@ -19,18 +23,17 @@ from mroi.pictures.planes import (
     step_for,
     to_pixels,
 )
-from mroi.pictures.sheet import draw_sheet
+from mroi.pictures.sheet import Panel, draw_sheet
 from mroi.text import shape_text, size_text, spacing_text, units_of
-from mroi.volume.model import Volume
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["draw_preview"]
+__all__ = ["draw_preview", "panels_of"]
 
 
 def draw_preview(
-    volume: Volume,
+    volume: Drawable,
     title: str,
     *,
     axis: int | None = None,
@@ -78,23 +81,48 @@ def draw_preview(
     read = read_coarse if coarse else read_values
     step = step_for(volume, planes)
     values = [read(volume, plane, step) for plane in planes]
-    missing = volume.reader.find_missing()
-    lost = [find_lost(volume, plane, missing, step) for plane in planes]
-    window = window or find_window([v[~gone] for v, gone in zip(values, lost, strict=True)])
-    panels = [
-        view.panel(mark(to_pixels(v, window), gone), plane, step)
-        for v, gone, plane in zip(values, lost, planes, strict=True)
-    ]
+    panels = panels_of(volume, planes, values, step, window)
     if axis is not None:  # many of a kind: one set of letters is enough
         panels[1:] = [replace(panel, letters="    ") for panel in panels[1:]]
     columns = len(panels) if axis is None else _columns(len(panels), panels[0].size)
-    lines = _lines(volume, volume_index, len(missing))
+    lines = _lines(volume, volume_index, len(volume.reader.find_missing()))
     return draw_sheet(panels, columns=columns, title=title, lines=lines, width=width)
 
 
-def _spread(volume: Volume, axis: int, count: int, volume_index: int) -> list[Plane]:
+def panels_of(
+    volume: Drawable,
+    planes: Sequence[Plane],
+    values: Sequence[NDArray[Any]],
+    step: int = 1,
+    window: Window | None = None,
+) -> list[Panel]:
+    """Return planes of a volume as they are drawn, all in one window; what is lost is marked.
+
+    Parameters
+    ----------
+    volume : Volume
+        What they are of.
+    planes : sequence of Plane
+        Which they are.
+    values : sequence of ndarray
+        What `read_values` or `read_coarse` returned for each.
+    step : int
+        Which voxels these took.
+    window : Window, optional
+        What is drawn black and white; by default `find_window` says.
+    """
+    view, missing = View(volume), volume.reader.find_missing()
+    lost = [find_lost(volume, plane, missing, step) for plane in planes]
+    window = window or find_window([v[~gone] for v, gone in zip(values, lost, strict=True)])
+    return [
+        view.panel(mark(to_pixels(v, window), gone), plane, step)
+        for v, gone, plane in zip(values, lost, planes, strict=True)
+    ]
+
+
+def _spread(volume: Drawable, axis: int, count: int, volume_index: int) -> list[Plane]:
     """Return planes of the ROI along an axis, evenly spread."""
-    start, stop = volume.roi.start[axis], volume.roi.stop[axis]
+    start, stop = volume.geom.roi.start[axis], volume.geom.roi.stop[axis]
     shown = min(count, stop - start)
     apart = (stop - start) / shown
     return [Plane(axis, start + int((n + 0.5) * apart), volume_index) for n in range(shown)]
@@ -113,7 +141,7 @@ def _columns(count: int, size: tuple[float, float]) -> int:
     return min(range(1, count + 1), key=badness)
 
 
-def _lines(volume: Volume, volume_index: int, missing: int) -> list[str]:
+def _lines(volume: Drawable, volume_index: int, missing: int) -> list[str]:
     geom, reader = volume.geom, volume.reader
     spacing = spacing_text(volume.spacing[:3], units_of(geom.xyzt_units), digits=3)
     orientation = volume.orientation if has_place(geom) else "orientation not known"

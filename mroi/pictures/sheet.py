@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
-__all__ = ["Panel", "draw_sheet"]
+__all__ = ["Panel", "draw_row", "draw_sheet"]
 
 _GROUND = (13, 17, 22)
 _FRAME = (44, 53, 63)
@@ -104,6 +104,37 @@ def draw_sheet(
     return sheet
 
 
+def draw_row(panels: Sequence[Panel], *, width: int, height: int) -> Image:
+    """Return panels side by side on one scale, without any text but their letters.
+
+    Parameters
+    ----------
+    panels : sequence of Panel
+        At least one.
+    width, height : int
+        The picture is at most about so large.
+    """
+    from PIL import Image, ImageDraw
+
+    gap = 6
+    free = width - (len(panels) + 1) * gap
+    scale = min(
+        free / sum(panel.size[0] for panel in panels),
+        (height - 2 * gap) / max(panel.size[1] for panel in panels),
+    )
+    sizes = [_pixel_size(panel, scale) for panel in panels]
+    high = max(h for _, h in sizes)
+    row = Image.new(
+        "RGB", (sum(w for w, _ in sizes) + (len(sizes) + 1) * gap, high + 2 * gap), _GROUND
+    )
+    draw = ImageDraw.Draw(row)
+    left = gap
+    for panel, (w, h) in zip(panels, sizes, strict=True):
+        _panel(row, draw, panel, (left, gap + (high - h) // 2, w, h), letters=11)
+        left += w + gap
+    return row
+
+
 def _scale(rows: Sequence[Sequence[Panel]], width: int, gap: int) -> float:
     """Return pixels per mm so that the columns fit the width, and the height is within bounds."""
     columns = [[row[at] for row in rows if at < len(row)] for at in range(len(rows[0]))]
@@ -119,7 +150,14 @@ def _pixel_size(panel: Panel, scale: float) -> tuple[int, int]:
     return width, height
 
 
-def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, int, int]) -> None:
+def _panel(
+    sheet: Image,
+    draw: ImageDraw,
+    panel: Panel,
+    place: tuple[int, int, int, int],
+    *,
+    letters: int = 16,
+) -> None:
     from PIL import Image
 
     x, y, w, h = place
@@ -134,16 +172,18 @@ def _panel(sheet: Image, draw: ImageDraw, panel: Panel, place: tuple[int, int, i
         left, top, right, bottom = panel.box
         x0, x1 = _edges(left / columns, right / columns, w)
         y0, y1 = _edges(top / rows, bottom / rows, h)
-        draw.rectangle((x + x0, y + y0, x + x1, y + y1), outline=_ROI, width=2)
-    middle = (x + w / 2, y + h / 2)
+        draw.rectangle(
+            (x + x0, y + y0, x + x1, y + y1), outline=_ROI, width=2 if letters > 12 else 1
+        )
+    middle, inset = (x + w / 2, y + h / 2), letters - 3
     spots = [
-        (x + 12, middle[1]),
-        (x + w - 12, middle[1]),
-        (middle[0], y + 13),
-        (middle[0], y + h - 13),
+        (x + inset - 1, middle[1]),
+        (x + w - inset + 1, middle[1]),
+        (middle[0], y + inset),
+        (middle[0], y + h - inset),
     ]
     for letter, spot in zip(panel.letters, spots, strict=True):
-        draw.text(spot, letter, _LETTER, _font(16), "mm", stroke_width=2, stroke_fill=_GROUND)
+        draw.text(spot, letter, _LETTER, _font(letters), "mm", stroke_width=2, stroke_fill=_GROUND)
 
 
 def _edges(start: float, stop: float, size: int) -> tuple[int, int]:

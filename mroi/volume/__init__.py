@@ -7,6 +7,6 @@ middle
     `overview`, `write` (slices in, chunks out), `read` (regions: which chunks, and where their
     voxels go)
 high
-    `model` (`Volume`, an array in a file), `stream` (slices from a pipe), `cost` (what a read will
-    take), `verify`, `recover`
+    `model` (`Volume`, an array in a file), `html` (what a notebook shows of it), `stream` (slices
+    from a pipe), `cost` (what a read will take), `verify`, `recover`
 """

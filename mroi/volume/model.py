@@ -59,6 +59,12 @@ class Volume:
         self._is_closed = False
         self.reader = regions.reader
 
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: what it is, and planes of it if that takes no second."""
+        from mroi.volume.html import volume_html
+
+        return volume_html(self, None if self._is_closed else self.full.filled)
+
     # -- views -----------------------------------------------------------------------------
 
     @property
