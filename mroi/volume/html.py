@@ -107,10 +107,9 @@ def _panels(volume: Volume) -> list[Panel]:
         return []
     start = time.monotonic()
     values = {first: read_values(volume, first, step)}
-    # The others take all chunks along the axis of the first.
-    left = (time.monotonic() - start) * math.ceil(
-        volume.geom.shape[first.axis] / grid.chunk_shape[first.axis]
-    )
+    # The others take all chunks along the axis of the first, several at once.
+    chunks = math.ceil(volume.geom.shape[first.axis] / grid.chunk_shape[first.axis])
+    left = (time.monotonic() - start) * math.ceil(chunks / volume.regions.jobs)
     if left <= _SECONDS:
         for plane in planes:
             if plane not in values:
