@@ -10,6 +10,8 @@ The time to one slice is that of decoding the chunk that it lies in. "class" is 
 class over that of the library call behind it, on chunks of 100 kB and more: what the checks cost,
 and for zstd and deflate the shuffle. PSNR is against the stored voxels, the peak being their range.
 
+Codecs that need a model are measured with each of those in ``MROI_MODEL_PATH``.
+
 Writes ``codecs.md`` and ``codecs.png`` into ``--out``.
 """
 
@@ -30,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.codecs import ChunkSpec, Fidelity, Pipeline, Values, available, parse
+from mroi.codecs.neural import models
 from mroi.errors import CodecError
 
 VOLUMES = ("t1w_7t", "T2w", "breast_mr", "CT_pitch", "chris_PD", "spmMotor", "fmri", "pcasl")
@@ -54,6 +57,15 @@ class Result:
     slice_seconds: float
     overhead: float | None
     psnr: float | None
+
+
+def trained() -> list[str]:
+    """Return settings for the models that are found by name."""
+    found = []
+    for path in models.stored():
+        header = models.read_header(path)
+        found.append(f"{header.architecture}:model={header.name}")
+    return found
 
 
 def load(path: Path, slices: int) -> NDArray[Any]:
@@ -189,7 +201,7 @@ def table(results: list[Result]) -> str:
     heads = ("codec", "volumes", "ratio", "x gzip", "encode, x gzip", "decode, x gzip")
     heads += ("one slice, ms", "class", "PSNR, dB")
     lines = [f"| {' | '.join(heads)} |", "| --- |" + " ---: |" * (len(heads) - 1)]
-    for setting in ("gzip", *SETTINGS):
+    for setting in dict.fromkeys(result.setting for result in results):
         mine = [result for result in results if result.setting == setting]
         if not mine:
             continue
@@ -217,7 +229,7 @@ def sizes(results: list[Result]) -> str:
     names = sorted({result.volume for result in results}, key=VOLUMES.index)
     found = {(result.setting, result.volume): result.ratio for result in results}
     lines = ["| codec | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
-    for setting in ("gzip", *SETTINGS):
+    for setting in dict.fromkeys(result.setting for result in results):
         cells = [found.get((setting, name)) for name in names]
         if any(cells):
             row = " | ".join(f"{cell:.2f}" if cell else "" for cell in cells)
@@ -234,7 +246,7 @@ def draw(results: list[Result], path: Path) -> None:
 
     base = {result.volume: result for result in results if result.setting == "gzip"}
     figure, panels = plt.subplots(1, 2, figsize=(12, 5.5), layout="constrained")
-    for setting in ("gzip", *SETTINGS):
+    for setting in dict.fromkeys(result.setting for result in results):
         mine = [result for result in results if result.setting == setting]
         if not mine:
             continue
@@ -266,7 +278,7 @@ def main() -> None:
     for name in arguments.volumes:
         volume = load(arguments.data / f"{name}.nii.gz", arguments.slices)
         results.append(gzipped(name, volume))
-        for setting in SETTINGS:
+        for setting in (*SETTINGS, *trained()):
             if setting.partition(":")[0] in broken:
                 continue
             try:

@@ -9,6 +9,7 @@ The seeds are the conformance vectors.
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import sys
@@ -19,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 VECTORS = Path(__file__).resolve().parent.parent / "spec" / "vectors"
+os.environ["MROI_MODEL_PATH"] = str(VECTORS / "models")
 
 _PREFIX_SIZE = 64
 _HEADER_SIZE = 32

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 __all__ = [
     "counted",
+    "duration",
     "json_value",
     "parse_size",
     "shape_text",
@@ -29,6 +30,19 @@ def counted(count: int, noun: str) -> str:
     ('1 voxel', '12,345 voxels')
     """
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time for people, to the precision of an estimate.
+
+    Examples
+    --------
+    >>> duration(8.7), duration(95), duration(5400)
+    ('9 s', '2 min', '1.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from hypothesis import settings
 from typing_extensions import override
 
 from tests.extras import require, require_import
+
+MODELS = Path(__file__).resolve().parents[1] / "spec" / "vectors" / "models"
+os.environ["MROI_MODEL_PATH"] = str(MODELS)  # nobody's own
 
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=5000)

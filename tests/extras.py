@@ -28,6 +28,7 @@ EXTRAS = {
     "dicom": ("imagecodecs", "pydicom"),
     "heif": ("pillow_heif",),
     "monai": ("monai",),
+    "neural": ("safetensors", "torch"),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
     "sitk": ("SimpleITK",),

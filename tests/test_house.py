@@ -17,10 +17,13 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     "PIL", "anyio", "asyncio", "fsspec", "glymur", "hypothesis", "imagecodecs", "isal", "llvmlite",
     "multiprocessing", "nibabel", "numba", "pcodec", "pillow_heif", "pydicom", "pytest", "pywt",
-    "scipy", "starlette", "torch", "uvicorn", "zstandard",
+    "safetensors", "scipy", "starlette", "torch", "uvicorn", "zstandard",
 }  # fmt: skip
 
 BEHIND = {
+    "mroi/codecs/neural/checkpoint.py": "neural",
+    "mroi/codecs/neural/latent.py": "neural",
+    "mroi/codecs/neural/network.py": "neural",
     "mroi/monai.py": "monai",
     "mroi/serve/app.py": "serve",
     "mroi/serve/server.py": "serve",

@@ -8,6 +8,7 @@ earlier release must decode for ever.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from mroi.codecs import ChunkSpec, Codec, available, build, parse
 from mroi.errors import MroiError
 
 VECTORS = Path(__file__).resolve().parent.parent / "spec" / "vectors" / "codecs"
+os.environ["MROI_MODEL_PATH"] = str(VECTORS.parent / "models")
 
 # Name of the codec: (settings, shape, dtype, significant bits, what the voxels look like).
 WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
@@ -90,6 +92,17 @@ WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
         ("", (9, 12, 10), "<i2", 16, "anatomy"),
         ("", (1, 1, 1), "u1", 8, "extremes"),
         ("step=0.25", (2, 9, 8), "<u2", 16, "extremes"),
+    ],
+    "tcm": [
+        ("model=tiny-tcm", (1, 24, 20), "u1", 8, "anatomy"),
+        ("model=tiny-tcm,channels=neighbours", (5, 12, 10), "<u2", 12, "anatomy"),
+        ("model=tiny-tcm", (1, 12, 10, 3), "u1", 8, "anatomy"),
+        ("model=tiny-tcm", (1, 1, 1), "u1", 8, "extremes"),
+    ],
+    "tcm-auxt": [
+        ("model=tiny-tcm-auxt", (1, 24, 20), "u1", 8, "anatomy"),
+        ("model=tiny-tcm-auxt,channels=neighbours", (2, 65, 10), "<u2", 16, "anatomy"),
+        ("model=tiny-tcm-auxt", (1, 9, 8, 3), "u1", 8, "extremes"),
     ],
     "zfp": [
         ("", (5, 6, 7), "<f4", 32, "anatomy"),

@@ -41,6 +41,7 @@ FILES = {"PATH": shtab.FILE, "SOURCE": shtab.FILE, "ROI": shtab.FILE, "FOLDER": 
 ENVIRONMENT = {
     "MROI_ISOLATE": "1 decodes payloads of native codecs in a process of their own, which a hostile"
     " file may crash; 0 never does. Without it only verify and recover do.",
+    "MROI_MODEL_PATH": "Files and folders of models that codecs find by name or id, like PATH.",
     "MROI_TRACEBACK": "Set to anything: an unexpected error shows its traceback, for a bug report.",
     "NUMBA_CACHE_DIR": "Where compiled kernels of the calv codec are kept, if not beside the code.",
 }
@@ -78,12 +79,26 @@ def tidy(text: str) -> str:
 
 
 def commands(group: TyperGroup) -> Iterator[tuple[str, Command, typer.Context]]:
-    """Yield the group itself and each subcommand, with its name and what it needs to say itself."""
+    """Yield the group itself and each subcommand, with its name and what it needs to say itself.
+
+    Commands below a group have its name before theirs.
+    """
     root = group.make_context("mroi", [], resilient_parsing=True)
     yield "", group, root
     for name in group.list_commands(root):
-        command = group.commands[name]
-        yield name, command, command.make_context(name, [], parent=root, resilient_parsing=True)
+        yield from _below(name, group.commands[name], root)
+
+
+def _below(
+    name: str, command: Command, parent: typer.Context
+) -> Iterator[tuple[str, Command, typer.Context]]:
+    ctx = command.make_context(
+        name.rsplit(maxsplit=1)[-1], [], parent=parent, resilient_parsing=True
+    )
+    yield name, command, ctx
+    if isinstance(command, TyperGroup):
+        for below in command.list_commands(ctx):
+            yield from _below(f"{name} {below}", command.commands[below], ctx)
 
 
 # -- completions -------------------------------------------------------------------------------
@@ -99,10 +114,15 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
 def as_argparse(group: TyperGroup) -> argparse.ArgumentParser:
     """Return the command line as shtab reads it."""
     parser = argparse.ArgumentParser("mroi", description=group.help, add_help=False)
-    below = parser.add_subparsers()
+    parsers, below = {"": parser}, {"": parser.add_subparsers()}
     for name, command, ctx in commands(group):
         summary = command.get_short_help_str(limit=200)
-        one = below.add_parser(name, help=summary, add_help=False) if name else parser
+        above, _, last = name.rpartition(" ")
+        if name:
+            parsers[name] = below[above].add_parser(last, help=summary, add_help=False)
+            if isinstance(command, TyperGroup):
+                below[name] = parsers[name].add_subparsers()
+        one = parsers[name]
         for parameter in command.get_params(ctx):
             add_parameter(one, name, parameter, ctx)
     return parser

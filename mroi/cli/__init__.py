@@ -9,7 +9,7 @@ middle
     `batch` (inputs to tasks, one after the other or at once), `streams` (``-``, pipes, URLs)
 high, the commands
     `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `export`, `serve`,
-    `codecs`
+    `codecs`, `model`
 """
 
 from __future__ import annotations
@@ -23,7 +23,20 @@ import typer
 from typer.core import TyperCommand, TyperGroup, TyperOption
 from typing_extensions import override
 
-from mroi.cli import codecs, export, info, pack, preview, recover, roi, serve, slice, unpack, verify  # noqa: A004
+from mroi.cli import (
+    codecs,
+    export,
+    info,
+    model,
+    pack,
+    preview,
+    recover,
+    roi,
+    serve,
+    slice,  # noqa: A004
+    unpack,
+    verify,
+)
 from mroi.cli.exits import ExitCode, code_of
 from mroi.cli.report import message_of, wants_traceback
 from mroi.errors import MroiError, Terminated, UsageError
@@ -106,6 +119,23 @@ for _name, _module in (
     app.command(_name, cls=Command, epilog=_examples, no_args_is_help=_name != "codecs")(
         _module.run
     )
+
+_models = typer.Typer(
+    cls=Shell,
+    no_args_is_help=True,
+    help="List, describe and import the trained networks that some codecs need.",
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=f"\b\nExamples:\n{model.EXAMPLES['']}",
+)
+for _name, _run in (
+    ("list", model.list_models),
+    ("info", model.info),
+    ("import", model.import_model),
+):
+    _examples = f"\b\nExamples:\n{model.EXAMPLES[_name]}"
+    _models.command(_name, cls=Command, epilog=_examples, no_args_is_help=_name != "list")(_run)
+app.add_typer(_models, name="model")
 
 
 def _print_version(value: bool) -> None:  # noqa: FBT001

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, ClassVar
 
@@ -13,7 +14,7 @@ from typing_extensions import override
 from mroi.codecs.base import ChunkSpec, Codec
 from mroi.errors import CodecUnavailableError, DecodeError
 
-__all__ = ["ImagecodecsCodec", "as_chunk", "find_missing", "imagecodecs", "load"]
+__all__ = ["ImagecodecsCodec", "as_chunk", "find_absent", "find_missing", "imagecodecs", "load"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,22 @@ def find_missing(module: str, extra: str, feature: str = "") -> str | None:
     except CodecUnavailableError as exc:
         return exc.message
     return None
+
+
+def find_absent(extra: str, *modules: str) -> str | None:
+    """Return which libraries are not installed and how to get them, or None; imports none.
+
+    For libraries that take seconds to be imported.
+
+    Parameters
+    ----------
+    extra : str
+        Extra of this package that installs them.
+    *modules : str
+        Their names.
+    """
+    absent = [module for module in modules if find_spec(module) is None]
+    return f"needs {' and '.join(absent)}: pip install 'mroi[{extra}]'" if absent else None
 
 
 def as_chunk(plane: NDArray[Any], spec: ChunkSpec, name: str) -> NDArray[Any]:

@@ -119,6 +119,11 @@ class Pipeline:
         with guarded(self.codec.name):
             return _refusal(self.codec, coded)
 
+    def encode_seconds(self, spec: ChunkSpec) -> float:
+        """Return how long the codec says that such a chunk takes, roughly; 0 for most."""
+        with guarded(self.codec.name):
+            return float(self.codec.encode_seconds(self._specs(spec)[-1]))
+
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes:
         """Return the payload of a C-contiguous chunk of ``spec.shape`` and ``spec.dtype``.
 

@@ -48,6 +48,8 @@ _BUILT_IN = {
     "jpeg2000-3d": "mroi.codecs.jpeg.jpeg2000_3d:Jpeg2000Volume",
     "wavelet3d": "mroi.codecs.wavelet.wavelet3d:Wavelet3d",
     "zfp": "mroi.codecs.general.zfp:Zfp",
+    "tcm": "mroi.codecs.neural.tcm:Tcm",
+    "tcm-auxt": "mroi.codecs.neural.tcm:TcmAuxt",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

@@ -28,6 +28,8 @@ REGISTRY: dict[int, str] = {
     11: "jpeg2000-3d",
     12: "wavelet3d",
     13: "zfp",
+    14: "tcm",
+    15: "tcm-auxt",
 }
 """Numbers and names of ``spec/registry.md``."""
 

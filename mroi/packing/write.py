@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from typing import BinaryIO, Unpack, cast
@@ -12,12 +13,18 @@ from mroi.format.records import FrameType
 from mroi.packing.options import PackOptions, Wishes, options_with
 from mroi.packing.plan import PackPlan, decide
 from mroi.packing.survey import Attempt, look
+from mroi.text import counted, duration
+from mroi.volume.chunks import chunk_spec
+from mroi.volume.jobs import threads_of
 from mroi.volume.overview import make_overview
 from mroi.volume.progress import Progress
 from mroi.volume.source import VoxelSource
 from mroi.volume.write import VolumeWriter
 
 __all__ = ["PackResult", "plan_pack", "write_plan"]
+
+_LOG = logging.getLogger("mroi.packing")
+_LONG = 10.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +136,26 @@ def write_plan(
     SourceError
         If the source is damaged, or is no longer what it was when it was looked at.
     """
+    _warn_of_time(plan, jobs)
     writer = _write(source, target, plan, "packing", progress, jobs=jobs, overwrite=overwrite)
     return PackResult(
         source.stored_size, plan.geom.size, writer.size, writer.provenance, tuple(source.warnings)
     )
+
+
+def _warn_of_time(plan: PackPlan, jobs: int | None) -> None:
+    """Say how long the work will take, where a codec says that it takes long."""
+    geom = plan.geom
+    seconds = plan.pipeline.encode_seconds(chunk_spec(geom, 0)) * geom.grid.roi_chunks
+    threads = threads_of(jobs)
+    if seconds >= _LONG * threads:
+        _LOG.info(
+            "%s will take about %s: %s, on %s",
+            plan.pipeline.codec.name,
+            duration(seconds / threads),
+            counted(geom.grid.roi_chunks, "chunk"),
+            counted(threads, "thread"),
+        )
 
 
 def _write(

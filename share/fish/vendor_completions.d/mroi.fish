@@ -66,8 +66,8 @@ function _shtab_mroi_using
   test "$_shtab_mroi_cmdpath" = "$argv"
 end
 
-set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve codecs
-set -g _shtab_mroi_opts_with_value --against --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --kind --levels --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --to --token --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve codecs model 'model list' 'model info' 'model import'
+set -g _shtab_mroi_opts_with_value --against --arch --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --kind --levels --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --to --token --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -80,7 +80,7 @@ complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a pac
 complete -c mroi -n '_shtab_mroi_using pack' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File, by its ending, or folder; - is standard output. Default: beside the input.'
 complete -c mroi -n '_shtab_mroi_using pack' -l for -l purpose -xka "slices patches planes series archive" -d 'What is read: slices along an axis (or all), patches (boxes), planes along all axes, series (the fourth axis), archive (little: smallest). Chooses chunks and codec. [default: slices]'
 complete -c mroi -n '_shtab_mroi_using pack' -l small -d 'Short for --for archive: smallest, slower.'
-complete -c mroi -n '_shtab_mroi_using pack' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp" -d 'See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one by trial, auto the one for the purpose. [default: auto]'
+complete -c mroi -n '_shtab_mroi_using pack' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt" -d 'See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one by trial, auto the one for the purpose. [default: auto]'
 complete -c mroi -n '_shtab_mroi_using pack' -l roi -xka "(__fish_complete_path (commandline -ct))" -d 'auto (tight where it saves bytes), full, tight (around what is not constant), medroi, x0:x1,y0:y1,z0:z1 in voxels, a mask: FILE.nii.gz[:label], or a table of `mroi roi`: boxes:FILE.csv, with a row for the name of each input. [default: auto]'
 complete -c mroi -n '_shtab_mroi_using pack' -l margin -x -d 'Widen a given box or a mask by voxels, or by mm.'
 complete -c mroi -n '_shtab_mroi_using pack' -l max-error -x -d 'Lose at most X, in the units of the volume; the codec'"'"'s setting is found by trial. Name a codec that can lose something, like `--codec jpegls`.'
@@ -223,3 +223,19 @@ complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the sett
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using codecs; and test $_shtab_mroi_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d names
+complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a model -d 'List, describe and import the trained networks that some codecs need.'
+complete -c mroi -n '_shtab_mroi_using model' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using model; and test $_shtab_mroi_npos -eq 0' -a list -d 'List the models that are found by name: in MROI_MODEL_PATH and in your own folder.'
+complete -c mroi -n '_shtab_mroi_using model list' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using model list' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using model; and test $_shtab_mroi_npos -eq 0' -a info -d 'Say what a model is, and where it is from.'
+complete -c mroi -n '_shtab_mroi_using model info' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using model info' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using model info; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d model
+complete -c mroi -n '_shtab_mroi_using model; and test $_shtab_mroi_npos -eq 0' -a import -d 'Make a model of a checkpoint of PyTorch; no code in it is run.'
+complete -c mroi -n '_shtab_mroi_using model import' -l arch -xka "tcm tcm-auxt" -d 'The network that it is of. [required]'
+complete -c mroi -n '_shtab_mroi_using model import' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File to write. Default: beside the checkpoint.'
+complete -c mroi -n '_shtab_mroi_using model import' -l force -d 'Replace a file that exists.'
+complete -c mroi -n '_shtab_mroi_using model import' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using model import' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using model import; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d checkpoint

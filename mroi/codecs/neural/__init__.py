@@ -1,0 +1,15 @@
+"""Codecs with trained or fitted networks: `tcm`, `tcm-auxt`, `sirenmri`.
+
+Floating point differs between machines, so nothing here decodes by it alone: what a network says is
+made into integers in a way that every machine repeats (`guardband`, and integers throughout in
+`sirenmri`), symbols and voxels are checked, and models are known by what they hold.
+
+low
+    `rans` (integers to words, by tables), `tables` (those tables, made once), `guardband` (numbers
+    to integers, with exceptions), `models` (files with trained networks, and where they are)
+middle
+    `shapes` (the networks of `tcm`: sizes and names), `network` (what they compute; imports torch),
+    `checkpoint` (files of others to models; imports torch)
+high, the codecs
+    `tcm`
+"""
