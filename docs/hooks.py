@@ -25,7 +25,7 @@ log = get_plugin_logger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
     "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/codecs.md", "examples/plugin-example/README.md",
-    "spec/*.md", "spec/codecs/*.md", "spec/vectors/README.md",
+    "integrations/slicer/README.md", "spec/*.md", "spec/codecs/*.md", "spec/vectors/README.md",
 )  # fmt: skip
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
