@@ -24,6 +24,7 @@ import pytest
 from mroi.codecs import codec_class
 
 EXTRAS = {
+    "bench": ("skimage",),
     "codecs": ("glymur", "imagecodecs", "pcodec", "pywt"),
     "dicom": ("imagecodecs", "pydicom"),
     "heif": ("pillow_heif",),

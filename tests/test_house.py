@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {
     "PIL", "anyio", "asyncio", "fsspec", "glymur", "hypothesis", "imagecodecs", "isal", "llvmlite",
     "multiprocessing", "nibabel", "numba", "pcodec", "pillow_heif", "pydicom", "pytest", "pywt",
-    "safetensors", "scipy", "starlette", "torch", "uvicorn", "zstandard",
+    "safetensors", "scipy", "skimage", "starlette", "torch", "uvicorn", "zstandard",
 }  # fmt: skip
 
 BEHIND = {

@@ -9,7 +9,7 @@ middle
     `batch` (inputs to tasks, one after the other or at once), `streams` (``-``, pipes, URLs)
 high, the commands
     `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `export`, `serve`,
-    `codecs`, `model`
+    `bench`, `codecs`, `model`
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typing_extensions import override
 
 from mroi.cli import (
+    bench,
     codecs,
     export,
     info,
@@ -113,6 +114,7 @@ for _name, _module in (
     ("preview", preview),
     ("export", export),
     ("serve", serve),
+    ("bench", bench),
     ("codecs", codecs),
 ):
     _examples = f"\b\nExamples:\n{_module.EXAMPLES}"

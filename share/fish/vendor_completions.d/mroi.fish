@@ -66,8 +66,8 @@ function _shtab_mroi_using
   test "$_shtab_mroi_cmdpath" = "$argv"
 end
 
-set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve codecs model 'model list' 'model info' 'model import'
-set -g _shtab_mroi_opts_with_value --against --arch --axis --background --chunk --codec --cors --count --exists --for --format --host --index --jobs --kind --levels --margin --max-error --max-size --metadata --missing --output --overview --pick --port --psnr --purpose --ratio --retain --roi --series --to --token --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve bench codecs model 'model list' 'model info' 'model import'
+set -g _shtab_mroi_opts_with_value --against --arch --axis --background --bbox_csv --chunk --codec --cors --count --cropped_dir --exists --for --format --host --index --jobs --kind --levels --margin --max-error --max-size --metadata --missing --original_dir --output --overview --pick --port --psnr --purpose --ratio --reproduce --retain --roi --series --threads --timeout --to --token --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -218,6 +218,31 @@ complete -c mroi -n '_shtab_mroi_using serve' -s v -l verbose -d 'Say for each i
 complete -c mroi -n '_shtab_mroi_using serve' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using serve' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using serve; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d folder
+complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a bench -d 'Measure codecs and regions of interest on volumes of your own.'
+complete -c mroi -n '_shtab_mroi_using bench' -s o -l output -xka "(__fish_complete_directories)" -d 'Where all results go. What an earlier run has finished there is kept.'
+complete -c mroi -n '_shtab_mroi_using bench' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt" -d 'May be given several times; lossless and lossy mean all that work here. Default: auto and zstd.'
+complete -c mroi -n '_shtab_mroi_using bench' -l roi -xka "(__fish_complete_path (commandline -ct))" -d 'full, tight, medroi, auto, x0:x1,y0:y1,z0:z1 or boxes:FILE.csv; may be given several times. Default: full and medroi.'
+complete -c mroi -n '_shtab_mroi_using bench' -l psnr -x -d 'For codecs that can lose something, named without settings: the setting that just reaches each PSNR in the ROI.'
+complete -c mroi -n '_shtab_mroi_using bench' -l max-error -x -d 'The same for the largest error.'
+complete -c mroi -n '_shtab_mroi_using bench' -l ratio -x -d 'The same for the ratio to the raw voxels.'
+complete -c mroi -n '_shtab_mroi_using bench' -l background -xka "exact drop" -d 'Voxels outside the ROI: exact keeps them, drop makes them zero. Default: exact; drop with --bbox_csv, as MedROI does.'
+complete -c mroi -n '_shtab_mroi_using bench' -s a -l axis -xka "x y z" -d 'Slices are cut across it. [default: z]'
+complete -c mroi -n '_shtab_mroi_using bench' -l threads -x -d 'Threads of each measurement. [default: 1; x>=1]'
+complete -c mroi -n '_shtab_mroi_using bench' -s j -l jobs -x -d 'Measurements at once; 0 takes all processors. Times are true with 1. [default: 1; x>=0]'
+complete -c mroi -n '_shtab_mroi_using bench' -l timeout -x -d 'Seconds that a step may take. [default: 3600; x>=1]'
+complete -c mroi -n '_shtab_mroi_using bench' -l restart -d 'Measure what is finished in the folder, too.'
+complete -c mroi -n '_shtab_mroi_using bench' -l reproduce -x -d 'Run an earlier benchmark again, on its inputs or those that are named, and say what differs.'
+complete -c mroi -n '_shtab_mroi_using bench' -l original_dir -xka "(__fish_complete_directories)" -d 'As MedROI'"'"'s scripts call it: an input.'
+complete -c mroi -n '_shtab_mroi_using bench' -l cropped_dir -xka "(__fish_complete_directories)" -d 'As MedROI'"'"'s scripts call it: cropped volumes, which must hold what lies in the boxes; without --bbox_csv, of bbox3d_by_subject.csv beside the folder.'
+complete -c mroi -n '_shtab_mroi_using bench' -l bbox_csv -x -d 'As MedROI'"'"'s scripts call it: short for --roi boxes:FILE.'
+complete -c mroi -n '_shtab_mroi_using bench' -l use_original_only -d 'As MedROI'"'"'s scripts call it: short for --roi full.'
+complete -c mroi -n '_shtab_mroi_using bench' -l real_mode -d 'As MedROI'"'"'s scripts call it: does nothing, files are always written.'
+complete -c mroi -n '_shtab_mroi_using bench' -l dry-run -d 'Only say what would be written.'
+complete -c mroi -n '_shtab_mroi_using bench' -l fail-fast -d 'Stop at the first file that fails.'
+complete -c mroi -n '_shtab_mroi_using bench' -s q -l quiet -d 'Say nothing but errors.'
+complete -c mroi -n '_shtab_mroi_using bench' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using bench' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using bench; and test $_shtab_mroi_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d inputs
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a codecs -d 'List the codecs, what they take, and what is missing.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the settings of each: default, range and meaning.'
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
