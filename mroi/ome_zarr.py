@@ -276,8 +276,8 @@ def _notes(volume: Volume, *, is_stored: bool) -> list[str]:
     notes, geom = [], volume.geom
     if not _placement(volume.affine).is_straight:
         notes.append(
-            f"its axes ({volume.orientation}) are not right, front and up: OME-Zarr has their "
-            "spacing and origin, the affine is in an attribute and in a NIfTI header"
+            f"its axes ({volume.orientation}) do not run exactly to the right, front and up: "
+            "OME-Zarr has spacing and origin, the affine is in an attribute and a NIfTI header"
         )
     if is_stored:
         offset = f" {'+' if geom.inter > 0 else '-'} {abs(geom.inter):g}" if geom.inter else ""

@@ -20,8 +20,8 @@ def test_the_folder_has_the_voxels_and_what_is_lost_is_said(
     assert done.code == 0
     first, second, last = done.err.splitlines()
     assert first == (
-        f"mroi: {packed}: its axes (LAS) are not right, front and up: OME-Zarr has their spacing "
-        "and origin, the affine is in an attribute and in a NIfTI header"
+        f"mroi: {packed}: its axes (LAS) do not run exactly to the right, front and up: "
+        "OME-Zarr has spacing and origin, the affine is in an attribute and a NIfTI header"
     )
     assert second.startswith(f"mroi: {packed}: its values are as stored, real ones are 0.5 * v - 3")
     target = packed.with_name("scan.ome.zarr")

@@ -192,6 +192,20 @@ def test_stored_values_and_what_they_mean_are_those_of_nibabel(tmp_path: Path) -
     assert scales_of(group)["datasets"][0]["coordinateTransformations"][0]["scale"][0] == 2000
 
 
+def test_the_header_is_little_endian_as_the_voxels_are(tmp_path: Path) -> None:
+    voxels = noise((6, 5, 4)).astype(">i2")
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(">i2")
+    image = nib.Nifti1Image(voxels, AFFINE, header)
+    nib.save(image, tmp_path / "a.nii")
+    export_ome_zarr(packed(tmp_path, tmp_path / "a.nii"), tmp_path / "a.ome.zarr")
+    group = group_of(tmp_path / "a.ome.zarr")
+    assert_array_equal(group["0"][...].T, voxels)
+    data = group["nifti"][...].tobytes()
+    assert int.from_bytes(data[:4], "little") == 348
+    assert_allclose(nib.Nifti1Header(data).get_best_affine(), AFFINE)
+
+
 def test_xarray_applies_slope_and_intercept(tmp_path: Path) -> None:
     voxels = noise((6, 5, 4))
     volume = packed(tmp_path, voxels, slope=0.5, inter=-3.0)
