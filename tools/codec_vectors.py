@@ -104,6 +104,14 @@ WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
         ("model=tiny-tcm-auxt,channels=neighbours", (2, 65, 10), "<u2", 16, "anatomy"),
         ("model=tiny-tcm-auxt", (1, 9, 8, 3), "u1", 8, "extremes"),
     ],
+    "ebb": [
+        ("step=6", (9, 12, 10), "<i2", 16, "anatomy"),
+        ("", (1, 1, 1), "u1", 8, "extremes"),
+        ("step=0.25", (2, 9, 8), "<u2", 16, "extremes"),
+        ("step=4", (3, 18, 14), "<f4", 32, "anatomy"),
+        ("step=12", (6, 40, 36), "u1", 8, "noisy"),
+        ("step=3000", (5, 9, 8), "<i4", 32, "extremes"),
+    ],
     "zfp": [
         ("", (5, 6, 7), "<f4", 32, "anatomy"),
         ("", (1, 1, 1), "<f8", 64, "extremes"),
@@ -131,6 +139,10 @@ def voxels(spec: ChunkSpec, kind: str) -> np.ndarray[Any, Any]:
         )
         return np.resize(np.array([*ends, 0, 1], spec.dtype), count).reshape(spec.shape)
     place = np.indices(spec.shape)
+    if kind == "noisy":
+        noise = np.random.default_rng(2).integers(-9, 10, spec.shape)
+        edges = 70 * ((place[2] // 7 + place[1] // 9) % 2) + 6 * place[0]
+        return (40 + noise + edges).astype(spec.dtype)
     bumps = 40 * np.sin(place[1] / 3) * np.cos(place[2] / 4) + 2 * place[0] + place[1] + 60
     return (np.rint(4 * bumps) / 4 if spec.dtype.kind == "f" else bumps).astype(spec.dtype)
 

@@ -84,7 +84,8 @@ def _fingerprint(path: str) -> str:
     is_ours = kernel.is_relative_to(codecs)
     family = codecs / kernel.relative_to(codecs).parts[0] if is_ours else codecs
     digest = hashlib.sha256(f"{version('numba')} {version('llvmlite')}".encode())
-    for source in (Path(__file__), *sorted(family.rglob("*.py")), kernel):
+    shared = codecs / "calv" / "coder.py"
+    for source in (Path(__file__), shared, *sorted(family.rglob("*.py")), kernel):
         digest.update(hashlib.sha256(source.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

@@ -50,6 +50,7 @@ _BUILT_IN = {
     "zfp": "mroi.codecs.general.zfp:Zfp",
     "tcm": "mroi.codecs.neural.tcm:Tcm",
     "tcm-auxt": "mroi.codecs.neural.tcm:TcmAuxt",
+    "ebb": "mroi.codecs.ebb:Ebb",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

@@ -30,6 +30,7 @@ REGISTRY: dict[int, str] = {
     13: "zfp",
     14: "tcm",
     15: "tcm-auxt",
+    16: "ebb",
 }
 """Numbers and names of ``spec/registry.md``."""
 

@@ -1,8 +1,8 @@
 """A second reader of `.mroi` files, written from the text of `mroi-1.md` alone.
 
-It needs nothing but the standard library (and, for chunks of `calv`, the decoder beside it), holds
-the whole file in memory and is slow; what counts is that each check stands beside the id of its
-rule.  Whatever the bytes are, the answer is a result, `Refused` or `Unavailable`.
+It needs nothing but the standard library (and, for chunks of `calv` and `ebb`, the decoders beside
+it), holds the whole file in memory and is slow; what counts is that each check stands beside the id
+of its rule.  Whatever the bytes are, the answer is a result, `Refused` or `Unavailable`.
 
     python decode.py FILE        geometry, chunk table and SHA-256 of the volume
 """
@@ -38,18 +38,19 @@ KNOWN = CRITICAL | COMPRESSIBLE | {"rOIB", "sLPo", "dIGE", "oVRW", "pADd"}
 REGISTRY = {
     "raw": 1, "zstd": 2, "deflate": 3, "jpeg2000": 4, "htj2k": 5, "jpegls": 6, "heif": 7,
     "jpegxl": 8, "calv": 9, "pcodec": 10, "jpeg2000-3d": 11, "wavelet3d": 12, "zfp": 13,
-    "tcm": 14, "tcm-auxt": 15,
+    "tcm": 14, "tcm-auxt": 15, "ebb": 16,
 }  # fmt: skip
-PARAMS: dict[str, dict[str, type]] = {
+PARAMS: dict[str, dict[str, Any]] = {
     "raw": {},
     "zstd": {"delta": bool, "shuffle": bool},
     "deflate": {"delta": bool, "shuffle": bool},
     "calv": {},
+    "ebb": {"step": (int, float)},
 }
 LIMITS = {  # section 12; a volume must fit in memory here
     "head": 1 << 28, "frames": 4096, "metadata": 1 << 26, "inflated": 1 << 28,
     "volume": 1 << 30, "chunk": 1 << 31, "chunks": 1 << 24,
-    "calv": 1 << 24,
+    "calv": 1 << 24, "ebb": 1 << 22,
 }  # fmt: skip
 DATATYPES = {  # code: name, bytes of a number (that a byte swap reverses), numbers of an element
     2: ("uint8", 1, 1), 4: ("int16", 2, 1), 8: ("int32", 4, 1), 16: ("float32", 4, 1),
@@ -469,7 +470,7 @@ def parse_slot(cursor: Cursor) -> SimpleNamespace:
     return s
 
 
-def check_members(value: Any, types: dict[str, type], at: int) -> None:
+def check_members(value: Any, types: dict[str, Any], at: int) -> None:
     """Check that a JSON value is an object with exactly these members."""
     right = isinstance(value, dict) and value.keys() == types.keys()
     right = right and all(isinstance(value[name], kind) for name, kind in types.items())
@@ -674,7 +675,7 @@ def calv_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     require(code, rule, "calv takes no such type", at)
     limit("calv", math.prod(array.shape))  # slow
     kind = "f" if code in "fd" else "u" if code in "BHIQ" else "i"
-    calv = calv_reference()
+    calv = beside("calv")
     try:
         values = calv.decode(payload, array.shape, kind, array.sample_size, array.volumes)
     except calv.BrokenError as error:
@@ -684,10 +685,27 @@ def calv_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     return struct.pack(f"<{len(values)}{code}", *values)
 
 
+def ebb_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
+    """Codec `ebb`: the reference decoder of its page, and its values in their type."""
+    code = {"uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "uint32": "I", "int32": "i",
+            "float32": "f"}.get(DATATYPES[array.datatype][0])  # fmt: skip
+    require(code and len(array.shape) == 3, rule, "ebb takes no such type", at)
+    limit("ebb", math.prod(array.shape))  # slow
+    kind = "f" if code == "f" else "u" if code in "BHI" else "i"
+    ebb = beside("ebb")
+    try:
+        values = ebb.decode(payload, array.shape, kind, array.sample_size, array.volumes)
+    except ebb.BrokenError as error:
+        raise Refused(rule, error, at) from error
+    if payload[0] == 0:
+        return payload[1:]
+    return struct.pack(f"<{len(values)}{code}", *values)
+
+
 @functools.cache
-def calv_reference() -> ModuleType:
-    """Return `calv.py`, which stands beside this file."""
-    found = importlib.util.spec_from_file_location("calv", Path(__file__).with_name("calv.py"))
+def beside(name: str) -> ModuleType:
+    """Return the reference decoder of a codec, which stands beside this file."""
+    found = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
     module = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
@@ -708,6 +726,7 @@ def decode_stream(
 
 DECODERS = {
     "raw": raw_decode, "deflate": deflate_decode, "zstd": zstd_decode, "calv": calv_decode,
+    "ebb": ebb_decode,
 }  # fmt: skip
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "is_finished",
     "learn",
     "number",
+    "sharp_decision",
     "uniform",
 ]
 
@@ -130,13 +131,10 @@ def _refresh(decoding, interval, words):
 
 
 @inlined
-def decision(decoding, interval, words, probability, bit):
-    """Code a decision that is 1 with a probability, in 1/65536; return it and the next interval.
-
-    Without branches, which would be guessed wrong.
-    """
+def sharp_decision(decoding, interval, words, probability, bit):
+    """Code a decision as `decision` does, also one that is all but certain: from 1/65536 on."""
     code = interval.code
-    bound = (interval.range >> 16) * max(np.int64(32), min(probability, np.int64(65504)))
+    bound = (interval.range >> 16) * max(np.int64(1), min(probability, np.int64(65535)))
     if decoding:
         bit = np.int64(code < bound)
         code -= bound & (bit - 1)
@@ -144,6 +142,16 @@ def decision(decoding, interval, words, probability, bit):
         code += bound & (bit - 1)
     width = (bound & -bit) | ((interval.range - bound) & (bit - 1))
     return bit, _refresh(decoding, Interval(code, width, interval.at), words)
+
+
+@inlined
+def decision(decoding, interval, words, probability, bit):
+    """Code a decision that is 1 with a probability, in 1/65536; return it and the next interval.
+
+    Without branches, which would be guessed wrong.
+    """
+    likely = max(np.int64(32), min(probability, np.int64(65504)))
+    return sharp_decision(decoding, interval, words, likely, bit)
 
 
 @step
