@@ -30,6 +30,7 @@ EXTRAS = {
     "heif": ("pillow_heif",),
     "monai": ("monai",),
     "neural": ("safetensors", "torch"),
+    "nnunet": ("nnunetv2",),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
     "sitk": ("SimpleITK",),
