@@ -13,7 +13,7 @@ from tests.extras import needs, require
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
-NOT_RUN = 17  # blocks that nothing runs: each has its reason above it
+NOT_RUN = 19  # blocks that nothing runs: each has its reason above it
 
 sys.path.insert(0, str(ROOT / "tools"))
 examples = importlib.import_module("examples")
@@ -35,7 +35,12 @@ def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
     if examples.needs_shell(page) and not shutil.which("sh"):
         pytest.skip("the commands of this page need a shell")
     others = ("remote", "sitk", "xarray", "zarr")
-    needed = {"bench.md": ("bench",), "libraries.md": others, "viewers.md": others}
+    needed = {
+        "bench.md": ("bench",),
+        "libraries.md": others,
+        "training.md": ("torch", "torchio"),
+        "viewers.md": others,
+    }
     for extra in needed.get(page.name, ()):
         require(extra)
     done = subprocess.run(
