@@ -51,11 +51,11 @@ def write_phantom(path: Path, gigabytes: float) -> None:
     header.set_data_shape((width, width, depth))
     header["vox_offset"] = 352
     y, x = np.mgrid[-1 : 1 : width * 1j, -1 : 1 : width * 1j]
-    noise = rng.normal(600, 20, (width, width)).astype("<i2")
     with path.open("wb") as file:
         file.write(header.binaryblock + bytes(4))
         for z in np.linspace(-0.9, 0.9, depth):
-            plane = np.where(x * x + y * y + z * z < 0.8, np.roll(noise, int(z * 1e4)), 0)
+            noise = rng.normal(600, 20, (width, width))  # afresh: no slice is that of another
+            plane = np.where(x * x + y * y + z * z < 0.8, noise, 0)
             file.write(plane.astype("<i2").tobytes())
 
 

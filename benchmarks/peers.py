@@ -11,8 +11,8 @@ slice along z, opening included, from a server on this machine; what cannot read
 whole file, and has no number of requests. ``nii`` is not compressed: it is the floor, and is no
 competitor. Needs `python tools/dev.py bench`, which installs the others.
 
-Writes ``peers.md`` and ``peers.png`` into ``--out``: means (geometric) over the 3-D volumes, those of
-a time series over the 4-D ones, the best of each column bold, and below where mroi loses.
+Writes ``peers.md`` and ``peers.png`` into ``--out``: means (geometric) over the 3-D volumes, of
+time series over the 4-D ones, the best of each column bold, and below where mroi loses.
 """
 
 from __future__ import annotations
