@@ -225,10 +225,15 @@ def _series(
         x, y = where(mean)
         points = found.setdefault(mean.name, [])
         if x and y:
-            text = f"{mean.name} {mean.target}: {y:.4g} at {x:.3g}"
+            shown = "lossless" if math.isinf(y) else f"{y:.4g}"
+            text = f"{_called(mean.name, mean.target)}: {shown} at {x:.3g} bits"
             text += "" if mean.is_whole else f" ({len(mean.rows)} of {mean.volumes} volumes)"
             points.append(Point(x, y, text, is_whole=mean.is_whole))
     return [Series(name, tuple(points)) for name, points in found.items()]
+
+
+def _called(name: str, target: str) -> str:
+    return f"{name}, {target}" if target else name
 
 
 def _mean_rate(means: Sequence[Mean]) -> str:
@@ -300,7 +305,8 @@ def _by_volume(rows: Sequence[Row], volumes: Sequence[str]) -> list[str]:
         found: dict[str, list[Point]] = {}
         for row in rows:
             if row.volume == volume and row.bits_per_voxel and row.psnr is not None:
-                text = f"{row.series} {row.target}: {_db(row.psnr)} at {row.bits_per_voxel:.3g}"
+                text = f"{_called(row.series, row.target)}: {_db(row.psnr)} at "
+                text += f"{row.bits_per_voxel:.3g} bits"
                 point = Point(row.bits_per_voxel, row.psnr, text)
                 found.setdefault(row.series, []).append(point)
         chart = draw_chart(
@@ -361,7 +367,7 @@ def _worst(rows: Sequence[Row], pictures: Path) -> list[str]:
     figures = [
         f'<figure><img alt="original, decoded, difference" src="data:image/png;base64,'
         f'{base64.b64encode((pictures / row.picture).read_bytes()).decode()}"><figcaption>'
-        f"<b>{_text(name)} {_text(target)}</b>: {_text(row.volume)}, slice {row.worst_slice}. "
+        f"<b>{_text(_called(name, target))}</b>: {_text(row.volume)}, slice {row.worst_slice}. "
         f"PSNR of the volume {_db(row.psnr or 0)} dB, largest error "
         f"{row.max_error:.4g}, {row.bits_per_voxel:.3g} bits a voxel</figcaption></figure>"
         for (name, target), row in worst.items()
