@@ -220,7 +220,7 @@ complete -c mroi -n '_shtab_mroi_using serve' -s h -l help -d 'Show this message
 complete -c mroi -n '_shtab_mroi_using serve; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d folder
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a bench -d 'Measure codecs and regions of interest on volumes of your own.'
 complete -c mroi -n '_shtab_mroi_using bench' -s o -l output -xka "(__fish_complete_directories)" -d 'Where all results go. What an earlier run has finished there is kept.'
-complete -c mroi -n '_shtab_mroi_using bench' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt" -d 'May be given several times; lossless and lossy mean all that work here. Default: auto and zstd.'
+complete -c mroi -n '_shtab_mroi_using bench' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt ebb" -d 'May be given several times; lossless and lossy mean all that work here. Default: auto and zstd.'
 complete -c mroi -n '_shtab_mroi_using bench' -l roi -xka "(__fish_complete_path (commandline -ct))" -d 'full, tight, medroi, auto, x0:x1,y0:y1,z0:z1 or boxes:FILE.csv; may be given several times. Default: full and medroi.'
 complete -c mroi -n '_shtab_mroi_using bench' -l psnr -x -d 'For codecs that can lose something, named without settings: the setting that just reaches each PSNR in the ROI.'
 complete -c mroi -n '_shtab_mroi_using bench' -l max-error -x -d 'The same for the largest error.'
