@@ -46,7 +46,7 @@ def fuzz(data: bytes) -> None:
 def attempt(payload: bytes, spec: ChunkSpec, count: int) -> np.ndarray | None:
     """Return the first slices, or None if the payload is refused."""
     try:
-        return Calv().decode_prefix(payload, spec, count)
+        return Calv(near=20).decode_prefix(payload, spec, count)
     except DecodeError as exc:  # anything else escapes, and is a bug
         if exc.rule != "CHK-8":
             raise

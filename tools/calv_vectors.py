@@ -61,8 +61,8 @@ def trace(path: Path) -> bytes:
     about = json.loads(path.with_suffix(".json").read_text("utf-8"))
     kind, size = about["dtype"].removeprefix("<")
     recorder = Recorder()
-    shape, volumes = tuple(about["shape"]), about.get("volumes", 1)
-    calv.decode(path.read_bytes(), shape, kind, int(size), volumes, trace=recorder)
+    shape, volumes, most = tuple(about["shape"]), about.get("volumes", 1), about.get("near", 0)
+    calv.decode(path.read_bytes(), shape, kind, int(size), volumes, most, trace=recorder)
     steps = ",\n".join(map(line, recorder.steps))
     return f'{{\n"head": {line(recorder.head)},\n"steps": [\n{steps}\n]\n}}\n'.encode()
 

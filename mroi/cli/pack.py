@@ -60,7 +60,8 @@ EXAMPLES = """\
   mroi pack bold.nii.gz --for series              chunks over time
   mroi pack scan.nii.gz --chunk 64x64x16          chunks of so many voxels along x, y, z
   mroi pack scan.nii.gz --overview 4              with an overview of a quarter of the resolution
-  mroi pack scan.nii.gz --codec htj2k --max-error 2
+  mroi pack scan.nii.gz --max-error 2             no voxel is off by more than 2
+  mroi pack scan.nii.gz --codec jpeg2000 --psnr 40
   mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
   mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
@@ -118,16 +119,20 @@ def run(
         typer.Option(
             "--max-error",
             metavar="X",
-            help="Lose at most X, in the units of the volume; the codec's setting is found by "
-            "trial. Name a codec that can lose something, like `--codec jpegls`.",
+            help="Lose at most X, in the units of the volume; the codec and its setting are found "
+            "by trial, or name one that can lose something, like `--codec jpegls`.",
         ),
     ] = None,
     psnr: Annotated[
-        float | None, typer.Option(metavar="DB", help="Or: a PSNR of at least DB in the ROI.")
+        float | None,
+        typer.Option(
+            metavar="DB",
+            help="Or: a PSNR of at least DB in the ROI. Name a codec, like `--codec wavelet3d`.",
+        ),
     ] = None,
     ratio: Annotated[
         float | None,
-        typer.Option(metavar="R", help="Or: a file R times smaller than the voxels."),
+        typer.Option(metavar="R", help="Or: a file R times smaller than the voxels. Name one."),
     ] = None,
     background: Annotated[
         Background,

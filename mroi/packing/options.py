@@ -17,6 +17,7 @@ from mroi.volume.overview import Factor, check_factor
 __all__ = [
     "AUTO_MODES",
     "COLOUR_MODES",
+    "LOSSY_MODES",
     "BackgroundChoice",
     "CodecChoice",
     "PackOptions",
@@ -44,6 +45,13 @@ still, by every reader, and take a third more bytes.
 
 COLOUR_MODES = AUTO_MODES | {"fast": ("zstd", "zstd:delta=true")}
 """The same for RGB and RGBA: calv decodes samples one after the other, slower than ``.nii.gz``."""
+
+LOSSY_MODES: dict[str, tuple[str, ...]] = {
+    "fast": ("calv", "ebb"),
+    "fastest": ("calv",),
+    "small": ("calv:level=small", "ebb"),
+}
+"""Candidates of each mode for a largest error, of those that are there."""
 
 _MODES: dict[Purpose, str] = {
     "slices": "fast",
@@ -139,8 +147,10 @@ class PackOptions:
     background : {"exact", "drop"}
         What becomes of voxels outside the ROI: kept bit for bit, or replaced by zero.
     quality : Target, optional
-        A largest error, a PSNR or a ratio that a lossy `codec`, then a name without settings,
-        shall reach; its setting is found by trial.
+        A largest error, a PSNR or a ratio that a lossy `codec` shall reach; its setting is found by
+        trial. The codec is then a name, with no settings but those of the encoder alone
+        (``"calv:level=small"``). For a largest error ``"auto"`` chooses it, too, among
+        `LOSSY_MODES`.
     overview : int or tuple of 3 int, optional
         Write the first 3-D volume at a resolution reduced by this factor (1, 2, 4, 8 or 16, along
         all axes or along x, y, z), too: viewers show it at once. 0 for none; by default 4 for the
@@ -194,7 +204,9 @@ class PackOptions:
         is_name = isinstance(self.codec, str) and self.mode is None
         if isinstance(self.codec, str) and is_name:
             parse(self.codec)
-        if self.quality is not None and (not is_name or ":" in str(self.codec)):
+        if self.quality is None or (self.mode is not None and self.quality.max_error is not None):
+            return
+        if not is_name or _says_loss(str(self.codec)):
             raise UsageError(
                 "a largest error, PSNR or ratio chooses the settings of a lossy codec: name one "
                 "without settings, like jpegls"
@@ -220,6 +232,13 @@ class PackOptions:
     def background_pipeline(self) -> Pipeline:
         """What encodes voxels outside the ROI, where they are stored."""
         return codec_named(self.background_codec)
+
+
+def _says_loss(text: str) -> bool:
+    """Whether a codec is given a setting beside those of its encoder."""
+    codec = parse(text)
+    named = {item.partition("=")[0].strip() for item in text.partition(":")[2].split(",")}
+    return not named - {""} <= codec.settings().keys()
 
 
 class Wishes(TypedDict, total=False):

@@ -14,8 +14,8 @@ from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom, Layout
 from mroi.packing.choose import Trials, choose_untried
 from mroi.packing.fit import fit_codec
-from mroi.packing.options import PackOptions
-from mroi.packing.quality import find_setting
+from mroi.packing.options import PackOptions, Target
+from mroi.packing.quality import Setting, choose_setting, find_setting
 from mroi.packing.survey import Survey
 from mroi.volume.layout import ChunkShape
 from mroi.volume.overview import Factor, check_factor
@@ -39,9 +39,9 @@ class PackPlan:
         How much the overview that is written before the chunks is reduced along x, y, z.
     provenance : dict
         How ROI, codec and chunks were chosen, for the file.
-    rung : int or None
-        The setting of a lossy codec, by its number, that has yet to reach its target on the whole
-        volume; None if nothing has to be tried.
+    untried : Setting or None
+        The setting of a lossy codec that has yet to reach its target on the whole volume; None if
+        nothing has to be tried.
     """
 
     geom: Geom
@@ -49,7 +49,7 @@ class PackPlan:
     background_pipeline: Pipeline | None
     overview: Factor | None
     provenance: Mapping[str, object]
-    rung: int | None = None
+    untried: Setting | None = None
 
     def to_json(self) -> dict[str, object]:
         """Return what programs may want to know of it, as members of a JSON object."""
@@ -105,11 +105,11 @@ def decide(survey: Survey, options: PackOptions) -> PackPlan:
         provenance["purpose"] = options.purpose
     overview = _overview(survey, options)
     if options.quality is not None:
-        setting = find_setting(cast("str", options.codec), options.quality, survey)
+        setting = _choose_setting(survey, options, options.quality, provenance)
         shape = _chunk_shape(survey, options, setting.pipeline)
         plan = _plan(survey, options, setting.pipeline, shape, provenance)
-        rung = None if setting.is_proven else setting.rung
-        return replace(plan, overview=overview, rung=rung)
+        untried = None if setting.is_proven else setting
+        return replace(plan, overview=overview, untried=untried)
     trials = Trials(survey, options.cut)
     pipeline = _choose_codec(survey, options, trials, provenance)
     if options.roi == "auto" and survey.samples and not trials.box_pays(pipeline):
@@ -132,6 +132,17 @@ def _choose_codec(
     trial = trials.choose_codec(options.mode)
     provenance["codec"] = trial.to_json()
     return trial.pipeline
+
+
+def _choose_setting(
+    survey: Survey, options: PackOptions, quality: Target, provenance: dict[str, object]
+) -> Setting:
+    """Return the setting of the codec that is given, or of the best one of its mode."""
+    if options.mode is None:
+        return find_setting(cast("str", options.codec), quality, survey)
+    setting = choose_setting(options.mode, quality, survey)
+    provenance["codec"] = {"choice": options.mode, "tried": dict(setting.tried)}
+    return setting
 
 
 def _chunk_shape(survey: Survey, options: PackOptions, pipeline: Pipeline) -> ChunkShape:

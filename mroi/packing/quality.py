@@ -7,8 +7,9 @@ measured once more when the file is written, and stands in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from mroi.codecs import (
     ChunkSpec,
@@ -18,15 +19,15 @@ from mroi.codecs import (
     SupportsTarget,
     Values,
     available,
-    codec_class,
+    parse,
 )
 from mroi.codecs.guard import guarded
-from mroi.errors import CodecError, SourceError, UsageError
-from mroi.packing.options import Target
+from mroi.errors import CodecError, CodecUnavailableError, MroiError, SourceError, UsageError
+from mroi.packing.options import LOSSY_MODES, Target
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 
-__all__ = ["Setting", "find_setting"]
+__all__ = ["Setting", "choose_setting", "find_setting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,61 @@ class Setting:
 
     Attributes
     ----------
+    codec : str
+        Name of the codec, and its settings beside this one.
     rung : int
         Its number, from fine to coarse.
     pipeline : Pipeline
         The codec with it, and its filters.
     is_proven : bool
         Whether it was tried on the whole volume and reaches the target there.
+    tried : dict
+        Bytes of the samples by codec, if it was chosen among several.
     """
 
+    codec: str
     rung: int
     pipeline: Pipeline
     is_proven: bool
+    tried: Mapping[str, int] = field(default_factory=dict)
+
+
+def choose_setting(mode: str, quality: Target, survey: Survey) -> Setting:
+    """Return the setting of the codec of a mode that takes the fewest bytes on the samples.
+
+    Once it was tried on the whole volume, the codec stays.
+
+    Parameters
+    ----------
+    mode : str
+        One of `LOSSY_MODES`.
+    quality : Target
+        What shall be reached.
+    survey : Survey
+        Samples, and the settings that were tried on the whole volume.
+
+    Raises
+    ------
+    SourceError
+        If no codec of the mode reaches the target, or takes such voxels.
+    """
+    if survey.attempts:
+        last = survey.attempts[-1]
+        return replace(find_setting(last.codec, quality, survey), tried=last.tried)
+    found: dict[str, Setting] = {}
+    sizes: dict[str, int] = {}
+    reason: MroiError | None = None
+    for name in LOSSY_MODES[mode]:
+        try:
+            found[name] = find_setting(name, quality, survey)
+            sizes[name] = _try_samples(found[name].pipeline, survey)[1]
+        except (SourceError, CodecUnavailableError) as exc:
+            reason = reason or exc  # it does not take this type, or is not installed
+    if not found:
+        assert reason is not None
+        raise reason
+    best = min(sizes, key=lambda name: sizes[name])
+    return replace(found[best], tried=sizes)
 
 
 def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
@@ -57,7 +102,7 @@ def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
     Parameters
     ----------
     codec : str
-        Name of a codec that can lose something, without settings.
+        Name of a codec that can lose something, with no settings but those of the encoder alone.
     quality : Target
         What shall be reached.
     survey : Survey
@@ -81,19 +126,20 @@ def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
         return Pipeline.fitting(rungs[rung], spec, values)
 
     def meets(rung: int) -> bool:
-        loss, ratio = _try_samples(pipeline(rung), survey)
-        return quality.is_met(loss, ratio, volume.slope)
+        loss, size = _try_samples(pipeline(rung), survey)
+        raw = sum(sample.planes.nbytes for sample in survey.samples)
+        return quality.is_met(loss, raw / max(size, 1), volume.slope)
 
     try:
         if survey.attempts:
             last = survey.attempts[-1]
             if quality.is_met(last.loss, last.ratio, volume.slope):
-                return Setting(last.rung, pipeline(last.rung), is_proven=True)
+                return Setting(codec, last.rung, pipeline(last.rung), is_proven=True)
             rung = last.rung + (1 if quality.wants_small else -1)
         else:
             rung = _search(meets, len(rungs), coarsest=not quality.wants_small)
         if 0 <= rung < len(rungs):
-            return Setting(rung, pipeline(rung), is_proven=False)
+            return Setting(codec, rung, pipeline(rung), is_proven=False)
     except CodecError as exc:
         raise SourceError(f"{exc.message} (the volume has {volume.datatype.name})") from exc
     raise SourceError(f"no setting of {codec} reaches {_text(quality)}")
@@ -107,9 +153,10 @@ def _text(target: Target) -> str:
     return f"a ratio of {target.ratio:g}"
 
 
-def _ladder(name: str, values: Values) -> Sequence[Codec]:
+def _ladder(text: str, values: Values) -> Sequence[Codec]:
     """Return the settings of a codec from fine to coarse: those that it offers."""
-    cls = codec_class(name)
+    codec = parse(text)
+    cls, name = type(codec), codec.name
     if not issubclass(cls, SupportsTarget):
         able = [entry.name for entry in available() if _has_ladder(entry)]
         raise UsageError(
@@ -118,9 +165,10 @@ def _ladder(name: str, values: Values) -> Sequence[Codec]:
         )
     with guarded(name):
         ladder = tuple(cls.ladder(values))
-    if not all(isinstance(codec, cls) for codec in ladder):
-        raise CodecError(f"{name}: its ladder has something else than its settings")
-    return ladder
+        if not all(isinstance(rung, cls) for rung in ladder):
+            raise CodecError(f"{name}: its ladder has something else than its settings")
+        settings: dict[str, Any] = codec.settings() if ":" in text else {}
+        return [replace(rung, **settings) for rung in ladder] if settings else ladder
 
 
 def _has_ladder(entry: Entry) -> bool:
@@ -142,17 +190,16 @@ def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:
     return max(low - 1, 0) if coarsest else min(low, count - 1)
 
 
-def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, float]:
-    """Return what is lost of the samples, and the bytes of their voxels over those of payloads."""
+def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, int]:
+    """Return what is lost of the samples, and the bytes of their payloads."""
     thick, volume = pipeline.codec.default_slices, survey.volume
-    loss, size, raw = Loss(), 0, 0
+    loss, size = Loss(), 0
     for slices in (slices for sample in survey.samples for slices in sample.planes):
         for start in range(0, len(slices), thick):
             chunk = slices[start : start + thick]
             spec = ChunkSpec(chunk.shape, volume.datatype.sample, volume.bits_stored)
             encoded = encode_chunk(pipeline, chunk, spec, volume.itemsize)
             size += len(encoded.payload)
-            raw += chunk.nbytes
             if encoded.loss is not None:
                 loss += encoded.loss
-    return loss, raw / max(size, 1)
+    return loss, size

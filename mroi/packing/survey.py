@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -59,6 +60,10 @@ class Attempt:
 
     Attributes
     ----------
+    codec : str
+        Name of the codec, and its settings beside the one that was found.
+    tried : dict
+        Bytes of the samples by codec, if it was chosen among several.
     rung : int
         Number of the setting, from fine to coarse.
     loss : Loss
@@ -67,6 +72,8 @@ class Attempt:
         Bytes of the voxels over bytes of the file, metadata included.
     """
 
+    codec: str
+    tried: Mapping[str, int]
     rung: int
     loss: Loss
     ratio: float

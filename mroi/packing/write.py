@@ -12,6 +12,7 @@ from mroi.errors import CodecError, SourceError
 from mroi.format.records import FrameType
 from mroi.packing.options import PackOptions, Wishes, options_with
 from mroi.packing.plan import PackPlan, decide
+from mroi.packing.quality import Setting
 from mroi.packing.survey import Attempt, look
 from mroi.text import counted, duration
 from mroi.volume.chunks import chunk_spec
@@ -79,20 +80,23 @@ def plan_pack(
     options = options_with(options, wishes)
     survey = look(source, options, progress)
     plan = decide(survey, options)
-    while plan.rung is not None:
-        survey = survey.after(_attempt(source, plan, plan.rung, progress))
+    while plan.untried is not None:
+        survey = survey.after(_attempt(source, plan, plan.untried, progress))
         plan = decide(survey, options)
     return plan
 
 
-def _attempt(source: VoxelSource, plan: PackPlan, rung: int, progress: Progress | None) -> Attempt:
+def _attempt(
+    source: VoxelSource, plan: PackPlan, setting: Setting, progress: Progress | None
+) -> Attempt:
     """Pack into nothing to see what would be lost, and the ratio, metadata included."""
     try:
         writer = _write(source, cast("BinaryIO", _Nothing()), plan, "trying", progress)
     except CodecError as exc:
         name = plan.geom.datatype.name
         raise SourceError(f"{exc.message} (the volume has {name})") from exc
-    return Attempt(rung, writer.loss, plan.geom.size / writer.size)
+    ratio = plan.geom.size / writer.size
+    return Attempt(setting.codec, setting.tried, setting.rung, writer.loss, ratio)
 
 
 class _Nothing:

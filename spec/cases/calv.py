@@ -214,6 +214,9 @@ def _payloads() -> Iterator[Case]:
     yield Case("CLV-1", "kind", "kind 5", replace(FAST, kind=5))
     yield Case("CLV-1", "series-raw", "a series of kind 0", replace(raw, kind=8))
     yield Case("CLV-1", "series-kind", "a series of kind 5", replace(FAST, kind=13))
+    yield Case("CLV-1", "lossy-kind", "a lossy payload of kind 1", replace(FAST, kind=17))
+    yield Case("CLV-1", "lossy-labels", "a lossy payload of kind 4", replace(LABELS, kind=20))
+    yield Case("CLV-1", "bit", "32 more than kind 2", replace(SMALL, kind=34))
     yield Case("CLV-18", "series", "a series in an array of one volume", replace(FAST, kind=9))
     yield Case("CLV-2", "short", "10 bytes of 12", raw)
     yield Case("CLV-2", "long", "13 bytes of 12", replace(raw, after=bytes(3)))
@@ -253,6 +256,15 @@ def _values() -> Iterator[Case]:
     wide = integers(0, 1 << 40, 1, 1, 1, 1)
     span = replace(FAST, values=wide, dtype="<u8")
     yield Case("CLV-6", "span", "values 2^41 apart", span)
+    for rule, name, description, step, near in (
+        ("CLV-19", "zero", "near is 0", 1, 0),
+        ("CLV-19", "half", "near is more than half of top", 1, TOP // 2 + 1),
+        ("CLV-20", "more", "near is 1, the parameter 0", 1, 1),
+    ):
+        values = integers(0, step, TOP, 0, near)
+        yield Case(rule, name, description, replace(SMALL, kind=18, values=values))
+    cut = replace(SMALL, kind=18, values=integers(0, 1, TOP, 0) + b"\x81", keep=12)
+    yield Case("CLV-5", "near", "the payload ends within near", cut)
     inexact = replace(FAST, values=integers(2 * ((1 << 24) - 8), 1, TOP, 0), dtype="<f4")
     yield Case("CLV-6", "float", "2^24 + 1 in float32", inexact)
 

@@ -1,9 +1,10 @@
 """A slow decoder of `calv`, written from ``spec/codecs/calv.md`` alone; standard library only.
 
-    values = decode(payload, shape, kind, size, volumes=1)
+    values = decode(payload, shape, kind, size, volumes=1, near=0)
 
 `shape` is that of the array, `kind` and `size` those of its type: "u", "i" or "f", and bytes of a
-sample; `volumes` says how many volumes its slices are of. Values are given flat, in C order.
+sample; `volumes` says how many volumes its slices are of, `near` is the parameter of the codec.
+Values are given flat, in C order.
 `BrokenError` is raised for a payload that breaks a rule.
 
 A callback `trace` is told what is decoded, as it is: the head of a section, every decision, and
@@ -40,10 +41,11 @@ def need(sound: bool, rule: str) -> None:  # noqa: FBT001
 
 
 class Runs(NamedTuple):
-    """Slices of a run, and how many predictors the kind 1 has for them at most."""
+    """Slices of a run, how many predictors the kind 1 has for them at most, and the field near."""
 
     length: int
     kinds: int
+    near: int = 0
 
 
 def decode(
@@ -52,13 +54,14 @@ def decode(
     kind: str,
     size: int,
     volumes: int = 1,
+    near: int = 0,
     trace: Trace = ignore,
 ) -> list[float]:
     """Return the samples of a chunk."""
     count = math.prod(shape)
     need(len(payload) > 0, "CLV-1")
-    series, coded = divmod(payload[0], 8)
-    need(coded <= 4 and series <= (coded > 0), "CLV-1")
+    (lossy, series), coded = divmod(payload[0] // 8, 2), payload[0] % 8
+    need(coded <= 4 and series <= (coded > 0) and lossy <= (coded in {2, 3}), "CLV-1")
     need(not series or volumes > 1, "CLV-18")
     if payload[0] == 0:
         need(len(payload) == 1 + count * size, "CLV-2")
@@ -67,11 +70,16 @@ def decode(
         return list(struct.unpack(f"<{count}{code}", payload[1:]))
     need(int.from_bytes(payload[1:7], "little") == count and len(payload) >= 7, "CLV-3")
     values, at = value_table(payload, 7, kind, size)
+    lost = 0
+    if lossy:
+        lost, at = integer(payload, at)
+        need(lost >= 1 and 2 * lost < len(values), "CLV-19")
+        need(lost * integer(payload, integer(payload, 7)[1])[0] <= near, "CLV-20")
     if len(values) == 1:
         need(at == len(payload), "CLV-4")
         return values * count
     need(memory(coded, series, *shape[:3]) <= 3 * count * size + (1 << 26), "CLV-17")
-    runs = Runs(volumes, 3) if series else Runs(shape[0], 2)
+    runs = Runs(volumes, 3, lost) if series else Runs(shape[0], 2, lost)
     samples = shape[3] if len(shape) == 4 else 1
     chunk = [0] * count
     for sample in range(samples):
@@ -107,20 +115,26 @@ def memory(kind: int, series: int, slices: int, rows: int, columns: int) -> int:
     return 4 * planes * (held + 10) * (columns + 16) + matrices
 
 
+def integer(payload: bytes, at: int) -> tuple[int, int]:
+    """Return an integer of 7 bits a byte, and where it ends."""
+    number = 0
+    for place in range(11):
+        need(at < len(payload) and place < 10, "CLV-5")
+        byte = payload[at]
+        at += 1
+        number |= (byte & 127) << 7 * place
+        if byte < 128:
+            need(place == 0 or byte > 0, "CLV-5")
+            break
+    return number, at
+
+
 def value_table(payload: bytes, at: int, kind: str, size: int) -> tuple[list[int], int]:
     """Return the value of each symbol, and where the map ends."""
 
     def varint() -> int:
         nonlocal at
-        number = 0
-        for place in range(11):
-            need(at < len(payload) and place < 10, "CLV-5")
-            byte = payload[at]
-            at += 1
-            number |= (byte & 127) << 7 * place
-            if byte < 128:
-                need(place == 0 or byte > 0, "CLV-5")
-                break
+        number, at = integer(payload, at)
         return number
 
     zigzag, step, top, gaps = varint(), varint(), varint(), varint()
@@ -334,7 +348,7 @@ def decode_fast(
         shape, runs = (rows, 1, 1024), Runs(1, 1)
     coder = Coder(section[4:start], trace)
     contexts = fresh(420)
-    coefficients = fast_coefficients(coder, contexts, min(runs))
+    coefficients = fast_coefficients(coder, contexts, min(runs.length, runs.kinds))
     shift, split = coder.number(contexts, 21), coder.number(contexts, 42)
     need(shift <= 20 and split < 1024, "CLV-11")
     context_of, contexts_used = fast_map(coder, contexts, split)
@@ -703,25 +717,45 @@ def decode_small(
     section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
 ) -> list[int]:
     """Return the symbols of a section of the kind 2."""
-    return decode_adaptive(section, shape, top, runs.length, (1, 3, 3, 8), trace)
+    return decode_adaptive(section, shape, top, runs, (1, 3, 3, 8), trace)
 
 
 def decode_max(
     section: bytes, shape: tuple[int, ...], top: int, runs: Runs, trace: Trace
 ) -> list[int]:
     """Return the symbols of a section of the kind 3."""
-    return decode_adaptive(section, shape, top, runs.length, (2, 6, 7, 37), trace)
+    return decode_adaptive(section, shape, top, runs, (2, 6, 7, 37), trace)
+
+
+def with_room(guess: int, near: int, background: int, top: int, *, mask: int) -> int:
+    """Return the guess that the error is added to: another one if the payload is lossy."""
+    if near == 0:
+        return guess
+    width = 2 * near + 1
+    if background >= 0 and not mask and abs(guess - background) <= near:
+        return background
+    if mask and abs(guess - background) < width:
+        above = guess >= background or background < width
+        guess = background + (width if above else -width)
+    return max(near, min(guess, top - near))
+
+
+def corrected(guess: int, error: int, near: int, top: int) -> int:
+    """Return the symbol that is meant by an error."""
+    value = guess + error * (2 * near + 1)
+    return clip(value, 0, top) if near > 0 else value
 
 
 def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
     section: bytes,
     shape: tuple[int, ...],
     top: int,
-    run: int,
+    runs: Runs,
     profile: tuple[int, int, int, int],
     trace: Trace,
 ) -> list[int]:
     """Return the symbols of a section of the kinds 2 and 3."""
+    run, near, width = runs.length, runs.near, 2 * runs.near + 1
     coder = Coder(section, trace)
     contexts = fresh(63)
     background = coder.number(contexts, 0) - 1
@@ -739,12 +773,12 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
         t = s % run  # slices before it that predict it
         w, n = symbols(s, y, x - 1), symbols(s, y - 1, x)
         ne, nw = symbols(s, y - 1, x + 1), symbols(s, y - 1, x - 1)
-        near, order = [w, n, nw, ne], [w, n, ne, nw]
+        around, order = [w, n, nw, ne], [w, n, ne, nw]
         u = n
         if t > 0:
             u = symbols(s - 1, y, x)
             above = [u, symbols(s - 1, y, x + 1), symbols(s - 1, y + 1, x)]
-            near += above
+            around += above
             order += above
 
         # prediction
@@ -768,11 +802,11 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
             share = SQUASH[clip(its - best + 2816, 0, 5632)]
             mean = one + ((mean - one) * share >> 16)
             best = min(best, its)
-        signs = sum((value > mean >> 8) << i for i, value in enumerate(near))
+        signs = sum((value > mean >> 8) << i for i, value in enumerate(around))
         k = 128 * (level >> 3) + signs
         final = mean + (bias[k] * (65536 // (seen[k] + 1)) >> 16)
         final = clip(final, 0, top << 8) + 128
-        guess, fraction = final >> 8, final & 255
+        guess, fraction = final >> 8, 128 + ((final & 255) - 128) // width
 
         # background, or error
         mask = 0
@@ -781,10 +815,12 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
             if t == 0 and mask:
                 mask += 128
         if mask and coder.adaptive(masks, mask):
-            error = background - guess
+            value = background
+            error = (value - guess + near) // width
         else:
+            guess = with_room(guess, near, background, top, mask=mask)
             detail = abs(w - nw) + abs(n - nw) + abs(n - ne) + abs(u - n)
-            detail *= 64
+            detail = 64 * detail // width
             grade = sum((2 * detail > activity, *(detail > activity << i for i in range(4))))
             model.level, model.slope = level, 24466000 // (activity + 34)
             model.keys = [
@@ -796,15 +832,15 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
                 (level >> 1, ratio(noise(s - 1, y, x), activity) if t > 0 else 0, grade),
             ]
             error = model.error(fraction)
-        value = guess + error
+            value = corrected(guess, error, near, top)
         need(0 <= value <= top, "CLV-15")
         symbols.data[s][y][x] = value
 
         # learning
         exact = value << 8
-        noise.data[s][y][x] = min(abs(exact - final + 128) >> 4, 1 << 20)
+        noise.data[s][y][x] = min((abs(exact - final + 128) >> 4) // width, 1 << 20)
         for one, slab in zip(p, missed, strict=True):
-            slab.data[s][y][x] = min(abs(exact - one) >> 4, 1 << 20)
+            slab.data[s][y][x] = min((abs(exact - one) >> 4) // width, 1 << 20)
         older = newest
         large = (448 * abs(error) > activity) + (448 * abs(error) > 2 * activity)
         newest = 2 + (large if error > 0 else -large)
@@ -815,7 +851,7 @@ def decode_adaptive(  # noqa: PLR0915  # one voxel is one long sentence
             bias[k] >>= 1
             seen[k] >>= 1
         for correction, differences in zip(corrections, d, strict=True):
-            correction.learn((s, y, x), differences, exact - p[0], level)
+            correction.learn((s, y, x), differences, exact - p[0], level_of(activity * width))
         trace(
             "voxel", at=(s, y, x), symbols=symbols, before=t, activity=activity, level=level,
             p=p, mean=mean, guess=guess, fraction=fraction, mask=mask, error=error, symbol=value,

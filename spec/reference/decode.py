@@ -465,7 +465,11 @@ def parse_slot(cursor: Cursor) -> SimpleNamespace:
     check_members(s.json, {"params": dict, "filters": list, "encoder": dict, "impl": str}, at)
     for item in s.json["filters"]:
         check_members(item, {"name": str, "params": dict}, at)
-    if s.name in PARAMS:
+    if s.name == "calv" and s.json["params"]:
+        check_members(s.json["params"], {"near": int}, at)
+        near = s.json["params"]["near"]
+        require(near is not True and 1 <= near <= 65535, "CDC-6", near, at)
+    elif s.name in PARAMS:
         check_members(s.json["params"], PARAMS[s.name], at)
     return s
 
@@ -619,12 +623,16 @@ def decode_payload(
 ) -> bytes:
     """Return the bytes of the array that a payload of a slot stands for."""
     filters = [item["name"] for item in slot.json["filters"]]
-    if filters or slot.name not in DECODERS:
+    if filters or slot.name not in {*DECODERS, "calv"}:
         raise Unavailable(f"codec {slot.name} with filters {filters}")
     whole = array.datatype in SAMPLE_SIZES
-    require(whole or not slot.json["params"].get("delta"), rule, "delta of what is no integer", at)
+    params = slot.json["params"]
+    require(whole or not params.get("delta"), rule, "delta of what is no integer", at)
+    if slot.name == "calv":
+        return calv_decode(payload, array, params.get("near", 0), rule, at)
     decoded = DECODERS[slot.name](payload, array, rule, at)
-    return join(decoded, array.sample_size, array.samples, **slot.json["params"])
+    undo = {name: params[name] for name in ("shuffle", "delta") if name in params}
+    return join(decoded, array.sample_size, array.samples, **undo)
 
 
 def join(
@@ -667,7 +675,7 @@ def zstd_frame(payload: bytes, size: int, rule: str, at: int) -> bytes:
     return decode_stream(zstd.ZstdDecompressor(), zstd.ZstdError, payload, size, rule, at)
 
 
-def calv_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
+def calv_decode(payload: bytes, array: Array, near: int, rule: str, at: int) -> bytes:
     """Codec `calv`: the reference decoder of its page, and its values in their type."""
     code = {"uint8": "B", "int8": "b", "uint16": "H", "int16": "h", "uint32": "I", "int32": "i",
             "uint64": "Q", "int64": "q", "float32": "f", "float64": "d", "RGB24": "B",
@@ -677,7 +685,7 @@ def calv_decode(payload: bytes, array: Array, rule: str, at: int) -> bytes:
     kind = "f" if code in "fd" else "u" if code in "BHIQ" else "i"
     calv = beside("calv")
     try:
-        values = calv.decode(payload, array.shape, kind, array.sample_size, array.volumes)
+        values = calv.decode(payload, array.shape, kind, array.sample_size, array.volumes, near)
     except calv.BrokenError as error:
         raise Refused(rule, error, at) from error
     if payload[0] == 0:  # stored as it is; NaN does not always survive as a number
@@ -725,8 +733,7 @@ def decode_stream(
 
 
 DECODERS = {
-    "raw": raw_decode, "deflate": deflate_decode, "zstd": zstd_decode, "calv": calv_decode,
-    "ebb": ebb_decode,
+    "raw": raw_decode, "deflate": deflate_decode, "zstd": zstd_decode, "ebb": ebb_decode,
 }  # fmt: skip
 
 

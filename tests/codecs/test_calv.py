@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mroi.codecs.base import ChunkSpec
+from mroi.codecs.base import ChunkSpec, Codec
 from mroi.codecs.calv import Calv, codec
 from mroi.codecs.calv.fast import decoder, encoder
 from mroi.codecs.calv.values import symbols_in
@@ -20,10 +20,23 @@ from mroi.testing import CodecSuite
 
 LEVELS = ("fast", "small", "max")
 RAW, FAST, SMALL, MAX, LABELS = range(5)
+LOSSY = 16
 
 
 class TestCalv(CodecSuite):
     codecs = tuple(Calv(level) for level in LEVELS)
+
+
+class TestNear(CodecSuite):
+    codecs = (Calv(near=2), Calv("small", 3))
+
+    @pytest.fixture(autouse=True)
+    def _use(self, never_fast: None) -> None:
+        pass
+
+    def max_error(self, codec: Codec, spec: ChunkSpec) -> float:
+        assert isinstance(codec, Calv)
+        return codec.near
 
 
 class TestAdaptive(CodecSuite):
@@ -222,21 +235,31 @@ def test_an_unknown_level_is_refused() -> None:
 def attempt(data: bytes, spec: ChunkSpec, count: int) -> np.ndarray | None:
     """Return the first slices, or None if the payload is refused as it should be."""
     try:
-        return Calv().decode_prefix(data, spec, count)
+        return Calv(near=20).decode_prefix(data, spec, count)
     except DecodeError as exc:
         if exc.rule != "CHK-8":
             raise
         return None
 
 
-@pytest.mark.parametrize("level", [*LEVELS, "labels"])
-def test_damage_raises_or_gives_a_chunk(level: str, never_fast: None) -> None:
+@pytest.mark.parametrize(
+    ("level", "near", "kind"),
+    [
+        ("fast", 0, FAST),
+        ("small", 0, SMALL),
+        ("max", 0, MAX),
+        ("fast", 0, LABELS),
+        ("small", 20, LOSSY | SMALL),
+        ("max", 20, LOSSY | MAX),
+    ],
+)
+def test_damage_raises_or_gives_a_chunk(level: str, near: int, kind: int, never_fast: None) -> None:
     """Every byte changed, every length cut, in all parts of a payload; prefixes too."""
-    chunk = blobs((3, 20, 25)) if level == "labels" else anatomy((3, 20, 25))
+    chunk = blobs((3, 20, 25)) if kind == LABELS else anatomy((3, 20, 25))
     spec = spec_of(chunk)
-    codec = Calv("fast" if level == "labels" else level)
+    codec = Calv(level, near)
     payload = codec.encode(chunk, spec)
-    assert payload[0] == {"fast": FAST, "small": SMALL, "max": MAX, "labels": LABELS}[level]
+    assert payload[0] == kind
     rng = np.random.default_rng(2)
     for place in range(len(payload)):
         damaged = bytearray(payload)
@@ -251,12 +274,17 @@ def test_damage_raises_or_gives_a_chunk(level: str, never_fast: None) -> None:
 
 
 @settings(deadline=None)
-@given(kind=st.integers(1, 4), body=st.binary(max_size=120), top=st.integers(1, 65535))
-def test_any_section_is_harmless(kind: int, body: bytes, top: int) -> None:
+@given(
+    kind=st.sampled_from([FAST, SMALL, MAX, LABELS, LOSSY | SMALL, LOSSY | MAX]),
+    body=st.binary(max_size=120),
+    top=st.integers(40, 65535),
+    near=st.integers(1, 20),
+)
+def test_any_section_is_harmless(kind: int, body: bytes, top: int, near: int) -> None:
     """A sound head before any bytes at all gives a chunk or a DecodeError."""
     spec = ChunkSpec((2, 5, 6), np.dtype("<u2"), 16)
     low, high = top & 127 | 128, top >> 7 & 127 | 128
-    values = bytes([0, 1, low, high, top >> 14, 0])
+    values = bytes([0, 1, low, high, top >> 14, 0]) + (bytes([near]) if kind & LOSSY else b"")
     head = bytes([kind]) + (60).to_bytes(6, "little") + values
     data = head + len(body).to_bytes(4, "little") + body
     part = attempt(data, spec, 2)

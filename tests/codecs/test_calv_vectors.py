@@ -39,9 +39,13 @@ reference = load_reference()
 
 
 def reference_decode(
-    payload: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], volumes: int = 1
+    payload: bytes,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    volumes: int = 1,
+    near: int = 0,
 ) -> bytes:
-    values = reference.decode(payload, shape, dtype.kind, dtype.itemsize, volumes)
+    values = reference.decode(payload, shape, dtype.kind, dtype.itemsize, volumes, near)
     return np.array(values, dtype).tobytes()
 
 
@@ -109,7 +113,15 @@ VOLUMES = {
     "series-fast": 5, "series-small": 5, "series-max": 5, "series-two-fast": 2,
     "series-two-small": 2, "series-plane-fast": 9, "series-plane-max": 9, "series-labels": 3,
     "series-colour-fast": 3, "volumes-fast": 3, "tiny-series-fast": 4, "tiny-series-small": 4,
-    "tiny-series-max": 4,
+    "tiny-series-max": 4, "near-series-small": 5, "near-series-max": 4,
+}  # fmt: skip
+
+
+NEAR = {
+    "near-small": 2, "near-max": 3, "near-plane-max": 60, "near-byte-small": 1,
+    "near-padding-small": 4, "near-wide-max": 20, "near-colour-small": 5, "near-series-small": 3,
+    "near-series-max": 2, "near-steps-small": 25, "near-fast": 2, "near-air-small": 40,
+    "tiny-near-small": 2, "tiny-near-max": 5,
 }  # fmt: skip
 
 
@@ -151,6 +163,23 @@ def cases() -> dict[str, tuple[np.ndarray, str]]:
     three = [series(3, (2, 20, 21), noise).astype("u1") for noise in (1.0, 2.0, 3.0)]
     result["series-colour-fast"] = np.stack(three, axis=-1), "fast"
     result["volumes-fast"] = np.concatenate([head((2, 22, 24)) + k for k in (0, 900, 300)]), "fast"
+    result["near-fast"] = head((4, 22, 24)), "fast"
+    result["near-small"] = head((5, 22, 24)), "small"
+    result["near-max"] = head((5, 22, 24)), "max"
+    result["near-plane-max"] = head((1, 40, 33), noise=20.0), "max"
+    result["near-byte-small"] = 255 - head((4, 25, 26), noise=1.0).astype("u1"), "small"
+    result["near-padding-small"] = padded((4, 30, 30)), "small"
+    result["near-wide-max"] = np.random.default_rng(1).normal(30000, 3000, (3, 30, 30)).astype(
+        "<u2"
+    ), "max"  # fmt: skip
+    two = [head((2, 30, 31)).astype("u1") + k for k in (0, 9, 40)]
+    result["near-colour-small"] = np.stack(two, axis=-1).astype("u1"), "small"
+    result["near-series-small"] = series(5, (3, 20, 19)), "small"
+    result["near-series-max"] = series(4, (2, 14, 15)), "max"
+    result["near-steps-small"] = head((4, 22, 24)).astype("<i4") * 10 - 70000, "small"
+    result["near-air-small"] = padded((4, 24, 24)) + bursts((4, 24, 24)).astype("<i2"), "small"
+    result["tiny-near-small"] = below_air((4, 5, 5)), "small"
+    result["tiny-near-max"] = below_air((4, 5, 5)), "max"
     result["noise"] = rng.integers(0, 256, (3, 12, 13)).astype("u1"), "fast"
     return result
 
@@ -172,20 +201,28 @@ def write() -> None:
         )
         order = volumes if "series" in name else 1
         codec._orders = lambda *_, order=order: [order]
-        payload = Calv(level).encode(np.ascontiguousarray(chunk), spec)
-        decoded = reference_decode(payload, chunk.shape, chunk.dtype, volumes)
-        assert decoded == chunk.tobytes(), name
+        near = NEAR.get(name, 0)
+        payload = Calv(level, near).encode(np.ascontiguousarray(chunk), spec)
+        decoded = reference_decode(payload, chunk.shape, chunk.dtype, volumes, near)
+        assert loss(np.frombuffer(decoded, chunk.dtype), chunk.ravel()) <= near, name
         (VECTORS / f"{name}.calv").write_bytes(payload)
-        (VECTORS / f"{name}.raw").write_bytes(chunk.tobytes())
+        (VECTORS / f"{name}.raw").write_bytes(decoded)
         about = {
             "shape": chunk.shape,
             "dtype": chunk.dtype.str.replace("|", ""),
             "level": level,
             "kind": KINDS[payload[0] & 7],
             **({"volumes": volumes, "series": bool(payload[0] & 8)} if volumes > 1 else {}),
-            "sha256": hashlib.sha256(chunk.tobytes()).hexdigest(),
+            **({"near": near, "lossy": bool(payload[0] & 16)} if near else {}),
+            "sha256": hashlib.sha256(decoded).hexdigest(),
         }
         (VECTORS / f"{name}.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def loss(decoded: np.ndarray, chunk: np.ndarray) -> int:
+    """Return the largest difference; in integers of Python, which have no end."""
+    pairs = zip(decoded.ravel().tolist(), chunk.ravel().tolist(), strict=True)
+    return max(abs(a - b) for a, b in pairs)
 
 
 def load(name: str) -> tuple[bytes, bytes, ChunkSpec]:
@@ -194,10 +231,8 @@ def load(name: str) -> tuple[bytes, bytes, ChunkSpec]:
     payload = (VECTORS / f"{name}.calv").read_bytes()
     expected = (VECTORS / f"{name}.raw").read_bytes()
     assert hashlib.sha256(expected).hexdigest() == about["sha256"]
-    assert (KINDS[payload[0] & 7], payload[0] & 8) == (
-        about["kind"],
-        8 * about.get("series", False),
-    )
+    flags = 8 * about.get("series", False) + 16 * about.get("lossy", False)
+    assert (KINDS[payload[0] & 7], payload[0] & 24) == (about["kind"], flags)
     dtype = np.dtype(about["dtype"])
     spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize, about.get("volumes", 1))
     return payload, expected, spec
@@ -207,22 +242,25 @@ def test_vectors_show_every_kind() -> None:
     about = [json.loads((VECTORS / f"{name}.json").read_text()) for name in NAMES]
     assert {one["kind"] for one in about} == set(KINDS)
     assert {one["kind"] for one in about if one.get("series")} == set(KINDS) - {"raw"}
+    assert {one["kind"] for one in about if one.get("lossy")} == {"small", "max"}
     assert set(NAMES) == set(cases())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_codec_reads_vectors(name: str) -> None:
     payload, expected, spec = load(name)
-    assert Calv().decode(payload, spec).tobytes() == expected
+    codec = Calv(near=NEAR.get(name, 0))
+    assert codec.decode(payload, spec).tobytes() == expected
     for count in range(1, spec.shape[0] + 1):
-        part = Calv().decode_prefix(payload, spec, count)
+        part = codec.decode_prefix(payload, spec, count)
         assert part.tobytes() == expected[: len(expected) * count // spec.shape[0]]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_reference_reads_vectors(name: str) -> None:
     payload, expected, spec = load(name)
-    assert reference_decode(payload, spec.shape, spec.dtype, spec.volumes) == expected
+    near = NEAR.get(name, 0)
+    assert reference_decode(payload, spec.shape, spec.dtype, spec.volumes, near) == expected
 
 
 @pytest.mark.parametrize("level", ["fast", "small", "max"])
@@ -235,6 +273,25 @@ def test_the_reference_agrees_on_other_chunks(seed: int, level: str) -> None:
     spec = ChunkSpec(shape, chunk.dtype, 16)
     payload = Calv(level).encode(chunk, spec)
     assert reference_decode(payload, shape, chunk.dtype) == chunk.tobytes()
+
+
+@pytest.mark.parametrize("level", ["small", "max"])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_reference_agrees_within_an_error(
+    seed: int, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few values and many, with a background and without."""
+    monkeypatch.setattr(codec, "_LITTLE", 0)
+    rng = np.random.default_rng(seed)
+    shape = tuple(int(n) for n in rng.integers(1, (5, 20, 20)))
+    steps = rng.integers(-4, 5, shape) * rng.integers(0, 2 + seed % 3, shape)
+    chunk = np.maximum(np.cumsum(steps, axis=2) * (1 + 20 * (seed % 2)), -9).astype("<i2")
+    near = (1, 30, 2, 5)[seed]
+    payload = Calv(level, near).encode(chunk, ChunkSpec(shape, chunk.dtype, 16))
+    assert payload[0] & 16
+    decoded = Calv(near=near).decode(payload, ChunkSpec(shape, chunk.dtype, 16))
+    assert reference_decode(payload, shape, chunk.dtype, near=near) == decoded.tobytes()
+    assert 0 < loss(decoded, chunk) <= near
 
 
 @pytest.mark.parametrize("level", ["fast", "small", "max"])
@@ -314,22 +371,25 @@ def test_the_reference_agrees_where_sums_of_tiles_are_greatest(
         "colour-small",
         "series-fast",
         "series-small",
+        "near-small",
+        "near-max",
     ],
 )
 def test_codec_and_reference_agree_on_damage(name: str) -> None:
     """Both refuse, or both give the same chunk."""
     payload, _, spec = load(name)
+    near = NEAR.get(name, 0)
     rng = np.random.default_rng(4)
     places = {*range(0, 24, 5), *rng.integers(0, len(payload), 3).tolist()}
     for place in sorted(places):
         damaged = bytearray(payload)
         damaged[place] ^= int(rng.integers(1, 256))
         try:
-            found = Calv().decode(bytes(damaged), spec).tobytes()
+            found = Calv(near=near).decode(bytes(damaged), spec).tobytes()
         except DecodeError:
             found = None
         try:
-            expected = reference_decode(bytes(damaged), spec.shape, spec.dtype, spec.volumes)
+            expected = reference_decode(bytes(damaged), spec.shape, spec.dtype, spec.volumes, near)
         except reference.BrokenError:
             expected = None
         assert found == expected, f"byte {place}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,9 +15,10 @@ from hypothesis.extra.numpy import arrays
 
 from mroi import Box, PackOptions, SourceError, Target, UsageError
 from mroi.codecs import Fidelity, Pipeline, Values, parse
+from mroi.codecs.calv import Calv
 from mroi.format.datatypes import DATATYPES, Datatype
 from mroi.format.geom import Background, VolumeGeometry, build_geom
-from mroi.packing.options import AUTO_MODES, RoiMethod
+from mroi.packing.options import AUTO_MODES, LOSSY_MODES, RoiMethod
 from mroi.packing.plan import PackPlan, decide
 from mroi.packing.survey import Attempt, Sample, Survey
 from mroi.volume.chunks import Loss
@@ -119,7 +120,7 @@ def test_every_plan_can_be_written_and_is_the_same_again(data: Any, options: Pac
     assert (plan.background_pipeline is not None) == geom.background.is_stored
     if options.background == "exact":
         assert geom.background.is_exact
-    assert plan.rung is None
+    assert plan.untried is None
     assert str(geom.roi) in str(plan)
 
 
@@ -239,8 +240,9 @@ def lossy() -> Survey:
 
 
 def measured(plan: PackPlan, ratio: float = 3.0, off: float = 1.0) -> Attempt:
-    assert plan.rung is not None
-    return Attempt(plan.rung, Loss(off, off**2, 0, 100, 1), ratio)
+    setting = plan.untried
+    assert setting is not None
+    return Attempt(setting.codec, setting.tried, setting.rung, Loss(off, off**2, 0, 100, 1), ratio)
 
 
 @needs("codecs")
@@ -250,14 +252,15 @@ def measured(plan: PackPlan, ratio: float = 3.0, off: float = 1.0) -> Attempt:
 def test_a_setting_is_tried_on_the_whole_and_then_the_next(target: Target, step: int) -> None:
     survey, options = lossy(), PackOptions(codec="wavelet3d", quality=target)
     plan = decide(survey, options)
-    assert plan.rung is not None
+    assert plan.untried is not None
     bad, good = {"off": 99.0, "ratio": 0.5}, {"off": 1e-9, "ratio": 99.0}
     failed = survey.after(measured(plan, **bad))
     again = decide(failed, options)
-    assert again.rung == plan.rung + step
+    assert again.untried is not None
+    assert again.untried.rung == plan.untried.rung + step
     assert again.pipeline != plan.pipeline
     proven = decide(failed.after(measured(again, **good)), options)
-    assert proven.rung is None
+    assert proven.untried is None
     assert proven.pipeline == again.pipeline
 
 
@@ -281,9 +284,46 @@ def test_the_first_setting_keeps_the_error_on_the_samples_and_the_next_coarser_d
 def test_a_target_out_of_reach() -> None:
     survey, options = lossy(), PackOptions(codec="jpegls", quality=Target(ratio=1e9))
     plan = decide(survey, options)
-    assert plan.rung == 127  # the coarsest: imagecodecs takes NEAR up to 127
+    assert plan.untried is not None
+    assert plan.untried.rung == 127  # the coarsest: imagecodecs takes NEAR up to 127
     with pytest.raises(SourceError, match=r"no setting of jpegls reaches a ratio of 1e\+09"):
         decide(survey.after(measured(plan, ratio=1)), options)
+
+
+def test_a_largest_error_chooses_the_codec_by_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also once a setting failed on the whole volume: then the codec stays."""
+    candidates = ("calv:level=small", "zfp", "raw", "com.example.absent", "calv")
+    monkeypatch.setitem(LOSSY_MODES, "fast", candidates)
+    survey, options = lossy(), PackOptions(quality=Target(max_error=3))
+    with pytest.raises(UsageError, match="no setting to choose"):  # raw: a list of ours is wrong
+        decide(survey, options)
+    monkeypatch.setitem(LOSSY_MODES, "fast", (*candidates[:2], *candidates[3:]))
+    plan = decide(survey, options)
+    chosen = cast("dict[str, Any]", plan.provenance["codec"])
+    assert chosen["choice"] == "fast"
+    assert {"calv", "calv:level=small"} <= chosen["tried"].keys()
+    assert "com.example.absent" not in chosen["tried"]
+    assert plan.untried is not None
+    assert plan.untried.codec == min(chosen["tried"], key=chosen["tried"].get)
+    assert plan.pipeline.codec.params() == {"near": 3}
+    again = decide(survey.after(measured(plan, off=99.0)), options)
+    assert again.untried is not None
+    assert again.untried.codec == plan.untried.codec
+    assert again.provenance == plan.provenance
+    assert again.pipeline.codec == replace(plan.pipeline.codec, near=2)  # type: ignore[call-arg]
+
+
+def test_where_no_codec_reaches_it_the_first_says_why() -> None:
+    survey = survey_of(volume_of(kind=NAMED["complex64"]))
+    with pytest.raises(SourceError, match="lossy targets need an integer or float volume"):
+        decide(survey, PackOptions(quality=Target(max_error=1)))
+
+
+def test_a_level_is_kept_while_the_loss_is_found() -> None:
+    for level in ("fast", "small"):
+        codec = f"calv:level={level}"
+        plan = decide(lossy(), PackOptions(codec=codec, quality=Target(max_error=4)))
+        assert plan.pipeline.codec == Calv(level, 4)
 
 
 def test_a_target_needs_values_with_an_order() -> None:

@@ -68,6 +68,7 @@ def test_a_keyword_that_there_is_not(write: Any) -> None:
         ({"quality": Target(psnr=40)}, "name one without settings"),
         ({"quality": Target(psnr=40), "codec": "auto:small"}, "name one without settings"),
         ({"quality": Target(psnr=40), "codec": "jpegls:near=1"}, "name one without settings"),
+        ({"quality": Target(max_error=4), "codec": "calv:near=1"}, "name one without settings"),
         ({"quality": Target(psnr=40), "codec": parse("zstd")}, "name one without settings"),
     ],
 )

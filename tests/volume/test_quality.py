@@ -29,7 +29,9 @@ def packed(array: np.ndarray, codec: str, target: Target) -> tuple[mroi.Volume, 
     return mroi.open(file), result.size
 
 
-@pytest.mark.parametrize("codec", ["jpegls", "htj2k", "wavelet3d", "jpeg2000"])
+@pytest.mark.parametrize(
+    "codec", ["auto", "calv", "calv:level=small", "jpegls", "htj2k", "wavelet3d", "jpeg2000"]
+)
 def test_no_voxel_is_off_by_more_than_the_error(phantom: np.ndarray, codec: str) -> None:
     volume, size = packed(phantom, codec, Target(max_error=20))
     error = np.abs(np.asarray(volume).astype(int) - phantom).max()

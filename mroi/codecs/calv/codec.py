@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs.base import ChunkSpec, Codec
+from mroi.codecs import fields
+from mroi.codecs.base import ChunkSpec, Codec, Fidelity, Values
 from mroi.codecs.calv.values import (
     Symbols,
     ValueMap,
     build_map,
+    build_number,
     find_map,
+    find_number,
     fits,
     parse_map,
     symbols_in,
@@ -45,6 +49,9 @@ _TYPES = frozenset(
     for name in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8")
 )
 _SERIES = 8  # beside the kind: the same slice of one volume after the other
+_NEAR = 16  # beside it, too: symbols are within so many of those that were encoded
+_MOST_NEAR = 65535
+_KIND = 7  # the bits of it
 _HEAD = 7  # kind, count of samples
 _FREE = 1 << 26  # bytes that a decoder may need beside three times the array
 _LITTLE = 1 << 16  # voxels
@@ -55,17 +62,21 @@ _FEW = 4096  # labels, at most
 
 @dataclass(frozen=True, slots=True)
 class Calv(Codec):
-    """Lossless codec for volumes of integers, which predicts from the slice and the one before.
+    """Codec for volumes of integers, which predicts from the slice and the one before.
 
-    Takes every type of integer, and floats that hold integers. A chunk whose values span more
-    than 65536 steps, or that holds fractions, is stored as it is: `find_misfit` tells why.
-    A payload says all that decoding needs, so the file holds no parameters.
+    Takes every type of integer, and losslessly floats that hold integers. A chunk whose values
+    span more than 65536 steps, or that holds fractions, is stored as it is: `find_misfit` tells
+    why. A payload says all that decoding needs: the only parameter of the file is the loss.
 
     Parameters
     ----------
     level : str
         ``fast`` reads and writes about as fast as gzip, or several times faster; ``small`` learns
         from every voxel, ``max`` learns more. These two decode as slowly as they encode.
+    near : int
+        Largest difference, in units of the voxels, of any voxel from what was encoded; 0 is
+        lossless. A value that fills whole areas, like air in a mask, stays as it is in nearly all
+        of its voxels.
     """
 
     name: ClassVar[str] = "calv"
@@ -74,10 +85,40 @@ class Calv(Codec):
     encoder_only: ClassVar[tuple[str, ...]] = ("level",)
 
     level: str = "fast"
+    near: int = 0
 
     def __post_init__(self) -> None:
+        fields.integer("calv: near", self.near, 0, _MOST_NEAR)
         if self.level not in tuple(_LEVELS):
             raise CodecError(f"calv: level is one of {list(_LEVELS)}, not {self.level!r}", "CDC-6")
+
+    @property
+    @override
+    def fidelity(self) -> Fidelity:
+        return Fidelity.BOUNDED if self.near else Fidelity.LOSSLESS
+
+    @classmethod
+    def ladder(cls, values: Values, /) -> list[Self]:
+        """Return errors from none to the range of the values: all small ones, large ones by 1 %."""
+        most = min(values.high - values.low, _MOST_NEAR)
+        errors = {*range(257), *(round(2 ** (k / 64)) for k in range(8 * 64, 16 * 64))}
+        return [cls(near=near) for near in sorted(errors) if near <= most]
+
+    @override
+    @classmethod
+    def from_params(cls, params: Mapping[str, object]) -> Self:
+        if params and sorted(params) != ["near"]:
+            raise CodecError(
+                f"calv: expected no parameters, or near, found {sorted(params)}", "CDC-6"
+            )
+        codec = cls(**params)  # type: ignore[arg-type]  # it is checked there
+        if params and codec.near == 0:
+            raise CodecError("calv: a near of 0 is left out", "CDC-6")
+        return codec
+
+    @override
+    def params(self) -> dict[str, object]:
+        return {"near": self.near} if self.near else {}
 
     @property
     @override
@@ -100,6 +141,8 @@ class Calv(Codec):
     def refuses(self, spec: ChunkSpec) -> str | None:
         if spec.dtype not in _TYPES:
             return f"calv takes integers, and floats that hold integers, not {spec.dtype.str}"
+        if self.near and spec.dtype.kind == "f":
+            return f"calv takes integers with a loss, not {spec.dtype}"
         return None
 
     @staticmethod
@@ -113,22 +156,60 @@ class Calv(Codec):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        values = find_map(chunk) if chunk.size else None
-        payload = None if values is None else self._compressed(chunk, values, spec)
-        return payload or bytes([Kind.RAW]) + chunk.tobytes()
+        if chunk.size and self.near and self.level != "fast":
+            payload = self._closed(chunk, spec)
+            if payload is not None and chunk.size >= _LITTLE:
+                return payload
+        else:
+            payload = None
+        found = [payload, self._lossless(self._coarse(chunk), spec)]
+        best = min((each for each in found if each), key=len, default=None)
+        return best or bytes([Kind.RAW]) + chunk.tobytes()
 
-    def _compressed(self, chunk: NDArray[Any], values: ValueMap, spec: ChunkSpec) -> bytes | None:
-        """Return the smallest payload, or None if none is smaller than raw."""
-        head = chunk.size.to_bytes(6, "little") + build_map(values)
+    def _coarse(self, chunk: NDArray[Any]) -> NDArray[Any]:
+        """Return a chunk with fewer values, each within `near` of what was."""
+        if not (chunk.size and self.near):
+            return chunk
+        from mroi.codecs.calv.lattice import to_lattice  # it imports numba
+
+        return to_lattice(chunk, self.near)
+
+    def _lossless(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes | None:
+        """Return the smallest payload that gives a chunk itself, or None if raw is smaller."""
+        values = find_map(chunk) if chunk.size else None
+        if values is None:
+            return None
+        head = _head(chunk, values)
         if values.top == 0:
             return bytes([Kind.FAST]) + head if len(head) < chunk.nbytes else None
-        symbols = to_symbols(chunk, values).reshape(*spec.shape[:3], spec.samples)
-        slabs = [np.ascontiguousarray(symbols[..., sample]) for sample in range(spec.samples)]
+        slabs = _slabs(chunk, values, spec)
         found = [
             self._encoded(slabs, values.top, head, spec, volumes)
             for volumes in _orders(slabs, values.top, spec.volumes)
         ]
         return min((payload for payload in found if payload), key=len, default=None)
+
+    def _closed(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes | None:
+        """Return the smallest payload whose symbols are predicted from those before, after loss.
+
+        None if there is none smaller than raw, or with anything to lose.
+        """
+        values = find_map(chunk, self.near)
+        near = 0 if values is None else self.near // values.step
+        if values is None or not 0 < 2 * near <= values.top:
+            return None
+        slabs = _slabs(chunk, values, spec)
+        found = []
+        for volumes in _orders(slabs, values.top, spec.volumes):
+            kinds = (kind for kind in (Kind.MAX, Kind.SMALL) if kind <= _LEVELS[self.level])
+            for kind in kinds:
+                if not _too_large(kind, spec, is_series=volumes > 1):
+                    ordered = [_series(slab, volumes) for slab in slabs]
+                    head = _head(chunk, values)
+                    found.append(_encode_as(kind, ordered, values.top, head, volumes, near))
+                    break
+        best = min((payload for payload in found if payload), key=len, default=b"")
+        return best if 0 < len(best) < spec.size + 1 else None
 
     def _encoded(
         self, slabs: list[NDArray[np.int32]], top: int, head: bytes, spec: ChunkSpec, volumes: int
@@ -181,7 +262,7 @@ class Calv(Codec):
             If the payload is not a chunk of this kind, as far as it was read (rule CHK-8).
         """
         data = memoryview(payload).cast("B")
-        if not len(data) or data[0] & ~_SERIES > Kind.LABELS or data[0] == _SERIES | Kind.RAW:
+        if not (len(data) and _is_known(data[0])):
             raise DecodeError("calv: payload is of no known kind", "CHK-8")
         if data[0] == Kind.RAW:
             if len(data) != 1 + spec.size:
@@ -193,7 +274,8 @@ class Calv(Codec):
         if parsed is None or not fits(parsed[0], spec.dtype):
             raise DecodeError(f"calv: values of the payload are not of {spec.dtype.str}", "CHK-8")
         values, at = parsed
-        kind, is_series = Kind(data[0] & ~_SERIES), bool(data[0] & _SERIES)
+        kind, is_series = Kind(data[0] & _KIND), bool(data[0] & _SERIES)
+        near, at = self._read_near(data, at, values)
         if is_series and spec.volumes == 1:
             raise DecodeError("calv: a series in a chunk of one volume", "CHK-8")
         wanted = spec.shape[0] if is_series else count  # its slices are in another order
@@ -203,10 +285,39 @@ class Calv(Codec):
         elif _too_large(kind, spec, is_series=is_series):
             raise DecodeError("calv: planes are too large for a payload of this kind", "CHK-8")
         else:
-            at = _decode_samples(data, at, spec, values, chunk, is_series=is_series)
+            at = _decode_samples(data, at, spec, values, chunk, near, is_series=is_series)
         if at != len(data):
             raise DecodeError("calv: payload does not end with its last section", "CHK-8")
         return _series(chunk, spec.shape[0] // spec.volumes)[:count] if is_series else chunk
+
+    def _read_near(self, data: memoryview, at: int, values: ValueMap) -> tuple[int, int]:
+        """Return how far symbols may be from those that were encoded, and where it ends."""
+        if not data[0] & _NEAR:
+            return 0, at
+        near, at = find_number(data, at)
+        if near is None or not 0 < 2 * near <= values.top:
+            raise DecodeError("calv: near is out of range", "CHK-8")
+        if near * values.step > self.near:
+            raise DecodeError(f"calv: the loss is more than {self.near}", "CHK-8")
+        return near, at
+
+
+def _is_known(first: int) -> bool:
+    """Return whether a payload may begin with a byte (CLV-1, CLV-19)."""
+    kind = first & _KIND
+    if first & _NEAR and kind not in {Kind.SMALL, Kind.MAX}:
+        return False
+    return first < 2 * _NEAR and kind <= Kind.LABELS and first != _SERIES | Kind.RAW
+
+
+def _head(chunk: NDArray[Any], values: ValueMap) -> bytes:
+    return chunk.size.to_bytes(6, "little") + build_map(values)
+
+
+def _slabs(chunk: NDArray[Any], values: ValueMap, spec: ChunkSpec) -> list[NDArray[np.int32]]:
+    """Return the symbols of each component."""
+    symbols = to_symbols(chunk, values).reshape(*spec.shape[:3], spec.samples)
+    return [np.ascontiguousarray(symbols[..., sample]) for sample in range(spec.samples)]
 
 
 def _series(slices: NDArray[Any], volumes: int) -> NDArray[Any]:
@@ -265,13 +376,19 @@ def _memory(kind: Kind, shape: tuple[int, ...], *, is_series: bool) -> int:
 
 
 def _encode_as(
-    kind: Kind, slabs: list[NDArray[np.int32]], top: int, head: bytes, volumes: int
+    kind: Kind,
+    slabs: list[NDArray[np.int32]],
+    top: int,
+    head: bytes,
+    volumes: int,
+    near: int = 0,
 ) -> bytes | None:
     """Return the payload with one section for each sample, or None if one became too large."""
     run = volumes if volumes > 1 else None
-    parts = [bytes([kind | (_SERIES if run else 0)]), head]
+    first = kind | (_SERIES if run else 0) | (_NEAR if near else 0)
+    parts = [bytes([first]), head, build_number(near) if near else b""]
     for slab in slabs:
-        section = _encode_section(kind, slab, top, run)
+        section = _encode_section(kind, slab, top, run, near)
         if section is None:
             return None
         parts += [len(section).to_bytes(4, "little"), section]
@@ -284,25 +401,28 @@ def _decode_samples(
     spec: ChunkSpec,
     values: ValueMap,
     chunk: NDArray[Any],
+    near: int,
     *,
     is_series: bool,
 ) -> int:
     """Fill `chunk` from the sections that begin at `at`; return where they end."""
-    kind, run = Kind(data[0] & ~_SERIES), spec.volumes if is_series else None
+    kind, run = Kind(data[0] & _KIND), spec.volumes if is_series else None
     for sample in range(spec.samples):
         start = at + 4
         at = start + int.from_bytes(data[at:start], "little")
         if at > len(data):
             raise DecodeError("calv: payload ends within a section", "CHK-8")
         symbols, shape = symbols_in(chunk, sample), chunk.shape[:3]
-        section = data[start:at]
-        if not _decode_section(kind, section, symbols, shape, spec.shape[0], values.top, run):
+        section, slices = data[start:at], spec.shape[0]
+        if not _decode_section(kind, section, symbols, shape, slices, values.top, run, near):
             raise DecodeError("calv: a section is damaged", "CHK-8")
         to_values(chunk, sample, values)
     return at
 
 
-def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | None) -> bytes | None:
+def _encode_section(
+    kind: Kind, slab: NDArray[np.int32], top: int, run: int | None, near: int
+) -> bytes | None:
     """Return the section of one sample, or None if it became too large.
 
     A series has slices in runs of `run`: the same slice of one volume after the other.
@@ -317,7 +437,8 @@ def _encode_section(kind: Kind, slab: NDArray[np.int32], top: int, run: int | No
         return labels.encode(slab, top)
     from mroi.codecs.calv import adaptive
 
-    return adaptive.encode(slab, top, adaptive.MAX if kind is Kind.MAX else adaptive.SMALL, run)
+    profile = adaptive.MAX if kind is Kind.MAX else adaptive.SMALL
+    return adaptive.encode(slab, top, profile, run, near)
 
 
 def _decode_section(
@@ -328,6 +449,7 @@ def _decode_section(
     slices: int,
     top: int,
     run: int | None,
+    near: int,
 ) -> bool:
     """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     if kind is Kind.FAST:
@@ -341,4 +463,4 @@ def _decode_section(
     from mroi.codecs.calv import adaptive
 
     profile = adaptive.MAX if kind is Kind.MAX else adaptive.SMALL
-    return adaptive.decode(section, out, shape, slices, top, profile, run)
+    return adaptive.decode(section, out, shape, slices, top, profile, run, near)

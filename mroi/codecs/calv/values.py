@@ -18,7 +18,11 @@ __all__ = [
     "Symbols",
     "ValueMap",
     "build_map",
+    "build_number",
+    "distances",
     "find_map",
+    "find_number",
+    "find_present",
     "fits",
     "parse_map",
     "symbols_in",
@@ -91,19 +95,23 @@ def symbols_in(chunk: NDArray[Any], sample: int = 0) -> Symbols:
     return Symbols(data, pairs, size > 1, sample * size // unit, samples * size // unit)
 
 
-def find_map(chunk: NDArray[Any]) -> ValueMap | None:
-    """Return the map for a chunk, or None if its values cannot become symbols up to 65535."""
+def find_map(chunk: NDArray[Any], near: int = 0) -> ValueMap | None:
+    """Return the map for a chunk, or None if its values cannot become symbols up to 65535.
+
+    Symbols within `near` / `ValueMap.step` of that of a value stand for values within `near` of it.
+    """
     if chunk.dtype.kind == "f" and not _holds_integers(chunk):
         return None
     low, high = int(chunk.min()), int(chunk.max())
     if high - low > _SPAN or abs(low) >= 1 << 62:
         return None
-    present = _present(chunk, low, high)
+    present = find_present(chunk, low, high)
     step = int(np.gcd.reduce(present)) or 1
     present //= step
     top = int(present[-1])
-    gaps = np.diff(present) - 1
-    few = present.size <= _FEW and top >= 2 * present.size
+    beside = near // step  # symbols kept on either side of a gap
+    gaps = np.diff(present) - 1 - 2 * beside
+    few = present.size <= _FEW and top >= 2 * present.size and not beside
     # All gaps between few values, else wide ones, else all of them so that symbols fit.
     for least in (1, max(64, top // 16)) if few else (max(64, top // 16), 1):
         ends = np.flatnonzero(gaps >= least)
@@ -112,12 +120,12 @@ def find_map(chunk: NDArray[Any]) -> ValueMap | None:
     else:
         return None
     symbols = present[ends] - np.concatenate([[0], np.cumsum(gaps[ends])])[:-1]
-    lengths = np.diff(symbols + 1, prepend=0)
+    lengths = np.diff(symbols + beside + 1, prepend=0)
     runs = tuple(zip(lengths.tolist(), gaps[ends].tolist(), strict=True))
     return ValueMap(low, step, top - int(gaps[ends].sum()), runs)
 
 
-def _present(chunk: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
+def find_present(chunk: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
     """Return what values there are above the lowest, ascending."""
     if low < high and chunk.dtype.kind in "iu" and chunk.dtype.itemsize <= 2:
         from mroi.codecs.calv.lookup import mark  # it imports numba
@@ -125,7 +133,7 @@ def _present(chunk: NDArray[Any], low: int, high: int) -> NDArray[np.int64]:
         found = np.zeros(high - low + 1, np.bool_)
         mark(chunk.reshape(-1).view(f"u{chunk.dtype.itemsize}"), low, found)
         return np.flatnonzero(found)
-    above = _above(chunk, low)
+    above = distances(chunk, low)
     return np.flatnonzero(np.bincount(above)) if high - low <= _COUNTED else np.unique(above)
 
 
@@ -135,7 +143,7 @@ def _holds_integers(chunk: NDArray[Any]) -> bool:
     return bool((chunk == np.rint(chunk)).all() and not (np.signbit(chunk) & (chunk == 0)).any())
 
 
-def _above(chunk: NDArray[Any], low: int) -> NDArray[np.int64]:
+def distances(chunk: NDArray[Any], low: int) -> NDArray[np.int64]:
     """Return what values are above the lowest, flat; the span fits, whatever the type."""
     if chunk.dtype == np.uint64:
         return (chunk - np.uint64(low)).astype(np.int64).ravel()
@@ -146,7 +154,7 @@ def to_symbols(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
     """Return the symbols of a chunk, of its shape."""
     if values.runs:
         table = values.table() - values.offset
-        above = _above(chunk, values.offset)
+        above = distances(chunk, values.offset)
         if table[-1] <= _COUNTED:
             place = np.zeros(int(table[-1]) + 1, np.int32)
             place[table] = np.arange(table.size)
@@ -158,7 +166,7 @@ def to_symbols(chunk: NDArray[Any], values: ValueMap) -> NDArray[np.int32]:
         if values.step > 1:
             symbols //= np.int32(values.step)
         return symbols
-    return (_above(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
+    return (distances(chunk, values.offset) // values.step).astype(np.int32).reshape(chunk.shape)
 
 
 def to_values(chunk: NDArray[Any], sample: int, values: ValueMap) -> None:
@@ -205,7 +213,7 @@ def build_map(values: ValueMap) -> bytes:
     numbers = [zigzag, values.step, values.top, len(values.runs)]
     for length, gap in values.runs:
         numbers += (length, gap)
-    return b"".join(map(_varint, numbers))
+    return b"".join(map(build_number, numbers))
 
 
 def parse_map(data: memoryview, at: int) -> tuple[ValueMap, int] | None:
@@ -226,7 +234,14 @@ def parse_map(data: memoryview, at: int) -> tuple[ValueMap, int] | None:
     return ValueMap(offset, step, top, runs), at
 
 
-def _varint(number: int) -> bytes:
+def find_number(data: memoryview, at: int) -> tuple[int | None, int]:
+    """Return the number at `at` and where it ends, or None if there is none."""
+    numbers, at = _find_varints(data, at, 1)
+    return (None if numbers is None else numbers[0]), at
+
+
+def build_number(number: int) -> bytes:
+    """Return the bytes of a number: 7 bits a byte, low bits first."""
     result = bytearray()
     while number > 127:
         result.append(number & 127 | 128)

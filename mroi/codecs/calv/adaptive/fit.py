@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ __all__ = ["find_background", "fit_predictor"]
 _SAMPLING = 24000  # voxels that shape the stored predictor
 
 
-def find_background(volume: NDArray[np.int32], top: int) -> int:
+def find_background(volume: NDArray[Any], top: int) -> int:
     """Return the symbol that fills whole areas, or -1 if none does."""
     symbol = int(np.bincount(volume.ravel(), minlength=top + 1).argmax())
     here = volume == symbol

@@ -50,12 +50,15 @@ class _Slab(NamedTuple):
         Slices of a run.
     top, background : int
         Greatest symbol; the symbol of the background, -1 if there is none.
+    near : tuple of int
+        As `voxel.Limits` has it.
     """
 
     shape: tuple[int, ...]
     run: int
     top: int
     background: int
+    near: tuple[int, ...]
 
 
 class _Stored(NamedTuple):
@@ -129,11 +132,12 @@ class _Buffers(NamedTuple):
 
 
 def encode(
-    volume: NDArray[np.int32], top: int, profile: Profile, run: int | None = None
+    volume: NDArray[np.int32], top: int, profile: Profile, run: int | None = None, near: int = 0
 ) -> bytes | None:
     """Return the section of a slab of symbols from 0 to `top`, or None if it is larger than raw.
 
-    The slices of a series come in runs of `run`, the same slice of one volume after the other.
+    The slices of a series come in runs of `run`, the same slice of one volume after the other. What
+    is decoded is within `near` of the symbols, at most half of `top`.
     """
     run = volume.shape[0] if run is None else run
     reach = next(reach for least, reach in profile.reaches if volume.size >= least)
@@ -142,7 +146,9 @@ def encode(
     words = np.zeros(volume.size + volume.size // 8 + 1024, np.uint16)
     symbols = symbols_in(volume.astype("<u2"))
     shape = volume.shape
-    interval = _code(words, symbols, shape, coefficients, head, run, top, profile, decoding=False)
+    interval = _code(
+        words, symbols, shape, coefficients, head, run, top, profile, near=near, decoding=False
+    )
     written = None if interval is None else coder.close(interval, words)
     return None if written is None else written.astype("<u2").tobytes()
 
@@ -155,6 +161,7 @@ def decode(
     top: int,
     profile: Profile,
     run: int | None = None,
+    near: int = 0,
 ) -> bool:
     """Fill `out`, of `shape`, the first of so many slices; return whether the section is sound."""
     run = slices if run is None else run
@@ -163,7 +170,9 @@ def decode(
     words = np.frombuffer(section, "<u2").astype(np.uint16)
     coefficients = np.zeros((4, MOST_TAPS + 1), np.int32)
     head = np.zeros(len(_MOST), np.int64)
-    interval = _code(words, out, shape, coefficients, head, run, top, profile, decoding=True)
+    interval = _code(
+        words, out, shape, coefficients, head, run, top, profile, near=near, decoding=True
+    )
     return interval is not None and (shape[0] < slices or coder.is_finished(interval, words))
 
 
@@ -177,6 +186,7 @@ def _code(
     top: int,
     profile: Profile,
     *,
+    near: int,
     decoding: bool,
 ) -> coder.Interval | None:
     """Code the head, then the voxels; return the last interval, or None if anything is broken."""
@@ -193,9 +203,9 @@ def _code(
     if not sound:
         return None
     corrections = tuple(_correction(local, shape, run) for local in profile.corrections)
-    near = tuple(_count_near(some) for some in (taps, *(c.taps for c in corrections)))
-    stored = _Stored(taps, counts, coefficients, near)
-    slab = _Slab(shape, run, top, int(head[0]) - 1)
+    beside = tuple(_count_near(some) for some in (taps, *(c.taps for c in corrections)))
+    stored = _Stored(taps, counts, coefficients, beside)
+    slab = _Slab(shape, run, top, int(head[0]) - 1, (near, 2 * near + 1) if near else (0,))
     mixer = voxel.new_mixer(profile.models, profile.experts)
     sound, interval = _code_voxels(
         decoding, interval, words, symbols, slab, stored, corrections, mixer
@@ -301,7 +311,7 @@ def _limits(slab, t):
         coarse += 1
     scale = np.int64(2 if t == 0 else 1)
     ceiling = np.int64(slab.top) << 8
-    return voxel.Limits(slab.top, slab.background, ceiling, coarse, t == 0, scale)
+    return voxel.Limits(slab.top, slab.background, ceiling, coarse, t == 0, scale, slab.near)
 
 
 @part

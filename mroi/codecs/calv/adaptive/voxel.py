@@ -46,6 +46,9 @@ class Limits(NamedTuple):
         256 `top`; how far to shift symbols so that they are below 16.
     first, scale : bool, int
         Whether there is no slice before, and how much errors count then.
+    near : tuple of int
+        Empty but for a 0 if nothing is lost, else `near` and `width`: a kernel is compiled for
+        each length of this.
     """
 
     top: Integer
@@ -54,6 +57,7 @@ class Limits(NamedTuple):
     coarse: Integer
     first: bool
     scale: Integer
+    near: tuple[Integer, ...]
 
 
 class Rows(NamedTuple):
@@ -208,36 +212,39 @@ def code_row(decoding, interval, words, symbols, begin, rows, sums, predictor, t
         signs = _signs(near, mean >> 8, limits.first)
         k = np.uint64((level >> 3) * 128 + signs)
         final = _final(mean, statistics, k, limits.ceiling)
-        fraction, guess = final & 255, final >> 8
+        fraction, guess = _in_bin(final & 255, limits), final >> 8
 
         at = begin + x * symbols.step
-        error = np.int64(0 if decoding else symbols.pairs[at]) - guess
+        symbol = np.int64(0 if decoding else symbols.pairs[at])
         mask = _mask(near, limits) if limits.background >= 0 else np.int64(0)
-        is_background = np.int64(guess + error == limits.background)
+        is_background = np.int64(abs(symbol - limits.background) <= limits.near[0])
         if mask > 0:
             is_background, interval = coder.adaptive(
                 decoding, interval, words, mixer.contexts, np.uint64(mask), is_background
             )
         if mask > 0 and is_background:
-            error = limits.background - guess
+            symbol = limits.background
+            error = _to_error(symbol - guess, limits)
         else:
+            guess = _with_room(guess, mask, limits)
+            error = _to_error(symbol - guess, limits)
             _choose_contexts(
                 mixer, level, (mean >> 8) >> limits.coarse, fraction, signs, statistics.recent[0]
             )
             if len(mixer.models) > 3:
                 west = trail.west[len(predictor.near)]
-                _choose_more(mixer, near, rows, west, activity, level, limits.first, x)
+                _choose_more(mixer, near, rows, west, activity, level, limits, x)
             error, interval = _code_error(
                 decoding, interval, words, mixer, error, level, fraction, activity
             )
-        symbol = guess + error
+            symbol = _to_symbol(guess, error, limits)
         if symbol < 0 or symbol > limits.top:
             return False, interval
         put_symbol(symbols, at, symbol)
         rows.here[x + 8] = symbol
 
-        trail.levels[x] = level
-        _leave(trail, symbol << 8, final - 128, len(predictor.near), x)
+        trail.levels[x] = _level_of_symbols(level, activity, limits)
+        _leave(trail, symbol << 8, final - 128, len(predictor.near), limits, x)
         _learn(statistics, k, (symbol << 8) - mean, error, activity)
     return True, interval
 
@@ -336,6 +343,67 @@ def _mask(near, limits):
     elif mask > 0:
         mask |= 128
     return mask
+
+
+# --- within near: what is coded is how many widths the symbol is off ---
+
+
+@inlined
+def _in_bin(fraction, limits):
+    """Return the fraction of a prediction as one of the width."""
+    if len(limits.near) > 1:
+        return 128 + (fraction - 128) // limits.near[-1]
+    return fraction
+
+
+@inlined
+def _with_room(guess, mask, limits):
+    """Return a guess that makes the best of what is known.
+
+    After voxels of the background, no symbol that is not said to be it is near of it; elsewhere,
+    one that is near shall be it. What an error of 0 stands for lies between 0 and `top`.
+    """
+    if len(limits.near) > 1:
+        near, width, background = limits.near[0], limits.near[-1], limits.background
+        off = guess - background if background >= 0 else width
+        if mask == 0 and abs(off) <= near:
+            return background
+        if mask > 0 and abs(off) < width:
+            guess = background + (width if off >= 0 or background < width else -width)
+        guess = max(near, min(guess, limits.top - near))
+    return guess
+
+
+@inlined
+def _to_error(off, limits):
+    """Return the error of a symbol that is so far off the guess."""
+    if len(limits.near) > 1:
+        return (off + limits.near[0]) // limits.near[-1]
+    return off
+
+
+@inlined
+def _to_symbol(guess, error, limits):
+    """Return the symbol that an error means."""
+    if len(limits.near) > 1:
+        return max(np.int64(0), min(guess + error * limits.near[-1], limits.top))
+    return guess + error
+
+
+@inlined
+def _level_of_symbols(level, activity, limits):
+    """Return the level for least squares, which compare symbols."""
+    if len(limits.near) > 1:
+        return find_level(activity * limits.near[-1])
+    return level
+
+
+@inlined
+def _in_widths(distance, limits):
+    """Return a distance of symbols as one in widths."""
+    if len(limits.near) > 1:
+        return distance // limits.near[-1]
+    return distance
 
 
 # --- error ---
@@ -457,13 +525,13 @@ def _choose_contexts(mixer, level, tone, fraction, signs, history):
 
 
 @inlined
-def _choose_more(mixer, near, rows, west, activity, level, first, x):
+def _choose_more(mixer, near, rows, west, activity, level, limits, x):
     """Find the contexts of the models 4 and 5."""
     places = mixer.places
     west = _ratio(west, activity)
     north = _ratio(rows.noise_north[x], activity)
-    above = np.int64(0) if first else _ratio(rows.noise_above[x], activity)
-    detail = _detail(near, first, activity)
+    above = np.int64(0) if limits.first else _ratio(rows.noise_above[x], activity)
+    detail = _detail(near, limits, activity)
     places[4] = _STARTS[4] + (level >> 1 << 4 | west << 2 | north) * _DECISIONS
     places[5] = _STARTS[5] + (level >> 1 << 5 | above << 3 | detail) * _DECISIONS
 
@@ -476,12 +544,12 @@ def _ratio(error, activity):
 
 
 @inlined
-def _detail(near, first, activity):
+def _detail(near, limits, activity):
     """Return 0 to 5: differences of neighbours against the errors made around."""
     t = abs(near.w - near.nw) + abs(near.n - near.nw) + abs(near.n - near.ne)
-    if not first:
+    if not limits.first:
         t += abs(near.u - near.n)
-    t *= 64
+    t = _in_widths(64 * t, limits)
     return (
         np.int64(2 * t > activity) + np.int64(t > activity) + np.int64(t > 2 * activity)
         + np.int64(t > 4 * activity) + np.int64(t > 8 * activity)
@@ -523,12 +591,13 @@ def _decide(decoding, interval, words, mixer, index, group, part, parts, bit):
 
 
 @inlined
-def _leave(trail, exact, final, predictors, x):
+def _leave(trail, exact, final, predictors, limits, x):
     """Leave the errors of all predictors behind."""
     trail.errors[x] = exact - trail.predicted[0]
     trail.predicted[predictors] = final
     for j in range(predictors + 1):
-        noise = min(abs(exact - trail.predicted[j]) >> 4, np.int64(1 << 20))
+        noise = _in_widths(abs(exact - trail.predicted[j]) >> 4, limits)
+        noise = min(noise, np.int64(1 << 20))
         trail.far_west[j] = trail.west[j]
         trail.west[j] = noise
         trail.noise[j, x] = noise
