@@ -3,10 +3,10 @@
     python benchmarks/near.py FOLDER [--only NAME ...] [--planes 96] [--near 1 2 4 8] [--max]
 
 FOLDER holds NIfTI files and DICOM files of one image, as for ``benchmarks/calv.py``. All codecs
-keep the same bound: no voxel, rounded to an integer, is off by more than N, which is checked. Codecs
-of floats therefore get N + 0.49, and zfp, which keeps far more than it is asked for, the largest
-tolerance that does. Those that offer settings alone get the coarsest that keeps it. Times are
-processor time of one thread, the best of three runs.
+keep the same bound: no voxel, rounded to an integer, is off by more than N, which is checked.
+Codecs of floats therefore get N + 0.49, and zfp, which keeps far more than it is asked for, the
+largest tolerance that does. Those that offer settings alone get the coarsest that keeps it. Times
+are processor time of one thread, the best of three runs.
 """
 
 from __future__ import annotations
@@ -120,12 +120,12 @@ def rivals(near: int, volume: Array, values: Values, *, slow: bool) -> dict[str,
     if slow:
         found["calv max"] = ours(Calv("max", near), values)
     for entry in available():
-        is_volumes = entry.codec is not None and entry.codec.max_slices is None
-        if entry.problem is None and is_volumes and entry.name not in BOUNDED:
-            if issubclass(entry.codec, SupportsTarget) and slow:  # type: ignore[arg-type]
-                rival = by_trial(entry.codec, near, volume, values)  # type: ignore[arg-type]
-                if rival is not None:
-                    found[entry.name] = rival
+        cls = entry.codec
+        if not slow or cls is None or entry.problem or entry.name in BOUNDED:
+            continue
+        if cls.max_slices is None and issubclass(cls, SupportsTarget):
+            rival = by_trial(cls, near, volume, values)
+            found |= {} if rival is None else {entry.name: rival}
     return found
 
 

@@ -75,6 +75,17 @@ def test_the_line_says_the_largest_error_in_units_of_the_volume(mroi: Mroi, wave
     assert float(said[1]) == pytest.approx(worst, rel=1e-3)
 
 
+@pytest.mark.parametrize("options", [[], ["--small"], ["-c", "calv:level=small"]])
+def test_a_largest_error_needs_no_codec(mroi: Mroi, wave: Path, options: list[str]) -> None:
+    """The bound is one on values in units of the volume, and the file is smaller than without."""
+    assert mroi("pack", wave, "-o", "exact.mroi", *options).code == 0
+    done = mroi("pack", wave, "-o", "w.mroi", "--max-error", "4", *options)
+    assert "lossy: error <=" in done.err
+    assert 0 < np.abs(read("w.mroi") - (smooth() * SLOPE + INTER)).max() <= 4 * (1 + 1e-9)
+    assert Path("w.mroi").stat().st_size < Path("exact.mroi").stat().st_size
+    assert "bounded error" in mroi("info", "w.mroi").out
+
+
 def test_the_line_says_what_was_dropped_of_the_background(mroi: Mroi, wave: Path) -> None:
     box = "4:20,0:28,2:10"
     done = mroi("pack", wave, "-o", "w.mroi", "-c", "zstd", "--roi", box, "--background", "drop")
@@ -100,8 +111,9 @@ def test_small_is_short_for_an_archive(mroi: Mroi, wave: Path) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        ["--max-error", "2"],
+        ["--psnr", "40"],
         ["--psnr", "40", "--codec", "auto:small"],
+        ["--max-error", "2", "--codec", "calv:near=1"],
         ["--ratio", "4", "--small"],
         ["--small", "--for", "patches"],
         ["--max-error", "2", "--codec", "wavelet3d:step=2"],

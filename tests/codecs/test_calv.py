@@ -38,6 +38,10 @@ class TestNear(CodecSuite):
         assert isinstance(codec, Calv)
         return codec.near
 
+    def test_foreign_parameters_are_refused(self, codec: Codec) -> None:
+        """`near` may be missing: then nothing was lost. See test_calv_near for what it may be."""
+        TestCalv().test_foreign_parameters_are_refused(Calv())
+
 
 class TestAdaptive(CodecSuite):
     codecs = (Calv("small"), Calv("max"))
