@@ -27,6 +27,7 @@ from mroi.errors import (
     SourceError,
     TruncatedError,
     UsageError,
+    WorkerError,
 )
 from mroi.limits import Limits
 
@@ -72,6 +73,7 @@ __all__ = [
     "Volume",
     "VolumeStream",
     "VolumeWriter",
+    "WorkerError",
     "__version__",
     "create",
     "open",

@@ -11,6 +11,7 @@ MroiError
   MissingVoxelsError       the file says that these voxels are not in it
   SourceError              an input (NIfTI, DICOM, mask, box) cannot be taken as it is
   UsageError               the caller broke the order or the meaning of calls
+  WorkerError              a process that worked on a file ended before it was done
 
 `Terminated` is none of these: a signal ended the program, which is nobody's error.
 
@@ -35,6 +36,7 @@ __all__ = [
     "Terminated",
     "TruncatedError",
     "UsageError",
+    "WorkerError",
 ]
 
 
@@ -98,3 +100,7 @@ class SourceError(MroiError):
 
 class UsageError(MroiError):
     """The caller broke the order or the meaning of calls."""
+
+
+class WorkerError(MroiError):
+    """A process that worked on a file ended before it was done."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from json import dumps
 
 __all__ = [
+    "codec_text",
     "counted",
     "duration",
     "json_value",
@@ -19,6 +21,31 @@ __all__ = [
 
 _SPACE = {1: "m", 2: "mm", 3: "um"}
 _TIME = {8: "s", 16: "ms", 24: "us", 32: "Hz", 40: "ppm", 48: "rad/s"}
+
+
+def codec_text(name: str, record: Mapping[str, object]) -> str:
+    """Return a codec with its settings, as users name it.
+
+    Parameters
+    ----------
+    name : str
+        Of the codec.
+    record : mapping
+        What a file says of it, `mroi.codecs.Pipeline.to_json`.
+
+    Examples
+    --------
+    >>> codec_text("zstd", {"params": {}, "encoder": {"level": 3}}), codec_text("raw", {})
+    ('zstd:level=3', 'raw')
+    """
+    parts = (record.get(key) for key in ("params", "encoder"))
+    settings = [
+        f"{key}={dumps(value)}"
+        for part in parts
+        if isinstance(part, dict)
+        for key, value in part.items()
+    ]
+    return f"{name}:{','.join(settings)}" if settings else name
 
 
 def counted(count: int, noun: str) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import TemporaryFile
+from typing import BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from mroi.roi.tables import (
     build_image_table,
     build_slice_table,
     build_time_table,
+    columns_of,
     find_subject,
     parse_box_table,
     subject_id,
@@ -44,7 +46,11 @@ from mroi.roi.tables import (
 
 __all__ = [
     "TABLES",
+    "Added",
     "RoiFolder",
+    "RoiTables",
+    "crop_name",
+    "has_tables",
     "read_box",
     "subject_of",
     "write_image_crop",
@@ -100,8 +106,34 @@ def write_image_crop(found: FoundRoi, file: BinaryIO) -> None:
     np.lib.format.write_array(file, crop, allow_pickle=False)
 
 
+def crop_name(subject: str) -> str:
+    """Return where in a folder of results the crop of a volume is."""
+    return f"cropped_volumes/{subject}.nii.gz"
+
+
+def has_tables(folder: str | os.PathLike[str]) -> bool:
+    """Whether an earlier run left its tables in a folder."""
+    return any((Path(folder) / name).exists() for name in TABLES)
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What a subject adds to a folder of results.
+
+    Attributes
+    ----------
+    files : tuple of Path
+        What was written.
+    rows : dict
+        By table, its rows for it: CSV with the line of its columns. See `RoiTables`.
+    """
+
+    files: tuple[Path, ...]
+    rows: dict[str, str]
+
+
 class RoiFolder:
-    """A folder of results: crops and descriptions as subjects are added, tables at the end.
+    """A folder of results: crops and descriptions of subjects.
 
     Parameters
     ----------
@@ -110,7 +142,7 @@ class RoiFolder:
     overwrite : bool
         Whether existing files are replaced.
     inputs : iterable of path
-        All sources that will be added.
+        Sources, which are not replaced.
     """
 
     def __init__(
@@ -123,14 +155,6 @@ class RoiFolder:
         self.folder = Path(folder)
         self._overwrite = overwrite
         self._inputs = list(map(identity_of, inputs))
-        self._slices: list[tuple[str, VolumeRoi]] = []
-        self._boxes: list[SubjectBox] = []
-        self._times: list[CropTimes] = []
-        self._images: list[ImageCrop] = []
-
-    def has_tables(self) -> bool:
-        """Whether an earlier run left its tables here."""
-        return any((self.folder / name).exists() for name in TABLES)
 
     def create(self, name: str) -> AtomicFile:
         """Open a file of the folder, which appears once it is whole; no source is replaced."""
@@ -138,10 +162,8 @@ class RoiFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         return AtomicFile(path, overwrite=self._overwrite, inputs=self._inputs)
 
-    def add(
-        self, subject: str, path: str, found: FoundRoi, *, save_cropped: bool = False
-    ) -> list[Path]:
-        """Take the rows of a subject, and write what it has files for.
+    def add(self, subject: str, path: str, found: FoundRoi, *, save_cropped: bool = False) -> Added:
+        """Write what a subject has files for, and return its rows.
 
         Parameters
         ----------
@@ -151,11 +173,6 @@ class RoiFolder:
             Where the source is, for the tables.
         save_cropped : bool
             Write what lies in the box.
-
-        Returns
-        -------
-        list of Path
-            What was written.
 
         Raises
         ------
@@ -168,27 +185,25 @@ class RoiFolder:
 
     def _add_volume(
         self, subject: str, found: FoundRoi, roi: VolumeRoi, *, save_cropped: bool
-    ) -> list[Path]:
-        box = SubjectBox(subject, found.box, found.shape)
-        build_box_table([box])  # a name that it refuses shall not spoil the whole table later
+    ) -> Added:
+        rows = {
+            SLICE_TABLE: build_slice_table([(subject, roi)]),
+            BOX_TABLE: build_box_table([SubjectBox(subject, found.box, found.shape)]),
+        }
         start, files = time.perf_counter(), []
         if save_cropped:
-            name = f"cropped_volumes/{subject}.nii.gz"
+            name = crop_name(subject)
             with self.create(name) as file:
                 write_volume_crop(found, file)
             files = [self.folder / name]
         saving = time.perf_counter() - start
-        self._boxes.append(box)
-        self._slices.append((subject, roi))
         total = found.read_time + found.box_time + saving
-        self._times.append(
-            CropTimes(subject, found.box_time, saving, total, found.shape, found.box.shape)
-        )
-        return files
+        times = CropTimes(subject, found.box_time, saving, total, found.shape, found.box.shape)
+        return Added(tuple(files), {**rows, TIME_TABLE: build_time_table([times])})
 
     def _add_image(
         self, subject: str, path: str, found: FoundRoi, roi: ImageRoi, *, save_cropped: bool
-    ) -> list[Path]:
+    ) -> Added:
         crop, metadata = self.folder / f"{subject}_cropped.npy", f"{subject}_metadata.json"
         pixels = found.pixels()
         start = time.perf_counter()
@@ -212,25 +227,58 @@ class RoiFolder:
             modality=found.modality,
             bits_stored=found.bits_stored,
         )
-        build_image_table([row])
+        rows = {IMAGE_TABLE: build_image_table([row])}
         with self.create(metadata) as file:
             file.write(build_image_metadata(row).encode())
-        self._images.append(row)
-        return [*([crop] if save_cropped else []), self.folder / metadata]
+        return Added((*([crop] if save_cropped else []), self.folder / metadata), rows)
 
-    def write_tables(self) -> list[Path]:
+
+class RoiTables:
+    """The tables of a folder: rows as subjects are done, in any order; files at the end.
+
+    Rows wait in a temporary file, so that memory stays small. Use it in a ``with`` block.
+    """
+
+    def __init__(self) -> None:
+        self._file = TemporaryFile()  # noqa: SIM115 (closed by __exit__)
+        self._places: dict[str, list[tuple[int, int, int]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+
+    def add(self, place: int, rows: Mapping[str, str]) -> None:
+        """Take the rows of a subject, which is the one at `place` of all.
+
+        Raises
+        ------
+        SourceError
+            If they are not those of a table.
+        """
+        for name, text in rows.items():
+            columns, _, lines = text.partition("\n")
+            if name not in TABLES or columns != columns_of(name) or not lines.endswith("\n"):
+                raise SourceError(f"these are no rows of the table {name!r}")
+            data = lines.encode("utf-8", _BYTES)
+            self._places.setdefault(name, []).append((place, self._file.tell(), len(data)))
+            self._file.write(data)
+
+    def write(self, folder: RoiFolder) -> list[Path]:
         """Write the tables that have rows."""
-        texts = {}
-        if self._boxes:
-            texts[SLICE_TABLE] = build_slice_table(self._slices)
-            texts[BOX_TABLE] = build_box_table(self._boxes)
-            texts[TIME_TABLE] = build_time_table(self._times)
-        if self._images:
-            texts[IMAGE_TABLE] = build_image_table(self._images)
-        for name, text in texts.items():
-            with self.create(name) as file:
-                file.write(text.encode("utf-8", _BYTES))
-        return [self.folder / name for name in texts]
+        end = self._file.tell()
+        for name in TABLES:
+            places = self._places.get(name)
+            if not places:
+                continue
+            with folder.create(name) as file:
+                file.write(f"{columns_of(name)}\n".encode())
+                for _place, offset, size in sorted(places):
+                    self._file.seek(offset)
+                    file.write(self._file.read(size))
+        self._file.seek(end)
+        return [folder.folder / name for name in TABLES if name in self._places]
 
 
 def _range(pixels: NDArray[np.float32]) -> tuple[float, float]:

@@ -6,7 +6,7 @@ Each command is a module with a function ``run``; whatever is heavy is imported 
 low
     `exits` (exit codes), `options` (what several commands take), `report` (what is said, and where)
 middle
-    `batch` (inputs to tasks, one after the other or at once), `streams` (``-``, pipes, URLs)
+    `batch` (a command over many inputs: `mroi.batch` does the work)
 high, the commands
     `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `export`, `serve`,
     `bench`, `codecs`, `model`
@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from typing_extensions import override
 
 from mroi.cli import (
+    batch,
     bench,
     codecs,
     export,
@@ -75,6 +76,7 @@ class Command(TyperCommand):
 
     @override
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        ctx.meta[batch.ARGUMENTS] = list(args)
         if not ctx.resilient_parsing:  # while a shell completes
             _values, _rest, order = self.make_parser(ctx).parse_args(args=list(args))
             for param in order:

@@ -1,430 +1,186 @@
-"""Many files: which inputs, which outputs, in which order, and what to make of failures."""
+"""Commands over many inputs: where they run, what the user is told, and how to go on."""
 
 from __future__ import annotations
 
 import os
-import re
-import sys
-import tempfile
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
-from enum import Enum, auto
-from errno import EDQUOT, EFBIG, EIO, EISDIR, ENOSPC, ENOTDIR
-from itertools import chain
 from pathlib import Path
 from threading import Event
+from typing import TYPE_CHECKING, Any
 
 import typer
 
+from mroi.batch.shard import Shard
+from mroi.batch.tasks import STANDARD, Action, Exists, Task
+from mroi.batch.told import Context, Outcome, Result, Step, Work
 from mroi.cli.exits import ExitCode
-from mroi.cli.options import Exists
-from mroi.cli.report import Called, Report, Step, wants_traceback
-from mroi.errors import MroiError, SourceError, UsageError
+from mroi.cli.report import Report, message_of, wants_traceback
+from mroi.errors import MroiError, Terminated, UsageError
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from mroi.batch.journal import Journal
 
 __all__ = [
-    "STANDARD",
-    "Action",
-    "FindParts",
-    "Input",
-    "Task",
-    "find_inputs",
-    "is_stream",
-    "plan",
+    "ARGUMENTS",
+    "Local",
+    "Scale",
+    "again",
+    "command_line",
+    "repeated",
     "run",
+    "run_here",
     "threads_for",
 ]
 
-STANDARD = "-"
-"""Standard input or output, as users write it."""
+ARGUMENTS = "mroi.arguments"
+"""Where the context of a command has what the user gave it."""
 
-_HEARTBEAT = 0.5  # seconds
-_ENDING = re.compile(r"\.[a-z][a-z0-9]*$", re.IGNORECASE)
-_IS_INPUT = "{} is also an input, by this or another name: choose another output"
+_LISTED = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One input.
+@dataclass(frozen=True)
+class Local:
+    """Work of a command that is done in this process, in threads.
 
     Attributes
     ----------
-    path : str
-        A file, a folder with a series, a URL, a pipe, or ``-``.
-    below : Path
-        Where it lies in the folder that the user named; its name, if that was the input itself.
-    part : object
-        What of a folder is meant, if not all that it holds.
-    part_name : str
-        What it is called, if it is one of several.
-    files : tuple of Path
-        The files of `part`.
-    problem : MroiError, optional
-        Why there is nothing to be done.
+    command : str
+        Its name.
+    function : callable
+        Does a task, and returns what came of it.
+    rehearsal : callable, optional
+        Says of a task what would be done.
+    stop : Event
+        Set when work is given up.
     """
 
-    path: str
-    below: Path
-    part: object = field(default=None, compare=False)
-    part_name: str = ""
-    files: tuple[Path, ...] = field(default=(), compare=False)
-    problem: MroiError | None = field(default=None, compare=False)
+    command: str
+    function: Callable[[Task, Context], Outcome]
+    rehearsal: Callable[[Task, Context], Outcome] | None = None
+    stop: Event = field(default_factory=Event)
 
-    @property
-    def stem(self) -> str:
-        """Name without the last ending."""
-        return self.below.stem
+    def do(self, task: Task, context: Context) -> Outcome:
+        """Do it."""
+        return self.function(task, self._stoppable(context))
+
+    def rehearse(self, task: Task, context: Context) -> Outcome:
+        """Say what would be done."""
+        if self.rehearsal is None:
+            return task.planned()
+        return self.rehearsal(task, self._stoppable(context))
+
+    def _stoppable(self, context: Context) -> Context:
+        def step(name: str, done: int, total: int) -> None:
+            if self.stop.is_set():
+                raise Terminated
+            context.step(name, done, total)
+
+        return replace(context, step=step)
 
 
-class Action(Enum):
-    """What is done about the output of a task."""
+@dataclass(frozen=True)
+class Scale:
+    """How a command goes over its inputs, as the user asked for.
 
-    WRITE = auto()
-    OVERWRITE = auto()
-    SKIP = auto()
+    Attributes
+    ----------
+    jobs : int
+        Processors; 0 for all.
+    journal, manifest : str, optional
+        Names of files.
+    shard : Shard, optional
+        Which part of the inputs.
+    dask : str, optional
+        Address of a cluster.
+    fail_fast, dry_run : bool
+        Stop at the first failure; do nothing.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One input and its output (none for commands that only look)."""
-
-    source: str
-    target: str = ""
-    action: Action = Action.WRITE
-    problem: MroiError | None = None
-    """Why it cannot be done, if that was seen before any work."""
-    part: object = None
-    """What of the source is meant, see `Input`."""
-    part_name: str = ""
+    jobs: int = 1
+    journal: str | None = None
+    manifest: str | None = None
+    shard: Shard | None = None
+    dask: str | None = None
+    fail_fast: bool = False
+    dry_run: bool = False
 
     @classmethod
-    def of(cls, entry: Input, target: str = "", action: Action = Action.WRITE) -> Task:
-        """Return the task for an input."""
-        return cls(entry.path, target, action, entry.problem, entry.part, entry.part_name)
+    def of(cls, *, shard: str | None, exists: Exists = Exists.ERROR, **options: Any) -> Scale:
+        """Return what options mean.
 
-    @property
-    def called(self) -> Called:
-        """What the input is called in messages and records."""
-        return Called(self.source, self.part_name)
+        Raises
+        ------
+        UsageError
+            If they make no sense.
+        """
+        part = None if shard is None else Shard.parse(shard)
+        for name in ("journal", "manifest"):
+            if part is not None and options.get(name) is not None:
+                options[name] = part.own(options[name])
+        if options.get("journal") is not None and exists is Exists.SUFFIX:
+            raise UsageError("--journal and --exists suffix: names would change from run to run")
+        return cls(shard=part, **options)
 
-    @property
-    def subject(self) -> str:
-        """Path that a subject in tables is called by."""
-        from mroi.container import name_of
+    def places(self, inputs: Sequence[str], output: str | None) -> tuple[Sequence[str], str | None]:
+        """Return inputs and output; under names that hold in every folder, for a cluster."""
+        if self.dask is None:
+            return inputs, output
+        from mroi.container import is_url
 
-        if not self.part_name:
-            return self.source
-        return f"{name_of(self.source)}_{self.part_name}"
+        def absolute(path: str) -> str:
+            if path == STANDARD:
+                raise UsageError("standard input and output are here, not on a cluster")
+            is_folder = path.endswith(("/", os.sep))
+            return path if is_url(path) else str(Path(path).absolute()) + os.sep * is_folder
 
-    @property
-    def name(self) -> str:
-        """Name of the input without its folder."""
-        from mroi.container import name_of
+        return [absolute(path) for path in inputs], None if output is None else absolute(output)
 
-        return "standard input" if self.source == STANDARD else name_of(self.source)
+    @contextmanager
+    def executor(self, work: Work, tasks: Sequence[Task]) -> Iterator[tuple[Executor | None, int]]:
+        """Give what works on tasks, None for this process, and how many threads each has."""
+        if self.dask is not None:
+            from mroi.batch.cluster import connect
 
+            with connect(self.dask) as cluster:
+                yield cluster, 1
+            return
+        real = [task for task in tasks if task.problem is None and task.action is not Action.SKIP]
+        at_once, threads = threads_for(self.jobs, len(real))
+        if at_once == 1:
+            yield None, threads
+            return
+        pool: Executor
+        if isinstance(work, Local):
+            from concurrent.futures import ThreadPoolExecutor
 
-# -- which files -------------------------------------------------------------------------------
+            pool = ThreadPoolExecutor(at_once, "mroi-file")
+        else:
+            from mroi.batch.workers import Workers
 
+            pool = Workers(at_once, threads)
+        try:
+            yield pool, threads
+        finally:
+            if isinstance(work, Local):
+                work.stop.set()
+            pool.shutdown(cancel_futures=True)
 
-FindParts = Callable[[Path, Path], list[Input] | None]
-"""From a folder, and what it is called below the one that the user named, to the inputs that it
-holds with all folders in it, besides files that are inputs by their name; None if it holds none
-itself."""
+    @contextmanager
+    def opened(self, work: Work) -> Iterator[Journal | None]:
+        """Give the journal, if there is to be one."""
+        if self.journal is None or self.dry_run:
+            yield None
+            return
+        from mroi.batch.journal import Journal
 
-
-def find_inputs(
-    arguments: Sequence[str], suffixes: Sequence[str], find_parts: FindParts | None = None
-) -> list[Input]:
-    """Return what the arguments name; what folders hold in the order of the names.
-
-    Files, pipes and URLs are taken whatever they are called. In folders, and in those below them,
-    it is what is not hidden: files with one of `suffixes`, and parts. A folder without any is an
-    input with a problem.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Files, folders, pipes, URLs.
-    suffixes : sequence of str
-        Endings of the files that are taken from folders.
-    find_parts : callable, optional
-        Finds inputs of several files.
-
-    Raises
-    ------
-    typer.BadParameter
-        If standard input is not the only input.
-    """
-    from mroi.container import name_of
-
-    if STANDARD in arguments and len(arguments) > 1:
-        raise typer.BadParameter("standard input (-) cannot be combined with other inputs")
-    found = []
-    for argument in arguments:
-        folder = Path(argument)
-        if not _is_folder(argument):
-            found.append(Input(argument, Path(name_of(argument))))
-            continue
-        inside = list(_inside(folder, tuple(suffixes), find_parts))
-        if not inside:
-            kinds = " and no DICOM image" * (find_parts is not None)
-            problem = SourceError(f"no file that ends in {', '.join(suffixes)}{kinds} is in it")
-            inside = [Input(argument, Path(name_of(argument)), problem=problem)]
-        found += inside
-    return found
-
-
-def _is_folder(argument: str) -> bool:
-    from mroi.container import is_url
-
-    return argument != STANDARD and not is_url(argument) and Path(argument).is_dir()
-
-
-def _inside(
-    folder: Path, suffixes: tuple[str, ...], find_parts: FindParts | None
-) -> Iterator[Input]:
-    from mroi.container import name_of
-
-    taken: set[Path] = set()
-    searched: Path | None = None  # the last folder whose parts were found, with all below it
-    for root, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        here = Path(root)
-        if find_parts and not (searched and here.is_relative_to(searched)):
-            below = Path(name_of(folder)) if here == folder else here.relative_to(folder)
-            parts = find_parts(here, below)
-            if parts is not None:
-                searched = here
-                taken = {file for part in parts for file in part.files}
-                yield from parts
-        for name in sorted(files):
-            path = here / name
-            is_one = name.lower().endswith(suffixes) and not name.startswith(".")
-            if is_one and path not in taken and path.is_file():
-                yield Input(str(path), path.relative_to(folder))
-
-
-def plan(
-    arguments: Sequence[str],
-    suffixes: Sequence[str],
-    output: str | None,
-    rename: Callable[[Input], str],
-    exists: Exists,
-    *,
-    endings: Sequence[str],
-    allows_none: bool = False,
-    find_parts: FindParts | None = None,
-    also_read: Sequence[str] = (),
-    makes_folders: bool = False,
-) -> list[Task]:
-    """Return what to make of what; tasks in which files get in each other's way have a problem.
-
-    Parameters
-    ----------
-    arguments : sequence of str
-        Files, folders, URLs, pipes or ``-``.
-    suffixes : sequence of str
-        Of the files that are taken from folders, lower case.
-    output : str or None
-        A file, a folder, or ``-``; a name without one of `endings` is a folder. By default beside
-        each input, that of a URL in the folder one is in, that of a pipe on standard output.
-    rename : callable
-        From an input to the name of its output.
-    exists : Exists
-        What to do with outputs that exist.
-    endings : sequence of str
-        What the name of a file that is written ends in, lower case.
-    allows_none : bool
-        A single input can be written under a name without any ending.
-    find_parts : callable, optional
-        See `find_inputs`.
-    also_read : sequence of str
-        Other files that must not be replaced: a mask, say.
-    makes_folders : bool
-        What is written is a folder with one of `endings`, so that it cannot go to a pipe.
-
-    Raises
-    ------
-    typer.BadParameter
-        If the output is none for these inputs.
-    """
-    inputs = find_inputs(arguments, suffixes, find_parts)
-    if makes_folders and (
-        output == STANDARD or (output is None and any(map(is_stream, arguments)))
-    ):
-        raise typer.BadParameter(f"the output is a folder: use --output NAME{endings[0]}")
-    if output is None and any(map(is_stream, arguments)):
-        if len(inputs) > 1:
-            raise typer.BadParameter("a pipe has no name to call its output by: use --output")
-        output = STANDARD
-    if output == STANDARD:
-        if len(inputs) > 1:
-            raise typer.BadParameter("several inputs cannot go to standard output")
-        if sys.stdout.isatty():
-            raise typer.BadParameter("standard output is a terminal: use --output FILE")
-        task = Task.of(inputs[0], STANDARD)
-        return [replace(task, problem=task.problem or _problem_of_stdout(inputs[0]))]
-    is_folder = output is not None and _is_folder_name(
-        output,
-        len(inputs),
-        tuple(endings),
-        needs_ending=not allows_none,
-        from_folder=any(map(_is_folder, arguments)),
-        makes_folders=makes_folders,
-    )
-    targets = {entry: _target(entry, output, rename, is_folder=is_folder) for entry in inputs}
-    if exists is Exists.SUFFIX:
-        targets = _numbered(targets)
-    problems = _problems(targets, also_read)
-    return [_task(entry, target, exists, problems) for entry, target in targets.items()]
-
-
-def _is_folder_name(
-    output: str,
-    inputs: int,
-    endings: tuple[str, ...],
-    *,
-    needs_ending: bool,
-    from_folder: bool,
-    makes_folders: bool,
-) -> bool:
-    """Whether an output is a folder, not the file that a single input becomes."""
-    from mroi.container import is_url
-
-    if is_url(output):
-        raise typer.BadParameter(f"--output {output} is a URL; outputs are files")
-    path = Path(output)
-    is_named = makes_folders and path.name.lower().endswith(endings)
-    if not is_named and (output.endswith(("/", "\\")) or path.is_dir()):
-        return True
-    ending = re.search(_ENDING, path.name)
-    if path.name.lower().endswith(endings):
-        if inputs > 1:
-            raise typer.BadParameter(
-                f"--output {output}: {inputs} inputs do not fit into one file: name a folder"
-            )
-        return False
-    if inputs > 1 or from_folder:
-        return True
-    if (ending or needs_ending) and not (path.exists() and not path.is_file()):  # a device, say
-        raise typer.BadParameter(
-            f"--output {output}: end the name of the file in {' or '.join(endings)}, "
-            "that of a folder in /"
-        )
-    return False
-
-
-def is_stream(argument: str) -> bool:
-    """Whether an input gives its bytes once, and has no name to speak of."""
-    from mroi.container import is_pipe, is_url
-
-    return argument == STANDARD or (not is_url(argument) and is_pipe(argument))
-
-
-def _target(
-    entry: Input, output: str | None, rename: Callable[[Input], str], *, is_folder: bool
-) -> Path:
-    from mroi.container import is_url
-
-    if output is None:
-        path = entry.below if is_url(entry.path) else Path(entry.path)
-        if path.name in ("", ".."):
-            path = path.resolve()
-        path /= entry.part_name
-        return path.with_name(rename(entry))
-    if is_folder:
-        return Path(output) / entry.below.with_name(rename(entry))
-    return Path(output)
-
-
-def _numbered(targets: dict[Input, Path]) -> dict[Input, Path]:
-    """Return targets of which none exists, and no two are one: with -1, -2, ... where needed."""
-    taken: dict[str, Input] = {}
-    for entry, target in targets.items():
-        if not target.exists():
-            taken.setdefault(os.path.realpath(target), entry)
-    found = {}
-    for entry, target in targets.items():
-        name, ending = _split_ending(target.name)
-        number, free = 0, target
-        while free.exists() or taken.setdefault(os.path.realpath(free), entry) != entry:
-            number += 1
-            free = target.with_name(f"{name}-{number}{ending}")
-        found[entry] = free
-    return found
-
-
-def _split_ending(name: str) -> tuple[str, str]:
-    """Split a name before what says its kind.
-
-    Examples
-    --------
-    >>> _split_ending("x.y.mroi"), _split_ending("x.nii.gz"), _split_ending("1.2.840.11")
-    (('x.y', '.mroi'), ('x', '.nii.gz'), ('1.2.840.11', ''))
-    >>> _split_ending("x.ome.zarr")
-    ('x', '.ome.zarr')
-    """
-    ending = re.search(r"(\.(nii|hdr|img|ome))?\.[a-z]+$", name, re.IGNORECASE)
-    at = ending.start() if ending else len(name)
-    return name[:at], name[at:]
-
-
-def _problems(targets: dict[Input, Path], also_read: Sequence[str]) -> dict[Input, MroiError]:
-    """Return why inputs cannot have their targets: an input would be lost, or another output."""
-    from mroi.container import identity_of, is_one_of
-
-    sharing: dict[str, list[Input]] = {}
-    for entry, target in targets.items():
-        sharing.setdefault(os.path.realpath(target), []).append(entry)
-    problems: dict[Input, MroiError] = {}
-    for entries in sharing.values():
-        for entry in entries if len(entries) > 1 else ():
-            other = next(one for one in entries if one != entry)
-            problems[entry] = UsageError(
-                f"{other.path} would become {targets[entry]}, too: --exists suffix numbers them"
-            )
-    existing = [(entry, target) for entry, target in targets.items() if target.exists()]
-    paths = chain(also_read, *(map(_files, targets))) if existing else ()
-    read = {identity_of(path) for path in paths}
-    for entry, target in existing:
-        if is_one_of(target, read):
-            problems[entry] = UsageError(_IS_INPUT.format(target))
-    return problems
-
-
-def _problem_of_stdout(entry: Input) -> MroiError | None:
-    """Return why standard output cannot be taken: it goes to a file that is read."""
-    from mroi.container import is_one_of
-
-    is_input = is_one_of(sys.stdout, _files(entry))
-    return UsageError(_IS_INPUT.format("standard output")) if is_input else None
-
-
-def _files(entry: Input) -> Iterator[str]:
-    """Yield the files of an input; of a folder without parts, all in it."""
-    if entry.files:
-        yield from map(str, entry.files)
-        return
-    yield entry.path
-    for root, _folders, names in os.walk(entry.path):
-        yield from (os.path.join(root, name) for name in names)  # noqa: PTH118 (many, quickly)
-
-
-def _task(entry: Input, target: Path, exists: Exists, problems: dict[Input, MroiError]) -> Task:
-    action = Action.WRITE
-    if exists is Exists.OVERWRITE:
-        action = Action.OVERWRITE
-    elif exists is Exists.SKIP and target.exists():
-        action = Action.SKIP
-    task = Task.of(entry, str(target), action)
-    return replace(task, problem=task.problem or problems.get(entry))
-
-
-Rehearse = Callable[[Task, Step], tuple[dict[str, object], str]]
-
-
-# -- doing it ----------------------------------------------------------------------------------
+        with Journal(self.journal, work) as journal:
+            yield journal
 
 
 def threads_for(jobs: int, files: int) -> tuple[int, int]:
@@ -436,170 +192,231 @@ def threads_for(jobs: int, files: int) -> tuple[int, int]:
     return at_once, max(jobs // at_once, 1)
 
 
-def run(
+def run_here(
+    command: str,
+    function: Callable[[Task, Context], Outcome],
     tasks: Sequence[Task],
-    work: Callable[[Task, Step], None],
     report: Report,
     *,
-    at_once: int = 1,
     fail_fast: bool = False,
     dry_run: bool = False,
-    rehearse: Rehearse | None = None,
 ) -> ExitCode:
-    """Do all tasks, and return one exit code for them.
-
-    `work` does one task and reports its success itself; its errors are reported here. It calls
-    its second argument now and then, so that it can be stopped.
+    """Do all tasks in this process, one after the other, and return one exit code for them.
 
     Parameters
     ----------
+    command : str
+        Name of the command.
+    function : callable
+        Does a task, and returns what came of it.
     tasks : sequence of Task
         What to do.
-    work : callable
-        Does a task.
     report : Report
         Where to say what came of it.
-    at_once : int
-        Tasks in threads at the same time.
     fail_fast : bool
         Stop at the first failure.
     dry_run : bool
         Say what would be done, and do nothing.
-    rehearse : callable, optional
-        What a dry run can say of a task besides its names, as JSON and as text.
+    """
+    return run(Local(command, function), tasks, report, Scale(fail_fast=fail_fast, dry_run=dry_run))
+
+
+def run(
+    work: Work,
+    tasks: Sequence[Task],
+    report: Report,
+    scale: Scale,
+    *,
+    again: Callable[[list[Task]], str] | None = None,
+    took: Callable[[Result], None] | None = None,
+    found: Callable[[Journal], None] | None = None,
+) -> ExitCode:
+    """Do all tasks, and return one exit code for them.
+
+    Parameters
+    ----------
+    work : Work
+        What is done.
+    tasks : sequence of Task
+        What it is done with.
+    report : Report
+        Where to say what came of it.
+    scale : Scale
+        Where, and how many at a time.
+    again : callable, optional
+        From what failed to the command that tries it again.
+    took : callable, optional
+        Called with each result.
+    found : callable, optional
+        Called with the journal, before anything is done.
     """
     if report.json and any(task.target == STANDARD for task in tasks):
-        raise typer.BadParameter("JSON and data cannot both go to standard output")
-    stop = Event()
-    codes: list[ExitCode] = []
-    with report.progress(len(tasks)) as (advance, show):
-
-        def step(name: str, done: int, total: int) -> None:
-            if stop.is_set():
-                raise _StoppedError
-            show(name, done, total)
-
-        def attempt(task: Task) -> Exception | None:
-            error = _error_of(
-                lambda: _do(task, work, step, report, dry_run=dry_run, rehearse=rehearse)
-            )
-            if isinstance(error, OSError):
-                _name(error, task)
-            return error
-
-        results = _results(tasks, attempt, at_once, stop)
-        for task, error in results:
-            codes.append(ExitCode.OK if error is None else report.failed(task.called, error))
-            advance()
-            if error is not None and fail_fast:
-                results.close()
-                break
-    return _one_code(codes)
-
-
-def _do(
-    task: Task,
-    work: Callable[[Task, Step], None],
-    step: Step,
-    report: Report,
-    *,
-    dry_run: bool,
-    rehearse: Rehearse | None,
-) -> None:
-    if task.problem is not None:
-        raise task.problem
-    if task.action is Action.SKIP:
-        report.skipped(task.called, task.target)
-    elif dry_run:
-        _check_ends(task)
-        details, text = rehearse(task, step) if rehearse else ({}, "")
-        report.planned(task.called, task.target, details, text)
-    else:
-        _make_folder(task)
-        work(task, step)
-
-
-def _error_of(call: Callable[[], None]) -> Exception | None:
-    """Return the error that a call ends with; a fault of mroi is one, too."""
-    try:
-        call()
-    except BrokenPipeError:  # whoever read our output has left: end quietly
-        raise
-    except (MroiError, OSError, MemoryError, _StoppedError) as exc:
-        return exc
-    except Exception as exc:
-        if wants_traceback():
-            raise
-        return exc
-    return None
-
-
-def _name(error: OSError, task: Task) -> None:
-    """Say what an error without a name is about; files that are written name themselves."""
-    if error.filename is not None:
-        return
-    if error.errno in (ENOSPC, EDQUOT, EFBIG):
-        is_piped = task.target == STANDARD
-        error.filename = "standard output" if is_piped else tempfile.gettempdir()
-    elif error.errno in (EIO, EISDIR):
-        error.filename = task.source
-
-
-class _StoppedError(Exception):
-    """Work on a file was given up because of the user, or of another file."""
+        raise UsageError("JSON and data cannot both go to standard output")
+    told = _Told(report, len(tasks), again)
+    with ExitStack() as stack:
+        journal = stack.enter_context(scale.opened(work))
+        left: Sequence[Task] = tasks
+        if journal is not None:
+            left = journal.remaining(tasks)
+            told.before(journal, len(tasks) - len(left))
+            if found is not None:
+                found(journal)
+        advance, step = stack.enter_context(report.progress(len(left)))
+        executor, threads = stack.enter_context(scale.executor(work, left))
+        results = stack.enter_context(
+            closing(_results(work, left, scale, executor, threads, journal, step))
+        )
+        with told.stopped(scale):
+            for result in results:
+                told.take(result)
+                if took is not None:
+                    took(result)
+                advance()
+                if result.error is not None and scale.fail_fast:
+                    break
+    told.end()
+    return told.code
 
 
 def _results(
+    work: Work,
     tasks: Sequence[Task],
-    attempt: Callable[[Task], Exception | None],
-    at_once: int,
-    stop: Event,
-) -> Generator[tuple[Task, Exception | None]]:
-    """Yield each task with its error, as they finish; when the caller ends, work is given up."""
-    if at_once == 1:
-        for task in tasks:
-            yield task, attempt(task)
-        return
-    pool = ThreadPoolExecutor(at_once, "mroi-file")
-    try:
-        running = {pool.submit(attempt, task): task for task in tasks}
-        while running:
-            # A signal that comes just before the wait does not end it: look now and then.
-            done = wait(running, timeout=_HEARTBEAT, return_when=FIRST_COMPLETED).done
-            for future in [future for future in running if future in done]:
-                yield running.pop(future), future.result()
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    scale: Scale,
+    executor: Executor | None,
+    threads: int,
+    journal: Journal | None,
+    step: Step,
+) -> Any:
+    from mroi.batch.engine import run as run_tasks
+
+    return run_tasks(
+        work,
+        tasks,
+        executor=executor,
+        threads=threads,
+        journal=journal,
+        manifest=None if scale.dry_run else scale.manifest,
+        rehearse=scale.dry_run,
+        step=step,
+    )
 
 
-def _make_folder(task: Task) -> None:
-    """Make the folder of the output, if it has one."""
-    if task.target in ("", STANDARD):
-        return
-    folder = Path(task.target).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError as exc:
-        raise NotADirectoryError(ENOTDIR, "not a folder", str(folder)) from exc
+class _Told:
+    """What the user was told of a batch, and what is left to say at its end."""
+
+    def __init__(
+        self, report: Report, count: int, again: Callable[[list[Task]], str] | None
+    ) -> None:
+        self._report = report
+        self._count = count
+        self._again = again
+        self._good = 0
+        self._codes: set[ExitCode] = set()
+        self._failed: list[tuple[Task, str]] = []
+
+    def before(self, journal: Journal, count: int) -> None:
+        """Say what a journal has."""
+        self._good += count
+        if count and not self._report.quiet:
+            self._report.say(f"mroi: {count:,} of {self._count:,} are done, by {journal.path}")
+
+    def take(self, result: Result) -> None:
+        """Say what came of a task."""
+        report, error = self._report, result.error
+        for note in result.notes:
+            report.note(note)
+        if error is None:
+            assert result.outcome is not None
+            report.tell(result.outcome)
+            self._good += 1
+            return
+        is_fault = not isinstance(error, MroiError | OSError | MemoryError)
+        if is_fault and wants_traceback():
+            raise error
+        self._codes.add(report.failed(result.task.called, error))
+        message = message_of(error, result.task.source)
+        self._failed.append((result.task, f"{result.task.called}: {message}"))
+
+    @contextmanager
+    def stopped(self, scale: Scale) -> Iterator[None]:
+        """Say, where the user stops a batch that has a journal, how to go on."""
+        try:
+            yield
+        except (KeyboardInterrupt, Terminated):
+            if scale.journal is not None and not scale.dry_run and self._again is not None:
+                self._report.say(
+                    f"mroi: stopped, {self._good:,} of {self._count:,} are done; "
+                    f"to go on: {self._again([])}"
+                )
+            raise
+
+    def end(self) -> None:
+        """List what failed, and say how to try it again."""
+        failed = self._failed
+        if self._count < 2 or not failed or self._report.json:
+            return
+        lines = [f"mroi: {len(failed):,} of {self._count:,} failed:"]
+        lines += [f"  {text}" for _task, text in failed[:_LISTED]]
+        if len(failed) > _LISTED:
+            lines.append(f"  and {len(failed) - _LISTED:,} more")
+        if self._again is not None:
+            command = self._again([task for task, _text in failed])
+            lines += [f"to try again: {command}"] if command else []
+        self._report.say("\n".join(lines))
+
+    @property
+    def code(self) -> ExitCode:
+        """One exit code for all."""
+        if not self._codes:
+            return ExitCode.OK
+        if self._good:
+            return ExitCode.SOME_FAILED
+        return next(iter(self._codes)) if len(self._codes) == 1 else ExitCode.FAILED
 
 
-def _check_ends(task: Task) -> None:
-    """Raise what the work would raise at once: no input, or an output that is in the way."""
-    from mroi.container import is_url, open_source
-
-    if is_url(task.source):
-        open_source(task.source).size()
-    elif task.source != STANDARD:
-        Path(task.source).stat()
-    if task.action is Action.WRITE and task.target != STANDARD and Path(task.target).exists():
-        raise FileExistsError(17, "the file exists already", task.target)
+# -- how to go on --------------------------------------------------------------------------------
 
 
-def _one_code(codes: Sequence[ExitCode]) -> ExitCode:
-    failed = {code for code in codes if code}
-    if not failed:
-        return ExitCode.OK
-    if ExitCode.OK in codes:
-        return ExitCode.SOME_FAILED
-    return failed.pop() if len(failed) == 1 else ExitCode.FAILED
+def command_line(words: Sequence[str]) -> str:
+    """Return a command as a shell takes it."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
+
+
+def repeated(context: typer.Context, exists: Exists | None = None) -> str:
+    """Return the command that the user gave, or the same with another ``--exists``."""
+    given = list(context.meta[ARGUMENTS])
+    words = ["mroi", str(context.info_name)]
+    if exists is None:
+        return command_line([*words, *given])
+    kept: list[str] = []
+    while given:
+        word = given.pop(0)
+        if word == "--":
+            kept += [word, *given]
+            break
+        if word == "--exists":
+            given.pop(0)
+        elif not word.startswith("--exists="):
+            kept.append(word)
+    return command_line([*words, "--exists", exists.value, *kept])
+
+
+def again(
+    context: typer.Context, exists: Exists, *, journal: str | None
+) -> Callable[[list[Task]], str]:
+    """Return what says how to try again what failed, of commands that write a file for each input.
+
+    Parameters
+    ----------
+    context : typer.Context
+        Of the command.
+    exists : Exists
+        What was asked for.
+    journal : str or None
+        Its name.
+    """
+    if exists is Exists.SUFFIX:  # the same again would number what did not fail
+        return lambda _failed: ""
+    if journal is not None or exists is Exists.OVERWRITE:
+        return lambda _failed: repeated(context)
+    return lambda _failed: repeated(context, Exists.SKIP)

@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mroi.batch.series import SeriesFinder
+from mroi.batch.tasks import Task, find_inputs, is_stream
+from mroi.batch.told import Context, Outcome
 from mroi.cli import batch
 from mroi.cli.exits import ExitCode
 from mroi.cli.options import (
@@ -21,8 +24,7 @@ from mroi.cli.options import (
     Quiet,
     refuse_url,
 )
-from mroi.cli.report import Report, Step
-from mroi.cli.series import SeriesFinder
+from mroi.cli.report import Report
 from mroi.errors import CodecError, MroiError, UsageError
 from mroi.text import size_text
 
@@ -203,21 +205,21 @@ def run(
     tasks = plan.tasks(_subjects(plan.inputs))
     bench = Bench(output, plan, tasks, restart=restart and not dry_run)
 
-    def work(task: batch.Task, step: Step) -> None:
+    def work(task: Task, context: Context) -> Outcome:
         measured = task.part
         assert isinstance(measured, type(tasks[0]))
         row = bench.finished(measured)
         again = "" if row is None else "  (measured before)"
         if row is None:
-            row = bench.measure(measured, lambda: step(measured.codec, 0, 1))
+            row = bench.measure(measured, lambda: context.step(measured.codec, 0, 1))
         if not row.is_ok:
             raise MroiError(row.error)
-        report.done(row.to_json(), f"{task.called}: {_said(row)}{again}")
+        return Outcome(row.to_json(), f"{task.called}: {_said(row)}{again}")
 
-    todo = [batch.Task(one.subject.path, output, part=one, part_name=one.label) for one in tasks]
-    at_once, _ = batch.threads_for(jobs, len(todo))
+    todo = [Task(one.subject.path, output, part=one, part_name=one.label) for one in tasks]
+    scale = batch.Scale(jobs=jobs, fail_fast=fail_fast, dry_run=dry_run)
     try:
-        code = batch.run(todo, work, report, at_once=at_once, dry_run=dry_run, fail_fast=fail_fast)
+        code = batch.run(batch.Local("bench", work), todo, report, scale)
     finally:
         if not dry_run:
             files = bench.write_results()
@@ -298,12 +300,12 @@ def _subjects(inputs: Iterable[str]) -> list[Subject]:
     from mroi.bench.run import identity_of_files
 
     inputs = list(inputs)
-    if any(map(batch.is_stream, inputs)):
+    if any(map(is_stream, inputs)):
         raise typer.BadParameter("a volume is read several times: give a file, not a pipe")
     finder = SeriesFinder(_SUFFIXES, None)
     found: dict[str, Subject] = {}
-    for entry in batch.find_inputs(inputs, _SUFFIXES, finder.find):
-        task = batch.Task.of(entry)
+    for entry in find_inputs(inputs, _SUFFIXES, finder.find):
+        task = Task.of(entry)
         place = entry.below if entry.part_name else entry.below.with_name(subject_of(entry.path))
         name, number = place.as_posix(), 1
         while name in found:

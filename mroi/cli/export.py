@@ -8,20 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mroi.batch.streams import Missing, open_volume
+from mroi.batch.tasks import Action, Exists, Task, plan_tasks
+from mroi.batch.told import Context, Outcome
 from mroi.cli import batch
 from mroi.cli.options import (
     DryRun,
-    Exists,
     ExistsOption,
     FailFast,
     Inputs,
     Jobs,
     Json,
+    MissingOption,
     Output,
     Quiet,
 )
-from mroi.cli.report import Report, Step
-from mroi.cli.streams import Missing, MissingOption, open_volume
+from mroi.cli.report import Report
 from mroi.errors import UsageError
 from mroi.text import counted, size_text
 
@@ -105,7 +107,7 @@ def run(
     from mroi.ome_zarr import export_ome_zarr, plan_ome_zarr
 
     report = Report("export", json=json, quiet=quiet)
-    tasks = batch.plan(
+    tasks = plan_tasks(
         inputs,
         [".mroi"],
         output,
@@ -114,23 +116,22 @@ def run(
         endings=[_ENDING],
         makes_folders=True,
     )
-    at_once, threads = batch.threads_for(jobs, len(tasks))
     labels = None if kind is Kind.AUTO else kind is Kind.LABELS
 
     def part_of(volume: Volume) -> Volume:
         return volume.cropped if cropped else volume
 
-    def rehearse(task: batch.Task, _step: Step) -> tuple[dict[str, object], str]:
-        with open_volume(task.source, jobs=threads, missing=missing) as volume:
+    def rehearse(task: Task, context: Context) -> Outcome:
+        with open_volume(task.source, jobs=context.threads, missing=missing) as volume:
             plan = plan_ome_zarr(
                 part_of(volume), real=real, labels=labels, chunk=chunk, levels=levels
             )
         if not json:
-            _warn(report, task, plan)
-        return _record(plan), _text(plan)
+            _warn(context, task, plan)
+        return task.planned(_record(plan), _text(plan))
 
-    def work(task: batch.Task, step: Step) -> None:
-        with open_volume(task.source, jobs=threads, missing=missing) as volume:
+    def work(task: Task, context: Context) -> Outcome:
+        with open_volume(task.source, jobs=context.threads, missing=missing) as volume:
             result = export_ome_zarr(
                 part_of(volume),
                 task.target,
@@ -138,12 +139,12 @@ def run(
                 labels=labels,
                 chunk=chunk,
                 levels=levels,
-                overwrite=task.action is batch.Action.OVERWRITE,
-                progress=step,
+                overwrite=task.action is Action.OVERWRITE,
+                progress=context.step,
             )
         if not json:
-            _warn(report, task, result.plan)
-        report.done(
+            _warn(context, task, result.plan)
+        return Outcome(
             {
                 "source": task.source,
                 "target": task.target,
@@ -157,20 +158,17 @@ def run(
 
     raise typer.Exit(
         batch.run(
+            batch.Local("export", work, rehearse),
             tasks,
-            work,
             report,
-            at_once=at_once,
-            fail_fast=fail_fast,
-            dry_run=dry_run,
-            rehearse=rehearse,
+            batch.Scale(jobs=jobs, fail_fast=fail_fast, dry_run=dry_run),
         )
     )
 
 
-def _warn(report: Report, task: batch.Task, plan: OmeZarrPlan) -> None:
+def _warn(context: Context, task: Task, plan: OmeZarrPlan) -> None:
     for note in plan.notes:
-        report.warn(task.called, note)
+        context.warn(task.called, note)
 
 
 def _record(plan: OmeZarrPlan) -> dict[str, object]:

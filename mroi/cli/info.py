@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mroi.batch.streams import open_volume
+from mroi.batch.tasks import Task, find_inputs
+from mroi.batch.told import Context, Outcome
 from mroi.cli import batch
 from mroi.cli.options import FailFast, Inputs, Json
-from mroi.cli.report import Report, Step, columns
-from mroi.cli.streams import open_volume
+from mroi.cli.report import Report, columns
 from mroi.text import counted, shape_text, size_text, spacing_text
 
 if TYPE_CHECKING:
@@ -71,21 +73,20 @@ def run(
     from mroi.adapters.describe import chunk_table, describe
 
     report = Report("info", json=json)
-    tasks = [batch.Task.of(entry) for entry in batch.find_inputs(inputs, [".mroi"])]
+    tasks = [Task.of(entry) for entry in find_inputs(inputs, [".mroi"])]
 
-    def work(task: batch.Task, _step: Step) -> None:
+    def work(task: Task, _context: Context) -> Outcome:
         with open_volume(task.source) as volume:
             if phi:
                 held = identifiers(volume)
                 text = _identifiers_text(task.name, held)
-                report.answer({"source": task.source, "identifiers": held}, text)
-                return
+                return Outcome({"source": task.source, "identifiers": held}, text, is_answer=True)
             record = {"source": task.source, **describe(volume)}
             if chunks:
                 record["chunk_table"] = chunk_table(volume)
-        report.answer(record, "" if json else _text(task.name, record))
+        return Outcome(record, "" if json else _text(task.name, record), is_answer=True)
 
-    raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast))
+    raise typer.Exit(batch.run_here("info", work, tasks, report, fail_fast=fail_fast))
 
 
 def identifiers(volume: Volume) -> list[dict[str, object]]:

@@ -8,20 +8,26 @@ from typing import Annotated
 
 import typer
 
+from mroi.batch.streams import Missing
+from mroi.batch.tasks import Exists
+
 __all__ = [
     "AllBits",
     "AllowMissing",
     "Axis",
     "Background",
+    "DaskOption",
     "DryRun",
-    "Exists",
     "ExistsOption",
     "FailFast",
     "Inputs",
     "Irregular",
     "Jobs",
+    "JournalOption",
     "Json",
+    "ManifestOption",
     "Metadata",
+    "MissingOption",
     "Output",
     "Pick",
     "Purpose",
@@ -29,21 +35,13 @@ __all__ = [
     "Retain",
     "RetainOption",
     "Series",
+    "ShardOption",
     "Verbose",
     "VolumeOption",
     "WindowOption",
     "parse_picks",
     "refuse_url",
 ]
-
-
-class Exists(StrEnum):
-    """What to do with an output that exists."""
-
-    ERROR = "error"
-    SKIP = "skip"
-    OVERWRITE = "overwrite"
-    SUFFIX = "suffix"
 
 
 class Purpose(StrEnum):
@@ -138,7 +136,54 @@ ExistsOption = Annotated[
 ]
 Jobs = Annotated[
     int,
-    typer.Option("--jobs", "-j", min=0, help="Threads; 0 takes all processors.", metavar="N"),
+    typer.Option(
+        "--jobs",
+        "-j",
+        min=0,
+        help="Processes for many inputs, threads for one; 0 takes all processors.",
+        metavar="N",
+    ),
+]
+JournalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--journal",
+        metavar="FILE",
+        help="Write down what is done, and leave out what FILE says is done: after an interruption "
+        "run the same again.",
+    ),
+]
+ManifestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--manifest",
+        metavar="FILE",
+        help="Write a table, .csv or .parquet: paths, sizes, checksums, codec, seconds.",
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Take the part I of N of the inputs, the same on every machine. Journal and manifest "
+        "get I-of-N in their names.",
+    ),
+]
+DaskOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Work on this dask.distributed cluster, which sees the same files.",
+    ),
+]
+MissingOption = Annotated[
+    Missing,
+    typer.Option(
+        "--missing",
+        help="Voxels that a recovered file lacks: refuse, or put the fill value in their place.",
+    ),
 ]
 Series = Annotated[
     str | None,

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import re
-import time
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from mroi.batch.pack import ROI_BOX, ROI_METHODS, Pack
+from mroi.batch.reading import Reading
+from mroi.batch.tasks import Exists
 from mroi.cli import batch
 from mroi.cli.options import (
     AllBits,
     AllowMissing,
     Axis,
     Background,
-    Exists,
+    DaskOption,
     ExistsOption,
     FailFast,
     Inputs,
     Irregular,
     Jobs,
+    JournalOption,
     Json,
+    ManifestOption,
     Metadata,
     Output,
     Pick,
@@ -30,28 +32,24 @@ from mroi.cli.options import (
     Quiet,
     RetainOption,
     Series,
+    ShardOption,
     Verbose,
     parse_picks,
 )
-from mroi.cli.report import Report, Step
-from mroi.cli.series import SeriesFinder, series_of, source_of
-from mroi.cli.streams import on_disk, sink
-from mroi.text import counted, size_text
+from mroi.cli.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from mroi.adapters.policy import MetadataPolicy
     from mroi.cli.options import Retain
-    from mroi.format.geom import VolumeGeometry
-    from mroi.geometry import Box
     from mroi.packing.options import PackOptions, RoiMethod, Target
     from mroi.volume.layout import Purpose as PackPurpose
-    from mroi.volume.source import VoxelSource
 
 EXAMPLES = """\
   mroi pack scan.nii.gz                           scan.mroi beside it, bit for bit
   mroi pack study/ -o packed/ -j 8                every image below a folder, same folders
+  mroi pack study/ -o packed/ --journal p.jsonl   the same, to be run again until all is done
   mroi pack dicom/ -o ct.mroi                     a folder with one DICOM series
   mroi pack dicom/ -o packed/                     with several: packed/dicom/3-T1.mroi, ...
   mroi pack scan.nii.gz --codec zstd:level=19     smaller; see `mroi codecs`
@@ -67,15 +65,11 @@ EXAMPLES = """\
   mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
 """
 
-_SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
-_BOXES = "boxes:"
-_BOX = r"[0-9:,\s]+"
 _FAR = 10**18
-_SMALL_FILE = 1 << 16
-_METHODS = ("auto", "full", "tight", "medroi")
 
 
 def run(
+    context: typer.Context,
     inputs: Inputs,
     *,
     output: Output = None,
@@ -171,6 +165,10 @@ def run(
     all_bits: AllBits = False,
     jobs: Jobs = 0,
     exists: ExistsOption = Exists.ERROR,
+    journal: JournalOption = None,
+    manifest: ManifestOption = None,
+    shard: ShardOption = None,
+    dask: DaskOption = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be written, and how.")
     ] = False,
@@ -187,8 +185,6 @@ def run(
     that series alone. Nothing is lost unless a lossy codec, or --background drop, is asked for.
     A file appears under its name only when it is complete.
     """
-    from mroi.adapters import convert
-
     report = Report("pack", json=json, quiet=quiet, verbose=verbose)
     options = _options(
         purpose=_purpose(purpose, codec, small=small),
@@ -201,118 +197,30 @@ def run(
         overview=_overview(overview),
     )
     _check_roi(roi, margin)
-    policy = _policy(metadata, retain or (), report)
-    reading = {
-        "series": series,
-        "wanted": parse_picks(pick),
-        "allow_irregular": allow_irregular,
-        "allow_missing": allow_missing,
-        "all_bits": all_bits,
-        "metadata": policy,
-    }
-    finder = SeriesFinder(_SUFFIXES, series, with_texts=policy.keeps)
-    tasks = batch.plan(
-        inputs,
-        () if series else _SUFFIXES,
-        output,
-        lambda entry: convert.packed_name(entry.below).name,
-        exists,
-        endings=[".mroi"],
-        find_parts=finder.find,
-        also_read=[_roi_file(roi)],
-    )
-    finder.check()
-    at_once, threads = batch.threads_for(jobs, len(tasks))
-    job = _Job(report, options, roi, margin, reading, threads)
-    code = batch.run(
-        tasks,
-        job.pack,
-        report,
-        at_once=at_once,
+    scale = batch.Scale.of(
+        jobs=jobs,
+        journal=journal,
+        manifest=manifest,
+        shard=shard,
+        dask=dask,
+        exists=exists,
         fail_fast=fail_fast,
         dry_run=dry_run,
-        rehearse=job.plan,
+    )
+    reading = Reading(
+        series=series,
+        wanted=parse_picks(pick),
+        allow_irregular=allow_irregular,
+        allow_missing=allow_missing,
+        all_bits=all_bits,
+        metadata=_policy(metadata, retain or (), report),
+    )
+    work = Pack(options, roi, margin, reading)
+    tasks = work.plan(*scale.places(inputs, output), exists=exists, shard=scale.shard)
+    code = batch.run(
+        work, tasks, report, scale, again=batch.again(context, exists, journal=journal)
     )
     raise typer.Exit(report.less_than(code))
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What is done with every input.
-
-    Attributes
-    ----------
-    report : Report
-        Where to say what came of it.
-    options : PackOptions
-        But for the ROI, which may depend on the input.
-    roi, margin : str
-        As they were given.
-    reading : dict
-        Keywords of `convert.open_input`.
-    threads : int
-        For each input.
-    """
-
-    report: Report
-    options: PackOptions
-    roi: str
-    margin: str | None
-    reading: dict[str, Any]
-    threads: int
-
-    @contextmanager
-    def _open(self, task: batch.Task) -> Iterator[tuple[VoxelSource, PackOptions]]:
-        """Open the source of a task, and complete the options for it."""
-        from mroi.adapters.convert import open_input
-
-        with on_disk(task.source) as path:
-            source = open_input(source_of(task, path), **self.reading)
-            roi = _chosen(self.roi, self.margin, source, task.subject)
-            yield source, replace(self.options, roi=roi)
-
-    def plan(self, task: batch.Task, step: Step) -> tuple[dict[str, object], str]:
-        """Return how an input would be packed, for programs and for people."""
-        from mroi.packing.write import plan_pack
-
-        with self._open(task) as (source, options):
-            plan = plan_pack(source, options, progress=step)
-            self.report.warn_of(task.called, source)
-        return {**series_of(task), "plan": plan.to_json()}, str(plan)
-
-    def pack(self, task: batch.Task, step: Step) -> None:
-        """Pack an input, and say what came of it."""
-        from mroi.adapters import convert
-
-        start = time.perf_counter()
-        with self._open(task) as (source, options):
-            result = convert.pack(
-                source,
-                sink(task),
-                options,
-                jobs=self.threads,
-                overwrite=task.action is batch.Action.OVERWRITE,
-                progress=step,
-            )
-        seconds = time.perf_counter() - start
-        self.report.warn_of(task.called, source)
-        text = f"{size_text(result.source_size)} -> {size_text(result.size)}"
-        text += _lost(result.provenance.get("loss"), source)
-        if result.size > result.source_size:
-            text += _larger(result.size, options, getattr(source, "compression", ""))
-        self.report.detail(
-            f"{task.called}: {size_text(result.voxel_size)} of voxels in {seconds:.2f} s, "
-            f"{size_text(result.voxel_size / seconds)}/s{_chosen_by(result.provenance)}"
-        )
-        record = {
-            **task.called.to_json(),
-            "target": task.target,
-            **series_of(task),
-            "source_size": result.source_size,
-            "voxel_size": result.voxel_size,
-            "size": result.size,
-        }
-        self.report.done({**record, **result.provenance}, f"{task.called} -> {task.target}  {text}")
 
 
 def _options(*, codec: str, roi: str, **wishes: Any) -> PackOptions:
@@ -322,7 +230,7 @@ def _options(*, codec: str, roi: str, **wishes: Any) -> PackOptions:
     from mroi.errors import CodecError, CodecUnavailableError, UsageError
     from mroi.packing.options import PackOptions
 
-    method = cast("RoiMethod", roi) if roi in _METHODS else "full"
+    method = cast("RoiMethod", roi) if roi in ROI_METHODS else "full"
     try:
         options = PackOptions(codec=codec, roi=method, **wishes)
         with guarded(codec.partition(":")[0], CodecUnavailableError):
@@ -367,7 +275,7 @@ def _check_roi(roi: str, margin: str | None) -> None:
     from mroi.errors import SourceError
     from mroi.roi.boxes import parse_box, parse_margin
 
-    if re.fullmatch(_BOX, roi):
+    if re.fullmatch(ROI_BOX, roi):
         try:  # whether it is inside, only a volume says
             parse_box(roi, (_FAR, _FAR, _FAR))
         except SourceError as exc:
@@ -375,7 +283,7 @@ def _check_roi(roi: str, margin: str | None) -> None:
                 f"--roi {roi}: not a box of voxels x0:x1,y0:y1,z0:z1, each x0 less than x1"
             ) from exc
     if margin is not None:
-        if roi in _METHODS:
+        if roi in ROI_METHODS:
             raise typer.BadParameter(f"--margin widens a given box or a mask, not {roi!r}")
         try:
             parse_margin(margin)
@@ -423,113 +331,3 @@ def _target(max_error: float | None, psnr: float | None, ratio: float | None) ->
         return Target(max_error=max_error, psnr=psnr, ratio=ratio)
     except UsageError as exc:
         raise typer.BadParameter(exc.message) from exc
-
-
-def _larger(size: int, options: PackOptions, compression: str) -> str:
-    """Return that a file is larger than its source, why if that is known, and what may help.
-
-    Parameters
-    ----------
-    size : int
-        Of the file.
-    options : PackOptions
-        What it was made with.
-    compression : str
-        Of the pixels of the source, if they are compressed one by one.
-    """
-    text = "  larger than the source"
-    if compression:
-        text += f", which is compressed already ({compression})"
-    is_default = options.codec in ("auto", "auto:fast") and options.chunk is None
-    # What a small file has besides voxels is the same whatever the codec.
-    may_shrink = size >= _SMALL_FILE and "lossy" not in compression
-    if is_default and options.purpose == "slices" and may_shrink:
-        text += "; --small makes it smaller"
-    return text
-
-
-def _chosen_by(provenance: dict[str, object]) -> str:
-    """Return how box and codec were chosen, for people."""
-    text = ""
-    roi, codec = provenance.get("roi"), provenance.get("codec")
-    if isinstance(roi, dict):
-        text += f"; ROI {roi['method']}"
-    if isinstance(codec, dict):
-        tried = (f"{name} {size_text(size)}" for name, size in codec["tried"].items())
-        text += f"; samples in {', '.join(tried)}"
-    return text
-
-
-def _lost(loss: object, source: VoxelSource) -> str:
-    """Return what was lost, for people; nothing if nothing was."""
-    if not isinstance(loss, dict):
-        return ""
-    parts = []
-    if "max_error" in loss:
-        worst = loss["max_error"]
-        scale, unit = (abs(source.geometry.slope), "") if source.rescale is None else (1, " stored")
-        text = "not known" if worst is None else f"<= {worst * scale:.4g}{unit}"
-        parts.append(f"error {text if worst != 0 else 'none'}")
-    if "psnr" in loss:
-        parts.append(f"PSNR {loss['psnr']:.1f} dB")
-    if dropped := loss.get("background"):
-        values = f", stored values {dropped['min']:g} to {dropped['max']:g}" * ("min" in dropped)
-        parts.append(f"background dropped: {counted(dropped['voxels'], 'voxel')}{values}")
-    return "  lossy: " + ", ".join(parts)
-
-
-def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box | RoiMethod:
-    """Return the method, or the box, that the options mean for the source of a path."""
-    from mroi.adapters.crop import subject_of
-    from mroi.roi.boxes import parse_box, parse_margin, split_label
-
-    if roi in _METHODS:
-        return cast("RoiMethod", roi)
-    g = source.geometry
-    if re.fullmatch(_BOX, roi):
-        box = parse_box(roi, g.shape)
-    elif roi.startswith(_BOXES):
-        box = _box_of_table(roi.removeprefix(_BOXES), subject_of(path), g)
-    else:
-        box = _box_of_mask(*split_label(roi), source)
-    return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
-
-
-def _roi_file(roi: str) -> str:
-    """Return the file that the option names, a mask or a table; nothing if it names none."""
-    from mroi.roi.boxes import split_label
-
-    if roi in _METHODS or re.fullmatch(_BOX, roi):
-        return ""
-    return roi.removeprefix(_BOXES) if roi.startswith(_BOXES) else split_label(roi)[0]
-
-
-def _box_of_table(path: str, subject: str, g: VolumeGeometry) -> Box:
-    """Return the box that a table has for a subject."""
-    from mroi.adapters.crop import read_box
-    from mroi.errors import SourceError
-
-    try:
-        with on_disk(path) as table:
-            return read_box(table, subject, g)
-    except OSError as exc:  # of the table, not of an output
-        raise SourceError(f"box table {path}: {exc.strerror or exc}") from exc
-
-
-def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
-    """Return the box around a mask that is on the grid of `source`."""
-    import numpy as np
-
-    from mroi.adapters.nifti import NiftiSource
-    from mroi.errors import SourceError
-    from mroi.roi.boxes import check_same_grid, mask_box
-
-    try:
-        with on_disk(path) as file:
-            mask = NiftiSource(file)
-            g, of = mask.geometry, source.geometry
-            check_same_grid(g.shape, g.affine, of.shape, of.affine)
-            stored = np.stack(list(mask.planes(2)))  # (z, y, x)
-    except OSError as exc:  # of the mask, not of an output
-        raise SourceError(f"mask {path}: {exc.strerror or exc}") from exc
-    return mask_box(stored.transpose() * g.slope + g.inter, label)

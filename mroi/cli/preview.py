@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from mroi.batch.streams import Missing, open_output, open_volume
+from mroi.batch.tasks import Exists, Task, plan_tasks
+from mroi.batch.told import Context, Outcome
 from mroi.cli import batch
 from mroi.cli.options import (
     Axis,
     DryRun,
-    Exists,
     ExistsOption,
     FailFast,
     Inputs,
@@ -20,8 +22,7 @@ from mroi.cli.options import (
     VolumeOption,
     WindowOption,
 )
-from mroi.cli.report import Report, Step
-from mroi.cli.streams import Missing, open_output, open_volume
+from mroi.cli.report import Report
 
 EXAMPLES = """\
   mroi preview scan.mroi                        three planes through the centre of the ROI
@@ -68,11 +69,11 @@ def run(
 
     report = Report("preview", json=json, quiet=quiet)
     chosen = parse_window(window)
-    tasks = batch.plan(
+    tasks = plan_tasks(
         inputs, [".mroi"], output, lambda entry: f"{entry.stem}.png", exists, endings=[".png"]
     )
 
-    def work(task: batch.Task, _step: Step) -> None:
+    def work(task: Task, _context: Context) -> Outcome:
         with open_volume(task.source, missing=Missing.FILL) as opened:
             missing = len(opened.reader.find_missing())
             sheet = draw_preview(
@@ -87,7 +88,7 @@ def run(
             )
         with open_output(task) as file:
             sheet.save(file, "PNG")
-        report.done(
+        return Outcome(
             {
                 "source": task.source,
                 "target": task.target,
@@ -97,4 +98,6 @@ def run(
             f"{task.source} -> {task.target}  {sheet.width} x {sheet.height} pixels",
         )
 
-    raise typer.Exit(batch.run(tasks, work, report, dry_run=dry_run, fail_fast=fail_fast))
+    raise typer.Exit(
+        batch.run_here("preview", work, tasks, report, dry_run=dry_run, fail_fast=fail_fast)
+    )

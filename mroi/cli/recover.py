@@ -6,10 +6,12 @@ from pathlib import Path
 
 import typer
 
+from mroi.batch.streams import on_disk
+from mroi.batch.tasks import STANDARD, Action, Exists, Task, plan_tasks
+from mroi.batch.told import Context, Outcome
 from mroi.cli import batch
-from mroi.cli.options import DryRun, Exists, ExistsOption, FailFast, Inputs, Json, Output, Quiet
-from mroi.cli.report import Report, Step
-from mroi.cli.streams import on_disk
+from mroi.cli.options import DryRun, ExistsOption, FailFast, Inputs, Json, Output, Quiet
+from mroi.cli.report import Report
 
 EXAMPLES = """\
   mroi recover damaged.mroi                  damaged.recovered.mroi beside it
@@ -35,7 +37,7 @@ def run(
     from mroi.volume.recover import recover_volume
 
     report = Report("recover", json=json, quiet=quiet)
-    tasks = batch.plan(
+    tasks = plan_tasks(
         inputs,
         [".mroi"],
         output,
@@ -43,16 +45,16 @@ def run(
         exists,
         endings=[".mroi"],
     )
-    if any(task.target == batch.STANDARD for task in tasks):
+    if any(task.target == STANDARD for task in tasks):
         raise typer.BadParameter("recover writes to a file, so that it can verify it: use --output")
 
-    def work(task: batch.Task, step: Step) -> None:
+    def work(task: Task, context: Context) -> Outcome:
         with on_disk(task.source) as path:
             found = recover_volume(
                 path,
                 task.target,
-                overwrite=task.action is batch.Action.OVERWRITE,
-                progress=step,
+                overwrite=task.action is Action.OVERWRITE,
+                progress=context.step,
             )
             is_whole = not found.missing and not found.unchecked and _is_undamaged(path)
         saved = found.chunks - len(found.missing)
@@ -61,7 +63,7 @@ def run(
             text = "nothing was wrong; a full copy was written, but for digests"
         if found.unchecked:
             text += ", by their checksums alone: a codec is not installed"
-        report.done(
+        return Outcome(
             {
                 "source": task.source,
                 "target": task.target,
@@ -73,7 +75,9 @@ def run(
             f"{task.source} -> {task.target}  {text}",
         )
 
-    raise typer.Exit(batch.run(tasks, work, report, fail_fast=fail_fast, dry_run=dry_run))
+    raise typer.Exit(
+        batch.run_here("recover", work, tasks, report, fail_fast=fail_fast, dry_run=dry_run)
+    )
 
 
 def _is_undamaged(path: Path) -> bool:

@@ -13,46 +13,15 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from mroi.batch.told import Called, Importance, Note, Outcome, Step
 from mroi.cli.exits import ExitCode, code_of
 from mroi.errors import MroiError
 from mroi.text import json_value
 
-if TYPE_CHECKING:
-    from mroi.volume.source import VoxelSource
-
-__all__ = ["Called", "Report", "Step", "columns", "message_of", "wants_traceback"]
-
-Step = Callable[[str, int, int], None]
-"""Called as ``step(name, done, total)`` while a file is worked on."""
-
-
-@dataclass(frozen=True, slots=True)
-class Called:
-    """What an input is called.
-
-    Attributes
-    ----------
-    source : str
-        Its path.
-    part : str
-        Which part of a folder is meant; empty for the whole.
-    """
-
-    source: str
-    part: str = ""
-
-    @override
-    def __str__(self) -> str:
-        return f"{self.source} ({self.part})" if self.part else self.source
-
-    def to_json(self) -> dict[str, object]:
-        """Return the members of a record."""
-        return {"source": self.source, **({"part": self.part} if self.part else {})}
+__all__ = ["Report", "columns", "message_of", "wants_traceback"]
 
 
 class Report:
@@ -93,47 +62,30 @@ class Report:
         logger.handlers[:] = [Notes()]
         logger.setLevel(logging.INFO)
 
+    def tell(self, outcome: Outcome) -> None:
+        """Say what came of an input: a JSON line, or text."""
+        if self.json:
+            self._write_json({"status": outcome.status, **outcome.record})
+        elif outcome.is_important or not self.quiet:
+            if outcome.is_answer:
+                print(outcome.text, flush=True)
+            else:
+                self.say(outcome.text)
+
     def answer(self, record: dict[str, object], text: str) -> None:
         """Give what was asked for: a JSON line, or text."""
-        if self.json:
-            self._write_json({"status": "ok", **record})
-        else:
-            print(text, flush=True)
+        self.tell(Outcome(record, text, is_answer=True, is_important=True))
 
-    def done(self, record: dict[str, object], text: str) -> None:
-        """Say that a file is finished."""
-        if self.json:
-            self._write_json({"status": "ok", **record})
-        elif not self.quiet:
-            self.say(text)
-
-    def skipped(self, called: Called, target: str) -> None:
-        """Say that a file was left alone because its output exists."""
-        record = {"status": "skipped", **called.to_json(), "target": target}
-        self._about(record, f"{called}: {target} exists, skipped")
-
-    def planned(self, called: Called, target: str, details: dict[str, object], text: str) -> None:
-        """Say what would be written.
-
-        Parameters
-        ----------
-        called : Called
-            What would be read.
-        target : str
-            What would be written.
-        details : dict
-            What else is known of it, for programs.
-        text : str
-            The same for people.
-        """
-        record = {"status": "planned", **called.to_json(), "target": target, **details}
-        self._about(record, f"{called} -> {target} (dry run){'  ' if text else ''}{text}")
-
-    def _about(self, record: dict[str, object], text: str) -> None:
-        if self.json:
-            self._write_json(record)
-        elif not self.quiet:
-            self.say(text)
+    def note(self, note: Note) -> None:
+        """Say what was said of an input while it was worked on, to those who want to know."""
+        wanted = {
+            Importance.USUAL: not self.quiet,
+            Importance.DETAIL: self.verbose and not self.quiet,
+        }
+        if note.importance is Importance.LACKING:
+            self._lacks = True
+        if wanted.get(note.importance, True):
+            self.say(note.text)
 
     def failed(self, called: Called, error: Exception) -> ExitCode:
         """Say that a file failed and return the exit code for it."""
@@ -153,24 +105,13 @@ class Report:
         if not self.quiet:
             self.say(f"mroi: {called}: {text}")
 
-    def warn_of(self, called: Called | str, source: VoxelSource) -> None:
-        """Say what is odd about a source, and, even if quiet, which of its files it lacks."""
-        damaged = {f"left out: {file}" for file in getattr(source, "damaged", ())}
-        for warning in source.warnings:
-            if warning in damaged:
-                self._lacks = True
-                self.say(f"mroi: {called}: {warning}")
-            else:
-                self.warn(called, warning)
+    def detail(self, text: str) -> None:
+        """Say what only a verbose user wants to know."""
+        self.note(Note(text, Importance.DETAIL))
 
     def less_than(self, code: ExitCode) -> ExitCode:
         """Return the exit code, which is not that of success if files of a source were damaged."""
         return ExitCode.SOME_FAILED if self._lacks and code is ExitCode.OK else code
-
-    def detail(self, text: str) -> None:
-        """Say what only a verbose user wants to know."""
-        if self.verbose and not self.quiet:
-            self.say(text)
 
     def say(self, text: str) -> None:
         """Print to standard error, above a progress bar if there is one."""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mroi.batch.told import Outcome
 from mroi.cli.options import Json, Quiet, Verbose
 from mroi.cli.report import Report
 from mroi.errors import Terminated, UsageError
@@ -90,6 +91,6 @@ def run(
         text = f"{folder} -> {address.url}  (Ctrl-C ends it)"
         record = {"folder": folder, "url": address.url, "token": token is not None}
         try:
-            serve(app, address, lambda: report.done(record, text))
+            serve(app, address, lambda: report.tell(Outcome(record, text)))
         except (KeyboardInterrupt, Terminated):
             report.detail("ended")

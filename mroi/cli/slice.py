@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
+from mroi.batch.streams import Missing, open_output, open_volume
+from mroi.batch.tasks import Exists, Task, plan_tasks
+from mroi.batch.told import Context, Importance, Outcome
 from mroi.cli import batch
 from mroi.cli.options import (
     Axis,
-    Exists,
     ExistsOption,
     Json,
+    MissingOption,
     Quiet,
     WindowOption,
 )
-from mroi.cli.report import Report, Step
-from mroi.cli.streams import Missing, MissingOption, open_output, open_volume
+from mroi.cli.report import Report
 from mroi.errors import UsageError
 from mroi.text import counted
 
@@ -100,7 +102,7 @@ def run(
     kinds = [kind] if kind else list(Format)
     kind = kind or (Format.NPY if (output or "").lower().endswith(".npy") else Format.PNG)
     suffix = f".slice.{kind}"
-    tasks = batch.plan(
+    tasks = plan_tasks(
         [source],
         [".mroi"],
         output,
@@ -110,7 +112,7 @@ def run(
         allows_none=is_given,
     )
 
-    def work(task: batch.Task, _step: Step) -> None:
+    def work(task: Task, context: Context) -> Outcome:
         with open_volume(task.source, missing=missing) as opened:
             across = opened.slice_axis if axis is None else axis.number
             plane = planes.Plane(across, _index(opened, across, index), volume or 0)
@@ -123,12 +125,13 @@ def run(
                 else:
                     _write_npy(file, opened, plane, all_volumes=all_volumes, stored=stored)
             filled = _count_filled(opened, plane, all_volumes=all_volumes)
-        if filled and not quiet:
-            report.say(
+        if filled:
+            context.say(
                 f"mroi: {task.source}: warning: the file lacks {counted(filled, 'voxel')} of this "
-                "slice, the fill value stands in"
+                "slice, the fill value stands in",
+                Importance.USUAL,
             )
-        report.done(
+        return Outcome(
             {
                 "source": task.source,
                 "target": task.target,
@@ -139,7 +142,7 @@ def run(
             f"{task.source} -> {task.target}  {'ijk'[across]} = {plane.index}",
         )
 
-    raise typer.Exit(batch.run(tasks, work, report))
+    raise typer.Exit(batch.run_here("slice", work, tasks, report))
 
 
 def _index(volume: Volume, axis: int, index: int | None) -> int:

@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from mroi.container.source import is_one_of
 
-__all__ = ["OutputFile", "Part"]
+__all__ = ["OutputFile", "Part", "lock_file"]
 
 _HAS_LOCKS = sys.platform != "win32"
 _SWEPT = 16  # places that are looked at; more than one is taken only by writers at the same time
@@ -98,7 +98,9 @@ class Part:
             if is_folder and self.path.parent.is_dir():
                 return False
             raise
-        if claim.lock is None or (_lock(claim.lock) is not False and _is(self.path, claim.lock)):
+        if claim.lock is None or (
+            lock_file(claim.lock) is not False and _is(self.path, claim.lock)
+        ):
             return True
         # Another writer took it for abandoned, between making and locking it.
         if not is_folder:
@@ -166,7 +168,7 @@ class OutputFile(io.FileIO):
             raise
 
 
-def _lock(file: int) -> bool | None:
+def lock_file(file: int) -> bool | None:
     """Lock an open file: False if another has locked it, None if there are no locks."""
     if sys.platform == "win32":
         return None
@@ -201,7 +203,7 @@ def _remove_abandoned(path: Path, inputs: Sequence[object]) -> None:
         mode = os.O_RDONLY if stat.S_ISDIR(path.lstat().st_mode) else os.O_RDWR
         file = os.open(path, mode | _NOT_FOLLOWED)
         try:
-            if _lock(file) and _is(path, file):
+            if lock_file(file) and _is(path, file):
                 _remove(path)
         finally:
             os.close(file)

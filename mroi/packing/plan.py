@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from json import dumps
 from typing import cast
 
 from typing_extensions import override
@@ -17,6 +16,7 @@ from mroi.packing.fit import fit_codec
 from mroi.packing.options import PackOptions, Target
 from mroi.packing.quality import Setting, choose_setting, find_setting
 from mroi.packing.survey import Survey
+from mroi.text import codec_text
 from mroi.volume.layout import ChunkShape
 from mroi.volume.overview import Factor, check_factor
 
@@ -66,12 +66,8 @@ class PackPlan:
 
     @override
     def __str__(self) -> str:
-        geom, record = self.geom, self.pipeline.to_json()
-        parts = (cast("dict[str, object]", record[name]) for name in ("params", "encoder"))
-        settings = {name: value for part in parts for name, value in part.items()}
-        codec = self.pipeline.codec.name
-        if settings:
-            codec += ":" + ",".join(f"{name}={dumps(value)}" for name, value in settings.items())
+        geom = self.geom
+        codec = codec_text(self.pipeline.codec.name, self.pipeline.to_json())
         chunks = f"{geom.grid.chunks:,} chunk{'s' * (geom.grid.chunks != 1)}"
         *sides, volumes = geom.chunk_shape
         shape = " x ".join(map(str, sides if volumes == 1 else geom.chunk_shape))

@@ -14,7 +14,7 @@ from mroi.packing.options import PackOptions, Wishes, options_with
 from mroi.packing.plan import PackPlan, decide
 from mroi.packing.quality import Setting
 from mroi.packing.survey import Attempt, look
-from mroi.text import counted, duration
+from mroi.text import codec_text, counted, duration
 from mroi.volume.chunks import chunk_spec
 from mroi.volume.jobs import threads_of
 from mroi.volume.overview import make_overview
@@ -40,6 +40,8 @@ class PackResult:
         As written, with what was lost.
     warnings : tuple of str
         What was odd in the source.
+    codec : str
+        What encodes the ROI, with its settings.
     """
 
     source_size: int
@@ -47,6 +49,7 @@ class PackResult:
     size: int
     provenance: dict[str, object]
     warnings: tuple[str, ...]
+    codec: str
 
 
 def plan_pack(
@@ -143,7 +146,12 @@ def write_plan(
     _warn_of_time(plan, jobs)
     writer = _write(source, target, plan, "packing", progress, jobs=jobs, overwrite=overwrite)
     return PackResult(
-        source.stored_size, plan.geom.size, writer.size, writer.provenance, tuple(source.warnings)
+        source.stored_size,
+        plan.geom.size,
+        writer.size,
+        writer.provenance,
+        tuple(source.warnings),
+        codec_text(plan.pipeline.codec.name, plan.pipeline.to_json()),
     )
 
 

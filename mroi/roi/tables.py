@@ -29,6 +29,7 @@ __all__ = [
     "build_image_table",
     "build_slice_table",
     "build_time_table",
+    "columns_of",
     "find_subject",
     "parse_box_table",
     "subject_id",
@@ -269,6 +270,19 @@ def build_image_table(crops: Iterable[ImageCrop]) -> str:
             for crop in crops
         ),
     )  # fmt: skip
+
+
+_COLUMNS = {
+    SLICE_TABLE: SLICE_COLUMNS,
+    BOX_TABLE: BOX_COLUMNS,
+    TIME_TABLE: TIME_COLUMNS,
+    IMAGE_TABLE: IMAGE_COLUMNS,
+}
+
+
+def columns_of(table: str) -> str:
+    """Return the first line of a table, without its end."""
+    return ",".join(_COLUMNS[table])
 
 
 def _inclusive(rect: Rect) -> tuple[int, int, int, int]:

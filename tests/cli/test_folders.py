@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mroi.batch.series import names_of
 from mroi.cli.exits import ExitCode
-from mroi.cli.series import names_of
 from tests.cli.runner import AFFINE, Mroi, phantom
 from tests.dicom.dicom_phantoms import SERIES, blank, noise, series, set_pixels, write
 

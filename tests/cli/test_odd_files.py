@@ -230,7 +230,7 @@ def test_a_fault_of_ours_is_a_line_and_the_next_file_is_done(
         return real(target, **options)
 
     monkeypatch.setattr("mroi.volume.model.open_volume", fail)
-    done = mroi("verify", "other.mroi", packed)
+    done = mroi("verify", "other.mroi", packed, "-j", "1")
     assert done.code == ExitCode.SOME_FAILED
     assert "other.mroi: a fault of mroi, please report it: ZeroDivisionError" in done.err
     assert "Traceback" not in done.err

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import mroi as library
+from mroi.batch.pack import _larger
 from mroi.cli.exits import ExitCode
-from mroi.cli.pack import _larger
 from tests.cli.runner import AFFINE, Mroi, phantom
 
 PROGRAM = [sys.executable, "-c", "from mroi.cli import main; main()"]

@@ -11,17 +11,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-import typer
-
-from mroi.cli.batch import STANDARD, Action, Task
+from mroi.batch.tasks import STANDARD, Action, Task
 from mroi.errors import FormatError, MissingVoxelsError, UsageError
 
 if TYPE_CHECKING:
     from mroi.volume.model import Volume
 
-__all__ = ["Missing", "MissingOption", "on_disk", "open_output", "open_volume", "sink"]
+__all__ = ["Missing", "codec_of", "on_disk", "open_output", "open_volume", "sink"]
 
 _NIFTI_STARTS = tuple(
     size.to_bytes(4, order) for size in (348, 540) for order in ("little", "big")
@@ -33,15 +31,6 @@ class Missing(StrEnum):
 
     ERROR = "error"
     FILL = "fill"
-
-
-MissingOption = Annotated[
-    Missing,
-    typer.Option(
-        "--missing",
-        help="Voxels that a recovered file lacks: refuse, or put the fill value in their place.",
-    ),
-]
 
 
 @contextmanager
@@ -131,3 +120,11 @@ def open_output(task: Task) -> Iterator[BinaryIO]:
 def sink(task: Task) -> str | BinaryIO:
     """Return what the library writes to: a path, or standard output."""
     return sys.stdout.buffer if task.target == STANDARD else task.target
+
+
+def codec_of(volume: Volume) -> str:
+    """Return what encodes the ROI of a file, with its settings."""
+    from mroi.text import codec_text
+
+    entry = volume.reader.head.codecs[0]
+    return codec_text(entry.name, entry.parameters)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mroi.cli.batch import Input, Task
+from mroi.batch.tasks import Input, Task
 from mroi.errors import SourceError, UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ _NAME_SIZE = 64
 
 
 class SeriesFinder:
-    """Finds the series of folders; its method `find` is what `batch.plan` asks for.
+    """Finds the series of folders; its method `find` is what `plan_tasks` asks for.
 
     A folder with DICOM files is searched with all folders in it. Its only series is called as it
     is; if there are several, each is called by its number and description.
