@@ -26,11 +26,13 @@ from mroi.codecs import codec_class
 EXTRAS = {
     "bench": ("skimage",),
     "codecs": ("glymur", "imagecodecs", "pcodec", "pywt"),
+    "dask": ("distributed",),
     "dicom": ("imagecodecs", "pydicom"),
     "heif": ("pillow_heif",),
     "monai": ("monai",),
     "neural": ("safetensors", "torch"),
     "nnunet": ("nnunetv2",),
+    "parquet": ("pyarrow",),
     "remote": ("aiohttp", "fsspec"),
     "serve": ("starlette", "uvicorn"),
     "sitk": ("SimpleITK",),

@@ -46,7 +46,7 @@ class MetadataPolicy:
 
     name: PolicyName = "keep"
     retain: Collection[str] = ()
-    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    salt: bytes = field(default_factory=lambda: secrets.token_bytes(16), repr=False)
 
     def __post_init__(self) -> None:
         if self.name not in ("keep", "clean", "strip"):
@@ -63,6 +63,13 @@ class MetadataPolicy:
     def keeps(self) -> bool:
         """Whether everything is kept."""
         return self.name == "keep"
+
+    @property
+    def differs_by_run(self) -> bool:
+        """Whether what it writes follows from its salt."""
+        return self.name == "clean" and (
+            "uids" not in self.retain or "modified-dates" in self.retain
+        )
 
     def to_json(self, profile: str = "") -> dict[str, object]:
         """Return the member of the provenance; none if everything is kept."""

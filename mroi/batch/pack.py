@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mroi.packing.options import PackOptions, RoiMethod
     from mroi.volume.source import VoxelSource
 
-__all__ = ["ROI_BOX", "ROI_METHODS", "Pack"]
+__all__ = ["ROI_BOX", "ROI_METHODS", "Pack", "roi_file"]
 
 _SUFFIXES = (".nii", ".nii.gz", ".img", ".img.gz")
 _BOXES = "boxes:"
@@ -103,7 +103,7 @@ class Pack:
             exists,
             endings=[".mroi"],
             find_parts=finder.find,
-            also_read=[_roi_file(self.roi or "full")],
+            also_read=[roi_file(self.roi or "full")],
             shard=shard,
             share=rename,
         )
@@ -243,7 +243,7 @@ def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box
     return box if margin is None else box.padded(parse_margin(margin).voxels(g.spacing), g.shape)
 
 
-def _roi_file(roi: str) -> str:
+def roi_file(roi: str) -> str:
     """Return the file that the option names, a mask or a table; nothing if it names none."""
     from mroi.roi.boxes import split_label
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from mroi.batch.series import source_of
 from mroi.batch.tasks import Task
@@ -44,12 +44,16 @@ class Reading:
     all_bits: bool = False
     metadata: PolicyName | MetadataPolicy = "keep"
 
+    def __post_init__(self) -> None:
+        from mroi.adapters.policy import MetadataPolicy
+
+        if isinstance(self.metadata, str):  # one for all: what is cleaned alike belongs together
+            object.__setattr__(self, "metadata", MetadataPolicy(self.metadata))
+
     @property
     def policy(self) -> MetadataPolicy:
         """What becomes of metadata."""
-        from mroi.adapters.policy import MetadataPolicy
-
-        return MetadataPolicy(self.metadata) if isinstance(self.metadata, str) else self.metadata
+        return cast("MetadataPolicy", self.metadata)
 
     def open(self, task: Task, path: Path) -> VoxelSource:
         """Open the source of a task, which lies at `path`."""

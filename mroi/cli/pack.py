@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from mroi.batch.pack import ROI_BOX, ROI_METHODS, Pack
+from mroi.batch.pack import ROI_BOX, ROI_METHODS, Pack, roi_file
 from mroi.batch.reading import Reading
 from mroi.batch.tasks import Exists
 from mroi.cli import batch
@@ -207,16 +207,25 @@ def run(
         fail_fast=fail_fast,
         dry_run=dry_run,
     )
+    policy = _policy(metadata, retain or (), report)
+    if policy.differs_by_run and (journal or shard):
+        raise typer.BadParameter(
+            "--metadata clean replaces UIDs, in every run by others: with --journal or --shard add "
+            "--retain uids, and leave out --retain modified-dates"
+        )
     reading = Reading(
         series=series,
         wanted=parse_picks(pick),
         allow_irregular=allow_irregular,
         allow_missing=allow_missing,
         all_bits=all_bits,
-        metadata=_policy(metadata, retain or (), report),
+        metadata=policy,
     )
+    paths, target = scale.places(inputs, output)
+    if dask is not None and (file := roi_file(roi)):
+        roi = roi.replace(file, scale.places([file], None)[0][0], 1)
     work = Pack(options, roi, margin, reading)
-    tasks = work.plan(*scale.places(inputs, output), exists=exists, shard=scale.shard)
+    tasks = work.plan(paths, target, exists=exists, shard=scale.shard)
     code = batch.run(
         work, tasks, report, scale, again=batch.again(context, exists, journal=journal)
     )

@@ -30,7 +30,7 @@ class Lossy(Executor):
         try:
             fn(*args, **kwargs)
             future.set_result(fn(*args, **kwargs))
-        except Exception as exc:
+        except (OSError, ValueError) as exc:
             future.set_exception(exc)
         return future
 

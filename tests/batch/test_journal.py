@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from mroi.batch import Journal, Task, run
-from mroi.errors import MroiError, SourceError, UsageError
 from mroi.batch.told import Outcome, Result
+from mroi.errors import MroiError, SourceError, UsageError
 from tests.batch.works import Copy, copies
 
 CONTENTS = [b"one", b"two", b"three"]
@@ -69,24 +69,25 @@ def test_changed_anywhere_it_is_refused_or_harmless(tmp_path: Path, done: bytes)
                 list(journal.entries())
                 list(journal.tables())
                 assert len(journal.remaining(copies(tmp_path, CONTENTS))) <= tasks
-        except MroiError as exc:
-            assert "journal" in str(exc)
+        except MroiError:
+            continue
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        b"[" * 100_000, b"null", b"{}", b'{"start": 5}', b'{"end": ["a", "b", "c"]}',
-        b'{"end": ["a", "b", "c"], "status": "ok", "stamp": [1, true], "sizes": [], "entries": [],'
-        b' "tables": {}}',
-        b'{"end": ["a", "b", "c"], "status": "ok", "stamp": null, "sizes": [["a", "b"]], '
-        b'"entries": [], "tables": {}}',
-        b'{"end": ["a", "b", "c"], "status": "ok", "stamp": null, "sizes": [], '
-        b'"entries": [{"command": 1}], "tables": {}}',
-        b'{"start": ["a", "b"], "free": true}', b"\xff\xfe", b"9" * 5000,
-    ],
-    ids=range(11),
-)  # fmt: skip
+def end(**members: object) -> bytes:
+    """Return a line that says that a task is done, with other members than it may have."""
+    line = {"end": ["a", "b", "c"], "status": "ok", "stamp": None, "sizes": [], "entries": []}
+    return json.dumps({**line, "tables": {}, **members}).encode()
+
+
+LINES = [
+    b"[" * 100_000, b"null", b"{}", b'{"start": 5}', b'{"start": ["a", "b"], "free": true}',
+    b'{"end": ["a", "b", "c"]}', end(status="done"), end(stamp=[1, True]), end(sizes=[["a", "b"]]),
+    end(entries=[{"command": 1}]), end(tables={"a": 1}), end(end=["a", 1, "c"]), b"\xff\xfe",
+    b"9" * 5000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", LINES, ids=range(len(LINES)))
 def test_a_hostile_line_is_told(tmp_path: Path, done: bytes, line: bytes) -> None:
     (tmp_path / "journal").write_bytes(done + line + b"\n")
     with pytest.raises(SourceError, match="line 8"):
@@ -102,7 +103,7 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
 
 
 def test_of_other_work_it_is_refused(tmp_path: Path, done: bytes) -> None:
-    with pytest.raises(UsageError, match="other work, with seconds 0.0, not 1.0"):
+    with pytest.raises(UsageError, match=r"other work, with seconds 0\.0, not 1\.0"):
         Journal(tmp_path / "journal", Copy(str(tmp_path / "log"), 1.0))
 
 

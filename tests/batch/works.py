@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,4 +70,4 @@ def say(text: str) -> None:
     import logging
 
     logging.getLogger("mroi.test").info("%s", text)
-    print("not for the pipe")
+    sys.stdout.write("not for the pipe\n")
