@@ -46,6 +46,7 @@ from mroi.torch import PatchDataset
 PRESETS: dict[str, dict[str, Any]] = {
     "mroi": {"purpose": "patches"},
     "mroi fastest": {"purpose": "patches", "codec": "auto:fastest"},
+    "mroi 32": {"codec": "auto:fastest", "chunk": (32, 32, 32)},
     "mroi slices": {},
 }
 _BLOCK, _CHUNK = 128 << 10, 6 << 20
