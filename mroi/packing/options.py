@@ -113,6 +113,19 @@ class Target:
         assert self.ratio is not None
         return ratio >= self.ratio
 
+    def margin(self, loss: Loss, ratio: float, slope: float) -> float:
+        """Return by how many dB what was measured is better than the target; arguments as above.
+
+        Twice as many bytes, or an error twice as large, count as 6 dB.
+        """
+        if self.psnr is not None:
+            return loss.psnr - self.psnr
+        if self.max_error is not None:
+            error = loss.max_error * abs(slope)
+            return 20 * math.log10(self.max_error / error) if error else math.inf
+        assert self.ratio is not None
+        return 20 * math.log10(ratio / self.ratio)
+
     @property
     def wants_small(self) -> bool:
         """Whether coarser settings come closer to the target."""

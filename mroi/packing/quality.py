@@ -1,12 +1,14 @@
 """Choose the setting of a lossy codec for a wanted error, quality or size, by trial.
 
 A ladder of settings, from fine to coarse, is searched on samples; the setting found is then tried
-on the whole volume, and made finer (or coarser) until the target holds there. What was reached is
-measured once more when the file is written, and stands in it.
+on the whole volume. By how much samples and whole differ there corrects the search, until the
+target holds and no coarser (or finer) setting is likely to. What was reached is measured once more
+when the file is written, and stands in it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,6 +30,8 @@ from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 
 __all__ = ["Setting", "choose_setting", "find_setting"]
+
+_ATTEMPTS = 4  # on the whole volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,7 @@ def choose_setting(mode: str, quality: Target, survey: Survey) -> Setting:
 def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
     """Return the coarsest setting that meets a quality, or the finest that meets a size.
 
-    The first one is found on the samples; where an attempt on the whole volume failed, the next
-    one towards the target.
+    The first one is found on the samples, each other one by what attempts on the whole volume gave.
 
     Parameters
     ----------
@@ -125,24 +128,57 @@ def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
     def pipeline(rung: int) -> Pipeline:
         return Pipeline.fitting(rungs[rung], spec, values)
 
-    def meets(rung: int) -> bool:
+    raw = sum(sample.planes.nbytes for sample in survey.samples)
+
+    def margin(rung: int) -> float:
         loss, size = _try_samples(pipeline(rung), survey)
-        raw = sum(sample.planes.nbytes for sample in survey.samples)
-        return quality.is_met(loss, raw / max(size, 1), volume.slope)
+        return quality.margin(loss, raw / max(size, 1), volume.slope)
 
     try:
-        if survey.attempts:
-            last = survey.attempts[-1]
-            if quality.is_met(last.loss, last.ratio, volume.slope):
-                return Setting(codec, last.rung, pipeline(last.rung), is_proven=True)
-            rung = last.rung + (1 if quality.wants_small else -1)
-        else:
-            rung = _search(meets, len(rungs), coarsest=not quality.wants_small)
+        proven, rung = _next_rung(quality, survey, margin, len(rungs))
         if 0 <= rung < len(rungs):
-            return Setting(codec, rung, pipeline(rung), is_proven=False)
+            return Setting(codec, rung, pipeline(rung), is_proven=proven)
     except CodecError as exc:
         raise SourceError(f"{exc.message} (the volume has {volume.datatype.name})") from exc
     raise SourceError(f"no setting of {codec} reaches {_text(quality)}")
+
+
+def _next_rung(
+    quality: Target, survey: Survey, margin: Callable[[int], float], count: int
+) -> tuple[bool, int]:
+    """Return whether the search has ended, and the setting that it ends with, or the next to try.
+
+    Samples say which; what the last attempt on the whole volume gave says how far they are off.
+    Once a setting is proven, at most `_ATTEMPTS` are tried for one that comes closer to the target.
+    """
+    slope, attempts = survey.volume.slope, survey.attempts
+    met: list[int] = []
+    failed: list[int] = []
+    for attempt in attempts:
+        reaches = quality.is_met(attempt.loss, attempt.ratio, slope)
+        (met if reaches else failed).append(attempt.rung)
+    small = quality.wants_small
+    finer, coarser = (failed, met) if small else (met, failed)
+    low, high = max(finer, default=-1) + 1, min(coarser, default=count)  # in question
+    if met and (low >= high or len(attempts) >= _ATTEMPTS):
+        return True, min(met) if small else max(met)
+    shift = 0.0
+    if attempts and low < high:
+        last = attempts[-1]
+        difference = quality.margin(last.loss, last.ratio, slope) - margin(last.rung)
+        shift = difference if math.isfinite(difference) else 0.0
+
+    def meets(rung: int) -> bool:
+        return margin(rung) + shift >= 0
+
+    rung = _search(meets, low, high, coarsest=not small)
+    if low <= rung < high:
+        return False, rung
+    if met:
+        return True, min(met) if small else max(met)
+    if low < high:  # samples may be wrong: the end of the ladder
+        return False, high - 1 if small else low
+    return False, -1
 
 
 def _text(target: Target) -> str:
@@ -178,16 +214,19 @@ def _has_ladder(entry: Entry) -> bool:
     return issubclass(entry.codec, SupportsTarget)
 
 
-def _search(meets: Callable[[int], bool], count: int, *, coarsest: bool) -> int:
-    """Return the last rung that meets (all finer ones do), or the first (all coarser ones do)."""
-    low, high = 0, count
+def _search(meets: Callable[[int], bool], low: int, high: int, *, coarsest: bool) -> int:
+    """Return the last rung that meets (all finer ones do), or the first (all coarser ones do).
+
+    Of those from `low` to `high`, which is not one of them. If none meets, it is the one before
+    `low`, or `high`.
+    """
     while low < high:
         middle = (low + high) // 2
         if meets(middle) == coarsest:
             low = middle + 1
         else:
             high = middle
-    return max(low - 1, 0) if coarsest else min(low, count - 1)
+    return low - 1 if coarsest else low
 
 
 def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, int]:

@@ -83,8 +83,13 @@ class Ebb(Codec):
 
     @classmethod
     def ladder(cls, values: Values, /) -> list[Self]:
-        """Return steps from a fraction of the range of the values to all of it."""
-        return [cls(step) for step in values.steps(*_STEPS)]
+        """Return steps from a fraction of the range of the values to all of it.
+
+        There are 32 for each factor of two: from one to the next are about 0.15 dB.
+        """
+        span = max(values.high - values.low, 1e-300)
+        steps = (span * 2.0 ** (-k / 32) for k in range(24 * 32, -1, -1))
+        return [cls(step) for step in steps if _STEPS[0] <= step <= _STEPS[1]]
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
