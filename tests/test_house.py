@@ -22,8 +22,10 @@ HEAVY = {
 
 BEHIND = {
     "mroi/codecs/neural/checkpoint.py": "neural",
+    "mroi/codecs/neural/fitting.py": "neural",
     "mroi/codecs/neural/latent.py": "neural",
     "mroi/codecs/neural/network.py": "neural",
+    "mroi/codecs/neural/one_thread.py": "neural",
     "mroi/monai.py": "monai",
     "mroi/nnunet/__init__.py": "nnunet",
     "mroi/nnunet/__main__.py": "nnunet",

@@ -112,6 +112,11 @@ WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
         ("step=12", (6, 40, 36), "u1", 8, "noisy"),
         ("step=3000", (5, 9, 8), "<i4", 32, "extremes"),
     ],
+    "sirenmri": [
+        ("width=8,layers=2,steps=60", (3, 12, 10), "<i2", 16, "anatomy"),
+        ("width=4,steps=20", (1, 1, 1), "u1", 8, "extremes"),
+        ("width=6,steps=40,bits=6", (2, 9, 8), "<u2", 16, "extremes"),
+    ],
     "zfp": [
         ("", (5, 6, 7), "<f4", 32, "anatomy"),
         ("", (1, 1, 1), "<f8", 64, "extremes"),

@@ -25,6 +25,7 @@ from mroi.codecs.base import (
     Filter,
     SupportsLevels,
     SupportsPrefix,
+    SupportsRange,
     SupportsTarget,
     Values,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Planar",
     "SupportsLevels",
     "SupportsPrefix",
+    "SupportsRange",
     "SupportsTarget",
     "Values",
     "Window",

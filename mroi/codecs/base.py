@@ -32,6 +32,7 @@ __all__ = [
     "Filter",
     "SupportsLevels",
     "SupportsPrefix",
+    "SupportsRange",
     "SupportsTarget",
     "Values",
 ]
@@ -299,6 +300,37 @@ class SupportsPrefix(Protocol):
         -------
         ndarray of ``(count, *spec.shape[1:])``
             Equal to the first slices of what `Codec.decode` returns.
+
+        Raises
+        ------
+        DecodeError
+            If the payload is broken as far as it is read (rule CHK-8).
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsRange(Protocol):
+    """A codec that can decode any slices of a chunk for less than the whole chunk."""
+
+    def decode_range(
+        self, payload: Buffer, spec: ChunkSpec, start: int, stop: int, /
+    ) -> NDArray[Any]:
+        """Return the slices from `start` to `stop`.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            As for `Codec.decode`.
+        spec : ChunkSpec
+            The whole chunk.
+        start, stop : int
+            ``0 <= start < stop <= spec.shape[0]``.
+
+        Returns
+        -------
+        ndarray of ``(stop - start, *spec.shape[1:])``
+            Equal to these slices of what `Codec.decode` returns.
 
         Raises
         ------

@@ -23,6 +23,7 @@ from mroi.codecs.base import (
     Filter,
     SupportsLevels,
     SupportsPrefix,
+    SupportsRange,
     SupportsTarget,
     Values,
 )
@@ -110,6 +111,11 @@ class Pipeline:
         """Whether `decode_prefix` costs less than `decode`."""
         return _stops_early(type(self.codec))
 
+    @property
+    def supports_range(self) -> bool:
+        """Whether `decode_range` costs less than `decode_prefix`."""
+        return isinstance(self.codec, SupportsRange)
+
     def refuses(self, spec: ChunkSpec) -> str | None:
         """Return why chunks of this kind cannot be taken, naming those that can, or None."""
         try:
@@ -183,6 +189,32 @@ class Pipeline:
             return self.decode(payload, spec)[:count]
         part = replace(spec, shape=(count, *spec.shape[1:]))
         return self._decode(payload, spec, part, "decode_prefix", count)
+
+    def decode_range(self, payload: Buffer, spec: ChunkSpec, start: int, stop: int) -> NDArray[Any]:
+        """Return the slices from `start` to `stop`, decoding no more than the codec must.
+
+        Parameters
+        ----------
+        payload : bytes-like
+            What a file has for the chunk.
+        spec : ChunkSpec
+            The whole chunk.
+        start, stop : int
+            ``0 <= start < stop <= spec.shape[0]``.
+
+        Returns
+        -------
+        ndarray of ``(stop - start, *spec.shape[1:])`` and ``spec.dtype``
+
+        Raises
+        ------
+        DecodeError, CodecUnavailableError
+            As `decode`.
+        """
+        if not isinstance(self.codec, SupportsRange):
+            return self.decode_prefix(payload, spec, stop)[start:]
+        part = replace(spec, shape=(stop - start, *spec.shape[1:]))
+        return self._decode(payload, spec, part, "decode_range", start, stop)
 
     def decode_level(self, payload: Buffer, spec: ChunkSpec, level: int) -> NDArray[Any]:
         """Return the chunk with rows and columns divided by ``2**level``, rounded up.

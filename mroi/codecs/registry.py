@@ -51,6 +51,7 @@ _BUILT_IN = {
     "tcm": "mroi.codecs.neural.tcm:Tcm",
     "tcm-auxt": "mroi.codecs.neural.tcm:TcmAuxt",
     "ebb": "mroi.codecs.ebb:Ebb",
+    "sirenmri": "mroi.codecs.neural.siren:SirenMri",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

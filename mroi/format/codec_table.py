@@ -31,6 +31,7 @@ REGISTRY: dict[int, str] = {
     14: "tcm",
     15: "tcm-auxt",
     16: "ebb",
+    17: "sirenmri",
 }
 """Numbers and names of ``spec/registry.md``."""
 

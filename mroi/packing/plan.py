@@ -8,7 +8,7 @@ from typing import cast
 
 from typing_extensions import override
 
-from mroi.codecs import Pipeline
+from mroi.codecs import ChunkSpec, Pipeline
 from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom, Layout
 from mroi.packing.choose import Trials, choose_untried
@@ -108,13 +108,22 @@ def decide(survey: Survey, options: PackOptions) -> PackPlan:
         return replace(plan, overview=overview, untried=untried)
     trials = Trials(survey, options.cut)
     pipeline = _choose_codec(survey, options, trials, provenance)
-    if options.roi == "auto" and survey.samples and not trials.box_pays(pipeline):
+    may_try = bool(survey.samples) and not _is_slow(pipeline, survey)
+    if options.roi == "auto" and may_try and not trials.box_pays(pipeline):
         survey = survey.in_full()
     shape = _chunk_shape(survey, options, pipeline)
-    if survey.samples and options.cut.is_free(survey.volume.shape):
+    if may_try and options.cut.is_free(survey.volume.shape):
         shape, tried = trials.choose_span(pipeline, survey.box, shape)
         provenance["volumes"] = {"chunk": shape[3], "tried": tried}
     return replace(_plan(survey, options, pipeline, shape, provenance), overview=overview)
+
+
+def _is_slow(pipeline: Pipeline, survey: Survey) -> bool:
+    """Whether the codec says that it takes long: then nothing is tried that it would only waste."""
+    volume = survey.volume
+    shape = (1, *volume.shape[1::-1], *volume.datatype.sample_shape)
+    spec = ChunkSpec(shape, volume.datatype.sample, volume.bits_stored)
+    return pipeline.encode_seconds(spec) > 0
 
 
 def _choose_codec(

@@ -35,6 +35,7 @@ from mroi.codecs import (
     Fidelity,
     SupportsLevels,
     SupportsPrefix,
+    SupportsRange,
     SupportsTarget,
     Values,
 )
@@ -63,6 +64,7 @@ class CodecSuite:
       `test_damage_is_harmless`, `test_noise_is_harmless`, `test_bombs_are_refused`.
     * Threads: `test_threads_do_not_meet`.
     * What some can do: `test_a_prefix_is_the_beginning` (`SupportsPrefix`),
+      `test_a_range_is_a_part` (`SupportsRange`),
       `test_levels_have_their_shape` (`SupportsLevels`), `test_ladders_go_from_fine_to_coarse`
       (`SupportsTarget`).
 
@@ -322,6 +324,19 @@ class CodecSuite:
                 part = codec.decode_prefix(payload, spec, count)
                 assert part.tobytes() == whole[:count].tobytes(), (
                     f"decode_prefix of {count} slices differs from the beginning of decode"
+                )
+
+    def test_a_range_is_a_part(self, codec: Codec) -> None:
+        """Slices alone are those slices of all, to the bit (`SupportsRange`)."""
+        if not isinstance(codec, SupportsRange):
+            pytest.skip("decodes whole chunks")
+        for spec, _, payload in _samples(codec):
+            whole = codec.decode(payload, spec)
+            count = spec.shape[0]
+            for start, stop in {(0, count), (0, 1), (count - 1, count), (count // 2, count)}:
+                part = codec.decode_range(payload, spec, start, stop)
+                assert part.tobytes() == whole[start:stop].tobytes(), (
+                    f"decode_range from {start} to {stop} differs from these slices of decode"
                 )
 
     def test_levels_have_their_shape(self, codec: Codec) -> None:

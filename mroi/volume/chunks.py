@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -275,6 +276,22 @@ class ChunkDecoder:
             found = self._specs[extent] = _spec(self._geom, extent)
         return found
 
+    def decode_range(self, chunk: Chunk, start: int, stop: int) -> NDArray[Any] | None:
+        """Return slices of a chunk if its codec can decode them alone; None if it cannot.
+
+        Raises
+        ------
+        DecodeError
+            If the payload does not decode to the voxels that were written.
+        """
+        if chunk.state is not ChunkState.ENCODED:
+            return None
+        spec, pipeline = self._spec(chunk.ordinal), self.pipeline(chunk.slot)
+        if not pipeline.supports_range or stop - start == spec.shape[0]:
+            return None
+        with _named(chunk):
+            return pipeline.decode_range(chunk.payload, spec, start, stop)
+
     def decode(self, chunk: Chunk, count: int | None = None) -> NDArray[Any]:
         """Return the voxels of a chunk in scan order, checked; read-only where they are a view.
 
@@ -331,14 +348,21 @@ class ChunkDecoder:
     def _decode(
         self, chunk: Chunk, pipeline: Pipeline, spec: ChunkSpec, count: int | None = None
     ) -> NDArray[Any]:
-        try:
+        with _named(chunk):
             if count is not None:
                 return pipeline.decode_prefix(chunk.payload, spec, count)
             return pipeline.decode(chunk.payload, spec)
-        except CodecError as exc:
-            if isinstance(exc, CodecUnavailableError):
-                raise
-            raise type(exc)(f"chunk {chunk.ordinal}: {exc.message}", exc.rule or "CHK-8") from exc
+
+
+@contextmanager
+def _named(chunk: Chunk) -> Iterator[None]:
+    """Say of what a codec refuses which chunk it is."""
+    try:
+        yield
+    except CodecUnavailableError:
+        raise
+    except CodecError as exc:
+        raise type(exc)(f"chunk {chunk.ordinal}: {exc.message}", exc.rule or "CHK-8") from exc
 
 
 def decoded_crc(chunk: Chunk, decoded: NDArray[Any]) -> int:

@@ -129,6 +129,8 @@ class _RoiPart(NamedTuple):
         Slices of each of its volumes.
     needed : int
         How many planes, from the first of the first volume on, hold all that is wanted.
+    alone : (int, int) or None
+        From which plane to which it is, where it is of one volume.
     is_whole : bool
         Whether all its voxels are wanted; then it need not be kept for other reads.
     inside, place : tuple
@@ -138,6 +140,7 @@ class _RoiPart(NamedTuple):
     ordinal: int
     slices: int
     needed: int
+    alone: tuple[int, int] | None
     is_whole: bool
     inside: Index
     place: Index
@@ -323,6 +326,10 @@ class RegionReader:
             all_volumes = v.total == grid.group_size(v.group)
             for z in strips[0]:
                 needed = v.last * z.length + (z.length if v.last else _last(z.inside) + 1)
+                alone = None
+                if v.total == 1:
+                    low, high = sorted((z.inside.start, _last(z.inside)))
+                    alone = v.last * z.length + low, v.last * z.length + high + 1
                 for y in strips[1]:
                     first = ((v.group * layers + z.number) * rows + y.number) * columns
                     whole_rows = all_volumes and z.is_whole and y.is_whole
@@ -331,6 +338,7 @@ class RegionReader:
                             first + x.number,
                             z.length,
                             needed,
+                            alone,
                             whole_rows and x.is_whole,
                             (v.inside, z.inside, y.inside, x.inside),
                             (v.place, z.place, y.place, x.place),
@@ -384,7 +392,14 @@ class RegionReader:
         chunk = self.reader.parse_chunk(stored)
         if chunk.state is ChunkState.MISSING and self.missing == "fill":
             return None
-        needed = part.needed if isinstance(part, _RoiPart) else None
+        needed = None
+        if isinstance(part, _RoiPart):
+            needed = part.needed
+            if part.alone and (some := self.decoder.decode_range(chunk, *part.alone)) is not None:
+                # Those before them are never looked at, and cost nothing as long as nobody does.
+                planes = np.zeros((needed, *some.shape[1:]), some.dtype)
+                planes[slice(*part.alone)] = some
+                return planes
         decoded = self.decoder.decode(chunk, needed)
         is_complete = decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED
         if is_complete and not part.is_whole:

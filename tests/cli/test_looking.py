@@ -14,6 +14,7 @@ from mroi.cli.codecs import meanings_of
 from mroi.cli.exits import ExitCode
 from mroi.codecs import Codec, available
 from tests.cli.runner import AFFINE, SHAPE, Mroi, phantom
+from tests.extras import is_missing
 
 
 def test_info_is_what_the_library_and_the_source_say(mroi: Mroi, scan: Path, packed: Path) -> None:
@@ -271,7 +272,14 @@ def test_a_codec_that_lists_a_type_packs_it(mroi: Mroi, tmp_path: Path) -> None:
         image = nib.Nifti1Image(phantom().astype(np.uint8), np.eye(4))
         nib.save(image, tmp_path / "u8.nii")
         name = str(record["name"])
-        codec = f"{name}:model=tiny-{name}" if "model" in dict(record["settings"]) else name  # type: ignore[call-overload]
+        if name == "sirenmri" and is_missing("neural"):  # works for reading
+            continue
+        quick = {
+            "tcm": ":model=tiny-tcm",
+            "tcm-auxt": ":model=tiny-tcm-auxt",
+            "sirenmri": ":steps=9",
+        }
+        codec = name + quick.get(name, "")
         done = mroi("pack", "u8.nii", "-c", codec, "--exists", "overwrite")
         assert done.code == 0, (record["name"], done.err)
         if record["fidelity"] == "lossless":

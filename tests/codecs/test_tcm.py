@@ -128,7 +128,7 @@ def test_volumes_go_through_filters() -> None:
 _DECODE = """
 import contextlib, hashlib, sys, numpy as np, torch
 from mroi.codecs.neural import latent
-latent._one_thread = contextlib.nullcontext()  # so that there are as many as said
+latent.one_thread = contextlib.nullcontext()  # so that there are as many as said
 torch.set_num_threads(int(sys.argv[1]))
 torch.backends.mkldnn.enabled = sys.argv[2] == "1"
 from mroi.codecs import ChunkSpec

@@ -22,6 +22,7 @@ from mroi.codecs.neural import models, rans
 from mroi.codecs.neural.guardband import Exceptions, indexes_of
 from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.network import Network
+from mroi.codecs.neural.one_thread import one_thread
 from mroi.codecs.neural.rans import LARGEST, Table
 from mroi.codecs.neural.shapes import DECODED, Config, tensors
 from mroi.errors import CodecError
@@ -32,6 +33,7 @@ _TABLES = {
     "tables.y.cdf": 2, "tables.y.offsets": 1, "tables.y.scales": 1, "tables.y.sizes": 1,
     "tables.z.cdf": 2, "tables.z.medians": 1, "tables.z.offsets": 1, "tables.z.sizes": 1,
 }  # fmt: skip
+_PASSES = 3  # coded, decoded to see that it can be, and by the writer to see what is lost
 _NONE = Exceptions(np.empty(0, np.uint32), np.empty(0, np.uint8))
 
 
@@ -134,7 +136,7 @@ class Model:
         CodecError
             If the network gives what cannot be coded.
         """
-        with _one_thread, torch.inference_mode():
+        with one_thread, torch.inference_mode():
             with self._lock:
                 encoder = self._encoder
             latent = encoder.analyse(self._picture(planes))
@@ -174,7 +176,7 @@ class Model:
         decoder = rans.Decoder(memoryview(code))
         small = np.zeros((c.hyper, rows // 64, columns // 64), np.int32)
         symbols = decoder.decode(_channels(small), self._hyper).reshape(small.shape)
-        with _one_thread, torch.inference_mode():
+        with one_thread, torch.inference_mode():
             follower = _Decoding(self, symbols, decoder, near)
             latent = self._follow(follower)
             decoder.finish()
@@ -229,28 +231,6 @@ class Model:
         return math.fsum(
             math.prod(shape) * _share(name, self._config) for name, shape in shapes.items()
         )
-
-
-class _OneThread:
-    """Keeps PyTorch from starting threads: chunks are worked on in threads already."""
-
-    def __init__(self) -> None:
-        self._lock, self._inside, self._before = threading.Lock(), 0, 1
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if not self._inside:
-                self._before = torch.get_num_threads()
-            self._inside += 1
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-        torch.set_num_threads(self._before)
-
-
-_one_thread = _OneThread()
 
 
 @dataclass(slots=True)
@@ -338,9 +318,9 @@ def _share(name: str, config: Config) -> float:
     """Return how often a weight is multiplied for each pixel, by the resolution it works at."""
     top, _, rest = name.partition(".")
     if top.startswith("h_"):
-        return 2 / 32**2
+        return _PASSES / 32**2
     if top not in ("g_a", "g_s"):
-        return 2 / 16**2  # coded, then decoded to see that it can be
+        return _PASSES / 16**2
     number, stage = int(rest.partition(".")[0]), 0
     depths = config.depths[:3] if top == "g_a" else config.depths[3:]
     for depth in depths:
@@ -348,7 +328,7 @@ def _share(name: str, config: Config) -> float:
             break
         number -= depth + 1
         stage += 1
-    return 0.5 / 4.0 ** (stage + 1) if top == "g_a" else 1 / 4.0 ** max(1, 3 - stage)
+    return 0.5 / 4.0 ** (stage + 1) if top == "g_a" else 2 / 4.0 ** max(1, 3 - stage)
 
 
 @cache
@@ -356,7 +336,7 @@ def _seconds() -> float:
     """Return how long a multiplication takes here in a convolution in binary64."""
     x, weight = torch.ones(1, 64, 48, 48).double(), torch.ones(64, 64, 3, 3).double()
     least = math.inf
-    with _one_thread:
+    with one_thread:
         for _ in range(3):
             start = time.thread_time()
             torch.nn.functional.conv2d(x, weight, None, 1, 1)
