@@ -92,7 +92,7 @@ def run(
             "-c",
             metavar="NAME[:K=V,...]",
             help="See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one "
-            "by trial, auto the one for the purpose.",
+            "by trial, auto the one for the purpose; auto:lossy takes ebb, for a target.",
         ),
     ] = "auto",
     roi: Annotated[

@@ -50,9 +50,10 @@ LOSSY_MODES: dict[str, tuple[str, ...]] = {
     "fast": ("calv",),
     "fastest": ("calv",),
     "small": ("calv:level=small", "ebb"),
+    "lossy": ("ebb",),
 }
 """Candidates of each mode for a largest error: of those that lose something, `calv` alone is read
-faster than ``.nii.gz``.
+faster than ``.nii.gz``. Those of `lossy` serve a PSNR and a ratio, too.
 """
 
 _MODES: dict[Purpose, str] = {
@@ -145,7 +146,8 @@ class PackOptions:
     codec : str, Codec or Pipeline
         Name and settings, like ``"zstd"`` or ``"zstd:level=9"``. ``"auto:fast"``,
         ``"auto:fastest"`` and ``"auto:small"`` choose a lossless one by trial on the voxels, among
-        `AUTO_MODES`; ``"auto"`` is the mode that serves the purpose. A name gets the exact filters
+        `AUTO_MODES`; ``"auto"`` is the mode that serves the purpose; ``"auto:lossy"``, with a
+        `quality`, is the smallest lossy one. A name gets the exact filters
         that its codec needs for this kind of voxel; a `Pipeline` is taken as it is.
     background_codec : str, Codec or Pipeline
         For voxels outside the ROI, where they are stored; lossless if `background` is "exact".
@@ -219,7 +221,11 @@ class PackOptions:
         is_name = isinstance(self.codec, str) and self.mode is None
         if isinstance(self.codec, str) and is_name:
             parse(self.codec)
-        if self.quality is None or (self.mode is not None and self.quality.max_error is not None):
+        if self.quality is None:
+            if self.mode == "lossy":
+                raise UsageError("auto:lossy needs a largest error, a PSNR or a ratio to reach")
+            return
+        if self.mode == "lossy" or (self.mode and self.quality.max_error is not None):
             return
         if not is_name or _says_loss(str(self.codec)):
             raise UsageError(
@@ -229,12 +235,12 @@ class PackOptions:
 
     @property
     def mode(self) -> str | None:
-        """Mode of automatic choice, one of `AUTO_MODES`; None if a codec is given."""
+        """Mode of automatic choice, in `AUTO_MODES` or `LOSSY_MODES`; None if a codec is given."""
         if not isinstance(self.codec, str) or self.codec.partition(":")[0] != "auto":
             return None
         mode = self.codec.partition(":")[2] or _MODES[self.purpose]
-        if mode not in AUTO_MODES:
-            modes = ", ".join(f"auto:{name}" for name in AUTO_MODES)
+        if mode not in LOSSY_MODES:
+            modes = ", ".join(f"auto:{name}" for name in LOSSY_MODES)
             raise UsageError(f"codec {self.codec!r}: expected auto, {modes}")
         return mode
 

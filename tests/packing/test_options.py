@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import mroi
-from mroi import Box, PackOptions, Target
+from mroi import Box, PackOptions, Target, UsageError
 from mroi.codecs import Pipeline, parse
 from mroi.packing.options import AUTO_MODES, Wishes
 
@@ -169,3 +169,12 @@ def test_create_chooses_filters_as_pack_does(codec: str) -> None:
     else:
         other = mroi.open(packed(codec=codec, purpose="patches", roi="full"))
         assert other.reader.head.codecs[0] == entry
+
+
+def test_loss_is_chosen_only_with_a_target() -> None:
+    with pytest.raises(UsageError, match="auto:lossy needs a largest error, a PSNR or a ratio"):
+        PackOptions(codec="auto:lossy")
+    for target in (Target(psnr=40), Target(ratio=9), Target(max_error=2)):
+        assert PackOptions(codec="auto:lossy", quality=target).mode == "lossy"
+    with pytest.raises(UsageError, match="name one without settings"):
+        PackOptions(codec="auto:small", quality=Target(psnr=40))

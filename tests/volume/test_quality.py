@@ -77,3 +77,13 @@ def test_what_cannot_be_reached_is_said(phantom: np.ndarray) -> None:
         Target(psnr=-1)
     with pytest.raises(mroi.UsageError, match="one of"):
         Target(psnr=40, ratio=2)
+
+
+@pytest.mark.parametrize("target", [Target(psnr=45), Target(ratio=8), Target(max_error=20)])
+def test_auto_lossy_reaches_its_target(phantom: np.ndarray, target: Target) -> None:
+    volume, size = packed(phantom, "auto:lossy", target)
+    assert volume.reader.head.codecs[0].name == "ebb"
+    restored = np.asarray(volume).astype(int)
+    assert target.psnr is None or volume.provenance["loss"]["psnr"] < 45.5  # type: ignore[index]
+    assert target.ratio is None or 8 <= phantom.nbytes / size < 9
+    assert target.max_error is None or 5 < np.abs(restored - phantom).max() <= 20
