@@ -50,6 +50,9 @@ _ENOUGH = 1.0  # seconds: not begun again after so long
 _PICTURE = 384  # pixels of the longer side of a panel, at most
 _NIFTI_HEADER = 352
 
+_Range = tuple[float, float]
+_EMPTY: _Range = (math.inf, -math.inf)
+
 
 def prepare(task: Task, reference: Path) -> dict[str, Any]:
     """Write the voxels of a source uncompressed into a file, and say what it is compared with.
@@ -271,7 +274,7 @@ def _compare(original: Volume, volume: Volume, axis: int, picture: Path) -> dict
     if element.names or element.kind not in "iufb":  # colours, complex numbers: equal or not
         same = all(_same(*pair) for pair in _pairs(original.unscaled, volume.unscaled))
         return {"lossless": same} | ({"psnr": math.inf, "max_error": 0.0} if same else {})
-    losses = _Losses(_range(original), _range(original, volume.roi), volume.roi, axis)
+    losses = _Losses(*_ranges(original, volume.roi), volume.roi, axis)
     for pair in _pairs(original, volume):
         losses.add(*pair)
     worst = losses.worst_slice
@@ -293,9 +296,7 @@ class _Losses:
         Across which slices are taken.
     """
 
-    def __init__(
-        self, whole: tuple[float, float], inside: tuple[float, float], box: Box, axis: int
-    ) -> None:
+    def __init__(self, whole: _Range, inside: _Range, box: Box, axis: int) -> None:
         self._whole_range, self._range = whole, inside
         self._box, self._axis = box, axis
         self._is_same = True
@@ -306,7 +307,11 @@ class _Losses:
 
     def add(self, a: NDArray[Any], b: NDArray[Any]) -> None:
         """Compare a 3-D volume as it was, (x, y, z), and as it was decoded."""
-        self._is_same &= _same(a, b)
+        is_same = _same(a, b)
+        self._is_same &= is_same
+        if is_same:
+            self._add_same(a)
+            return
         for k in range(a.shape[self._axis]):
             self._whole += Difference.between(a.take(k, self._axis), b.take(k, self._axis))
         a, b = a[self._box.slices], b[self._box.slices]
@@ -316,6 +321,16 @@ class _Losses:
             levels = [levels_of(values, *self._whole_range) for values in (x, y)]
             self._levels += Difference.between(*levels)
         self._similar.append(_similarity(a, b, self._axis, self._range[1] - self._range[0]))
+
+    def _add_same(self, values: NDArray[Any]) -> None:
+        """Count the voxels of a volume that came back as it was."""
+        finite = np.isfinite(values)
+        self._whole += Difference(count=int(finite.sum()))
+        inside = finite[self._box.slices]
+        self._levels += Difference(count=int(inside.sum()))
+        for k in range(inside.shape[self._axis]):
+            self._slices[k] += Difference(count=int(inside.take(k, self._axis).sum()))
+        self._similar.append((1.0, 1.0))
 
     @property
     def worst_slice(self) -> int | None:
@@ -346,36 +361,42 @@ class _Losses:
 
 def _pairs(original: Volume, volume: Volume) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
     """Yield each 3-D volume of both."""
-    key = (slice(None),) * min(3, original.ndim)
-    for outer in product(*map(range, original.shape[3:])):
-        a, b = (
-            one[(*key, *outer)].reshape(one.shape[:3] + (1,) * (3 - one.ndim))
-            for one in (original, volume)
-        )
-        yield a, b
+    return zip(_volumes(original), _volumes(volume), strict=True)
+
+
+def _volumes(volume: Volume) -> Iterator[NDArray[Any]]:
+    """Yield each 3-D volume, as (x, y, z)."""
+    spatial = (slice(None),) * min(3, volume.ndim)
+    for outer in product(*map(range, volume.shape[3:])):
+        values = volume[(*spatial, *outer)]
+        yield values.reshape(values.shape + (1,) * (3 - values.ndim))
 
 
 def _same(a: NDArray[Any], b: NDArray[Any]) -> bool:
     return a.dtype == b.dtype and a.tobytes() == b.tobytes()
 
 
-def _range(volume: Volume, box: Box | None = None) -> tuple[float, float]:
-    """Return the least and the largest finite value of a volume, or within a box."""
-    low, high = math.inf, -math.inf
-    for values, _again in _pairs(volume, volume):
-        part = values if box is None else values[box.slices]
-        finite = part[np.isfinite(part)]
-        if finite.size:
-            low, high = min(low, float(finite.min())), max(high, float(finite.max()))
-    return (low, high) if low <= high else (0.0, 0.0)
+def _ranges(volume: Volume, box: Box) -> tuple[_Range, _Range]:
+    """Return the least and the largest finite value of a volume, and of a box in it."""
+    whole, inside = _EMPTY, _EMPTY
+    for values in _volumes(volume):
+        whole = _widened(whole, values)
+        inside = _widened(inside, values[box.slices])
+    nothing = (0.0, 0.0)
+    return (nothing if whole == _EMPTY else whole, nothing if inside == _EMPTY else inside)
+
+
+def _widened(found: _Range, values: NDArray[Any]) -> _Range:
+    finite = values if values.dtype.kind in "iub" else values[np.isfinite(values)]
+    if not finite.size:
+        return found
+    return min(found[0], float(finite.min())), max(found[1], float(finite.max()))
 
 
 def _similarity(
     a: NDArray[Any], b: NDArray[Any], axis: int, peak: float
 ) -> tuple[float | None, float | None]:
     """Return the SSIM of a volume, and the mean over its slices."""
-    if _same(a, b):
-        return 1.0, 1.0
     slices = [ssim_of(a.take(k, axis), b.take(k, axis), peak) for k in range(a.shape[axis])]
     return ssim_of(a, b, peak), _mean(slices)
 

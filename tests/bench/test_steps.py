@@ -13,9 +13,11 @@ from PIL import Image
 import mroi
 from mroi.adapters.convert import open_input
 from mroi.adapters.crop import write_volume_crop
+from mroi.bench import steps
 from mroi.bench.rows import Subject, Task
 from mroi.bench.steps import check_roi, decode, encode, prepare
 from mroi.errors import SourceError, UsageError
+from mroi.geometry import Box
 from mroi.roi.find import find_roi
 from tests.extras import needs, needs_codec
 
@@ -130,3 +132,13 @@ def test_a_roi_that_is_none_is_refused() -> None:
     for text in ("", "all", "0:1", "3:1,0:1,0:1"):
         with pytest.raises(UsageError, match="expected"):
             check_roi(text)
+
+
+def test_volumes_that_came_back_count_in_the_means() -> None:
+    losses = steps._Losses((0.0, 63.0), (0.0, 63.0), Box.whole((4, 4, 4)), 2)
+    a = np.arange(64.0).reshape(4, 4, 4)
+    losses.add(a, a)
+    losses.add(a, a + 1)
+    found = losses.to_fields()
+    assert (found["lossless"], found["max_error"], found["mean_error"]) == (False, 1, 0.5)
+    assert found["psnr"] == found["psnr_volume"] == pytest.approx(10 * np.log10(63**2 / 0.5))
