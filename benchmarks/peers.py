@@ -3,9 +3,9 @@
     python benchmarks/peers.py FILE.nii.gz... [--out FOLDER] [--rounds 5]
 
 Every format gets the same voxels, lossless, with the settings that its users take. In each round
-all of them do the same thing one after the other, so that neighbours of the machine disturb all;
-medians of the rounds count. Reads open the file first, but for the random slices, of which 100 are
-read from a file that is open. Packing and the peaks of memory (in which the interpreter and the
+all of them do the same thing one after the other; the least of the rounds counts, as what else
+the machine does can only add. Reads open the file first, but for the random slices, of which 100
+are read from a file that is open. Packing and the peaks of memory (in which the interpreter and the
 libraries are) are those of a process of its own. Over HTTP: requests and bytes for the middle
 slice along z, opening included, from a server on this machine; what cannot read ranges takes the
 whole file, and has no number of requests. ``nii`` is not compressed: it is the floor, and is no
@@ -512,7 +512,7 @@ def measure(source: Path, folder: Path, rounds: int, counts: Counts) -> dict[str
         for peer in here:
             read_round(peer, path_for(peer, folder), array, picks, times)
     for (name, column), values in times.items():
-        found[name][column] = statistics.median(values)
+        found[name][column] = min(values)
     for peer in here:
         found[peer.name] |= over_http(peer, path_for(peer, folder), reads_of(array)["z"], counts)
     base = found["nii.gz"]["size"]
