@@ -12,6 +12,7 @@ import numpy as np
 from cases.overview import overview
 from cases.sample import Sample, Slot, from_bytes, sha256
 from numpy.typing import NDArray
+from reference import calv
 
 # By the first digits of the SHA-256 of the array: payloads as the library encoded them once.
 RECORDED = {
@@ -91,6 +92,16 @@ RECORDED = {
     ),
 }
 
+LOSSY = bytes.fromhex(
+    "1268010000000000015a0002f2000000bd84b95b4f25f15813064ab4dec21682ead01e8668f86c807ede963d"
+    "c565b59777de027c7c01943f54cb898d4d839abf87b9742bce34fbc5aa63d16f38b41b0ef29785a0c6d57c67"
+    "9b6ffe9414e2c388223a4081832cf888890f7e18f9fbbbf7947eb4c016ee361181e49a930ff7aa66491963f9"
+    "9453a75d5827c2d63780358d27cfe88884d442defa93374558ed60c89a0b874caf11b75266f856246482e5b9"
+    "f5a630cf123645c5f36881e3a9cb569442ba1edf6a6b63e53a1493f593bfd2fe5ed63264e48965219bfd3419"
+    "c6871cab37697111cafe85fd74ef17a89160d8fd3b09f21bbb6853ebc5b74e1f26b1bd72c0f4"
+)
+"""A lossy payload of kind 2, near 2: of int16, 4 slices of 9 rows and 10 columns."""
+
 
 def encode(data: bytes, _size: int) -> bytes:
     """Return the payload of an array."""
@@ -142,3 +153,11 @@ def valid() -> Iterator[tuple[str, str, Sample]]:
     )  # fmt: skip
     floats.preface = [overview(floats, (2, 2, 2), 0)]
     yield "calv-everywhere", "calv: float32, the ROI, the background and an overview", floats
+    values = calv.decode(LOSSY, (4, 9, 10), "i", 2, near=2)
+    within = Slot("calv", 9, lambda *_: LOSSY, {"near": 2}, fidelity=2)
+    near = from_bytes(struct.pack("<360h", *values), (10, 9, 4), 4)
+    yield (
+        "calv-near",
+        "calv: a lossy payload, no voxel off by more than 2",
+        Sample(near, 4, chunk_shape=(10, 9, 4), codecs=(within,)),
+    )
