@@ -3,14 +3,16 @@
     python benchmarks/scale.py [--files 100 1000 10000] [--large 8] [--rounds 3]
 
 Packs folders of small NIfTI images (16 x 16 x 8 voxels) and one of larger ones (192 x 192 x 128)
-by the command line, with one process and with two, in turn. Of each it says the median: seconds,
-milliseconds a file, how often one process takes as long as two, and the largest memory of the
-process that the user started. The codec is zstd, so that nothing is compiled.
+by the command line, with one process and with two, in turn. Of each it says the median: seconds;
+milliseconds a file, on the clock, of all processors, and of the process that the user started; how
+many times as long one process takes as two; and the largest memory of the first. Time of processors
+says what a file costs also where others use the machine. The codec is zstd: nothing is compiled.
 """
 
 from __future__ import annotations
 
 import argparse
+import resource
 import shutil
 import statistics
 import subprocess
@@ -18,17 +20,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 
 SMALL, LARGE = (16, 16, 8), (192, 192, 128)
-RUN = (
-    "import resource, sys; from mroi.cli import main\n"
-    "try:\n    main()\n"
-    "finally:\n    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stdout)"
-)
+RUN = """
+import resource
+from mroi.cli import main
+try:
+    main()
+finally:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(usage.ru_utime + usage.ru_stime, usage.ru_maxrss)
+"""
 
 
 def main() -> None:
@@ -38,7 +45,8 @@ def main() -> None:
     parser.add_argument("--large", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
-    print("files            processes   seconds   ms a file   one : two   memory of the first")
+    print("                                 ms a file: CPU, of which")
+    print("files        processes  seconds   clock      of all the first  one : two   MB")
     with tempfile.TemporaryDirectory() as folder:
         for count in args.files:
             measure(f"{count} small", make(Path(folder) / f"{count}", count, SMALL), args.rounds)
@@ -59,39 +67,68 @@ def make(folder: Path, count: int, shape: tuple[int, int, int]) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class Cost:
+    """What packing a folder took: seconds, those of processors, and memory.
+
+    Attributes
+    ----------
+    seconds : float
+        On the clock.
+    cpu : float
+        Of all processors, in all processes.
+    first : float
+        Of the process that the user started.
+    memory : int
+        Its largest, in kilobytes.
+    """
+
+    seconds: float
+    cpu: float
+    first: float
+    memory: int
+
+
 def measure(name: str, folder: Path, rounds: int) -> None:
     """Pack a folder several times, with one process and with two in turn, and print medians."""
     count = len(list(folder.iterdir()))
-    times: dict[int, list[float]] = {1: [], 2: []}
-    memory: dict[int, list[float]] = {1: [], 2: []}
+    costs: dict[int, list[Cost]] = {1: [], 2: []}
     for _ in range(rounds):
-        for processes, seconds in times.items():
-            taken, size = pack(folder, processes)
-            seconds.append(taken)
-            memory[processes].append(size)
-    middle = {processes: statistics.median(seconds) for processes, seconds in times.items()}
-    for processes, seconds in middle.items():
-        ratio = f"{middle[1] / seconds:9.2f}" if processes == 2 else " " * 9
-        largest = max(memory[processes]) / 1000
+        for processes, found in costs.items():
+            found.append(pack(folder, processes))
+    alone = statistics.median(cost.seconds for cost in costs[1])
+    for processes, found in costs.items():
+        seconds = statistics.median(cost.seconds for cost in found)
+        cpu = statistics.median(cost.cpu for cost in found)
+        first = statistics.median(cost.first for cost in found)
+        ratio = f"{alone / seconds:.2f}" if processes == 2 else ""
         print(
-            f"{name:<16} {processes:>9} {seconds:9.2f} {1000 * seconds / count:11.2f} "
-            f"{ratio}   {largest:16.0f} MB",
+            f"{name:<12} {processes:>9} {seconds:8.2f} {1000 * seconds / count:9.2f} "
+            f"{1000 * cpu / count:10.2f} {1000 * first / count:9.2f} {ratio:>9} "
+            f"{max(cost.memory for cost in found) / 1000:8.0f}",
             flush=True,
         )
 
 
-def pack(folder: Path, processes: int) -> tuple[float, int]:
-    """Return how many seconds packing takes, and kilobytes of the first process."""
+def pack(folder: Path, processes: int) -> Cost:
+    """Pack a folder, and return what it took."""
     output = folder.parent / "out"
     command: Sequence[str] = [
         sys.executable, "-c", RUN, "pack", str(folder), "-o", f"{output}/", "-q",
         "-j", str(processes), "--codec", "zstd",
     ]  # fmt: skip
-    start = time.perf_counter()
+    start, before = time.perf_counter(), cpu_of_children()
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, cpu_of_children() - before
     shutil.rmtree(output)
-    return seconds, int(done.stdout.split()[-1])
+    first, memory = done.stdout.split()[-2:]
+    return Cost(seconds, cpu, float(first), int(memory))
+
+
+def cpu_of_children() -> float:
+    """Return the seconds of processors that processes took which this one started."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 if __name__ == "__main__":

@@ -17,11 +17,11 @@ from tests.cli.runner import Mroi
 from tests.extras import require
 
 
-@pytest.fixture
-def address(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
     require("dask")
-    monkeypatch.setenv("PYTHONWARNINGS", "ignore")
-    with warnings.catch_warnings():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        patch.setenv("PYTHONWARNINGS", "ignore")
         warnings.simplefilter("ignore")
         from distributed import LocalCluster
 
