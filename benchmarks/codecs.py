@@ -41,7 +41,8 @@ SETTINGS = (
     *("jpeg2000", "htj2k", "jpegls", "jpegxl", "jpegxl:effort=7", "heif", "jpeg2000-3d"),
     *("calv", "calv:level=small", "calv:level=max"),
     *("jpegls:near=2", "htj2k:step=8", "jpeg2000:psnr=50", "jpegxl:distance=1"),
-    *("heif:quality=60", "jpeg2000-3d:psnr=50", "wavelet3d:step=8", "zfp:tolerance=4"),
+    *("heif:quality=60", "jpeg2000-3d:psnr=50", "wavelet3d:step=8", "ebb:step=8"),
+    "zfp:tolerance=4",
     "sirenmri:rate=0.05",
 )
 

@@ -328,6 +328,8 @@ def decode_slabs(
 ) -> list[list[int]]:
     """Return the symbols of each slab."""
     grids, model = [Grid(bands) for _ in range(slabs)], Model()
+    fraction = min(8, 20 - top.bit_length())
+    even = max(0, ((top << fraction + 8) // head.step).bit_length() - 18)
     for number in range(3):
         found = bands.section(number)
         if not found:
@@ -339,12 +341,11 @@ def decode_slabs(
                 if slab == 0:
                     model.settle()
                 if band.orientation == 0:
-                    decode_lowest(coder, model, grid.data[band], band.shape)
+                    decode_lowest(coder, model, grid.data[band], band.shape, even)
                 else:
                     BandDecoder(coder, model, grid, band, trace).decode()
         coder.finish()
     taps = decode_taps(sections[3], head.mode, trace)
-    fraction = min(8, 20 - top.bit_length())
     return [finish(restore(grid, head), bands, head, taps, top, fraction) for grid in grids]
 
 
@@ -353,7 +354,9 @@ def places(shape: Place) -> Iterator[Place]:
     return itertools.product(*map(range, shape))
 
 
-def decode_lowest(coder: Coder, model: Model, data: dict[Place, int], shape: Place) -> None:
+def decode_lowest(
+    coder: Coder, model: Model, data: dict[Place, int], shape: Place, even: int
+) -> None:
     """Decode the lowest band."""
     for z, y, x in places(shape):
         if x and y:
@@ -364,7 +367,10 @@ def decode_lowest(coder: Coder, model: Model, data: dict[Place, int], shape: Pla
             guess = data[(z, y, x - 1) if x else (z, y - 1, x) if y else (z - 1, y, x)]
         else:
             guess = 0
-        data[z, y, x] = wrap32(guess + signed(coder.number(model.rest, 21)))
+        number = coder.number(model.rest, 21)
+        if even:
+            number = number << even | coder.uniform(even)
+        data[z, y, x] = wrap32(guess + signed(number))
 
 
 def class_of(value: int) -> int:

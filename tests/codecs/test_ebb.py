@@ -202,6 +202,19 @@ def test_wide_integers_and_floats_keep_their_range() -> None:
     assert np.abs(decoded.astype(float) - floats).max() < 1e35
 
 
+def test_small_steps_of_wide_ranges_are_coded() -> None:
+    """The lowest band then has more bits than the coder of numbers takes."""
+    chunk = (head((6, 12, 14)) * 380).clip(0, 65535).astype("<u2")
+    chunk[0, 0, 0], chunk[5, 11, 13] = 0, 65535
+    spec = ChunkSpec(chunk.shape, chunk.dtype, 16)
+    for step in (2.0, 16.0):
+        payload = Ebb(step).encode(chunk, spec)
+        assert payload[0] == 1
+        decoded = Ebb().decode(payload, spec)
+        assert decoded.tobytes() == by_reference(payload, spec)
+        assert np.abs(decoded.astype(float) - chunk).max() < 4 * step
+
+
 def test_nan_has_no_transform() -> None:
     spec = ChunkSpec((1, 2, 2), np.dtype("<f4"), 32)
     with pytest.raises(CodecError, match="NaN and infinity"):

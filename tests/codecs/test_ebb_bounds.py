@@ -49,3 +49,42 @@ def test_no_index_leaves_its_array(tmp_path: object) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 500
+
+
+MEMORY = """
+import sys
+import numpy as np
+from mroi.codecs import ChunkSpec
+from mroi.codecs.ebb import Ebb
+
+def status(field):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
+
+def chunk_of(shape):
+    chunk = np.zeros(shape, sys.argv[1])
+    chunk[:, ::2, ::7] = 90
+    return chunk, ChunkSpec(shape, chunk.dtype, 8 * chunk.itemsize)
+
+shape = tuple(map(int, sys.argv[2].split(",")))
+small, spec = chunk_of((shape[0], min(shape[1], 60), min(shape[2], 60)))
+Ebb().decode(Ebb(9).encode(small, spec), spec)
+chunk, spec = chunk_of(shape)
+payload = Ebb(9).encode(chunk, spec)
+del chunk
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak begins anew
+before = status("VmRSS")
+decoded = Ebb().decode(payload, spec)
+print(len(payload), spec.size, status("VmHWM") - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the peak of memory")
+@pytest.mark.parametrize("shape", ["16,700,700", "3,1500,1500", "1,3000,3000"])
+def test_decoding_keeps_to_its_bound(shape: str) -> None:
+    command = [sys.executable, "-c", MEMORY, "u1", shape]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    payload, size, taken = map(int, done.stdout.split())
+    assert size < taken <= 6 * size + 2 * payload + (64 << 20)

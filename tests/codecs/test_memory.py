@@ -68,10 +68,6 @@ CASES = [
     ("wavelet3d", "u1", (3, 2000, 2000)),
     ("wavelet3d", "u1", (2, 2, 3_000_000)),
     ("wavelet3d", "<f4", SLAB),
-    ("ebb", "u1", SLAB),
-    ("ebb", "u1", (3, 2000, 2000)),
-    ("ebb", "u1", PLANE),
-    ("ebb", "<f4", SLAB),
 ]
 
 

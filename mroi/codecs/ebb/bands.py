@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +71,7 @@ class Plan:
     sums: int
 
 
-@cache
+@lru_cache(maxsize=256)
 def plan(shape: tuple[int, int, int], deep: int, flat: int) -> Plan:
     """Return how a slab is split.
 

@@ -584,7 +584,7 @@ def _add_to_sums(known, b):
 
 
 @step
-def _code_lowest(decoding, interval, words, model, values, band):
+def _code_lowest(decoding, interval, words, model, values, band, bits):
     """Code the lowest band: each value less what its neighbours say; return the next interval."""
     for z in range(band[5]):
         for y in range(band[6]):
@@ -603,7 +603,13 @@ def _code_lowest(decoding, interval, words, model, values, band):
                     guess = np.int64(values[z - 1, y, x])
                 error = np.int64(values[z, y, x]) - guess
                 mapped = -2 * error - 1 if error < 0 else 2 * error
-                mapped, interval = coder.number(decoding, interval, words, model.rest, 1, mapped)
+                high, interval = coder.number(
+                    decoding, interval, words, model.rest, 1, mapped >> bits
+                )
+                low = mapped & ((np.int64(1) << bits) - 1)
+                if bits > 0:
+                    low, interval = coder.uniform(decoding, interval, words, bits, low)
+                mapped = (high << bits) | low
                 error = -((mapped + 1) >> 1) if mapped & 1 else mapped >> 1
                 values[z, y, x] = np.int32(guess + error)
     return interval
@@ -617,7 +623,7 @@ def open_section(decoding, words):
 
 @kernel
 def code_section(
-    decoding, interval, words, model, known, bands, settles, source, values, unit, rate
+    decoding, interval, words, model, known, bands, settles, bits, source, values, unit, rate
 ):
     """Code the bands of a section of one slab, from the first of two numbers to the last.
 
@@ -629,6 +635,8 @@ def code_section(
         The first band, and the one after the last.
     settles : bool
         Whether contexts settle where a band begins: in the first slab.
+    bits : int
+        Low bits of the lowest band that no model knows.
     source : (slices, rows, columns) float32
         The coefficients, for an encoder.
     values : (slices, rows, columns) int32
@@ -647,7 +655,7 @@ def code_section(
         if settles:
             _settle(model.contexts)
         if band[1] == 0:
-            interval = _code_lowest(decoding, interval, words, model, values, band)
+            interval = _code_lowest(decoding, interval, words, model, values, band, bits)
             continue
         if band[17] == 0:
             known.sums[:] = 0

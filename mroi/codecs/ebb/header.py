@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Header", "Scale", "build_header", "fraction_bits", "parse_header"]
+__all__ = ["Header", "Scale", "build_header", "even_bits", "fraction_bits", "parse_header"]
 
 TOP = 65535
 """Largest symbol."""
@@ -113,6 +113,12 @@ class Header:
 def fraction_bits(top: int) -> int:
     """Return how many bits of fraction coefficients have: as many as 32 bits leave room for."""
     return min(8, 20 - top.bit_length())
+
+
+def even_bits(top: int, step: int) -> int:
+    """Return how many low bits of the lowest band are coded as they are: so that others are 20."""
+    largest = (top << fraction_bits(top) + 8) // step
+    return max(0, largest.bit_length() - 18)
 
 
 def build_header(header: Header, count: int, kind: np.dtype[Any]) -> bytes:

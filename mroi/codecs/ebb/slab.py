@@ -16,13 +16,12 @@ from mroi.codecs.calv import coder
 from mroi.codecs.ebb import coefficients, smoothing, wavelet
 from mroi.codecs.ebb.bands import SECTIONS, Plan, plan, strip_rows
 from mroi.codecs.ebb.fitting import GROUPS, fit_taps
-from mroi.codecs.ebb.header import Header, fraction_bits
+from mroi.codecs.ebb.header import Header, even_bits, fraction_bits
 
 __all__ = ["Coded", "decode", "decode_level", "encode"]
 
 _RATE = 0.06  # what a bit costs, in squared steps
 _LARGEST = 1 << 20  # steps of a coefficient
-_LARGEST_LOW = 1 << 17  # and of one in the lowest band
 _TAP_CONTEXTS = 4 * coder.GROUP
 
 
@@ -79,7 +78,7 @@ def encode(
     steps = np.zeros(source.shape, np.int32)
     if not _put_lowest(source, steps, how, unit):
         return None
-    sections = _encode_sections(source, steps, how, unit, top)
+    sections = _encode_sections(source, steps, how, unit, top, even_bits(top, step))
     if sections is None:
         return None
     shifts = _find_shifts(source, steps, how, unit)
@@ -100,16 +99,22 @@ def _put_lowest(
     source: NDArray[np.float32], steps: NDArray[np.int32], how: Plan, unit: float
 ) -> bool:
     """Quantise the lowest band; return whether all coefficients are within what can be said."""
-    if max(float(source.max()), -float(source.min())) / unit >= _LARGEST - 1:
-        return False
+    for band in how.bands[1:]:
+        place = (slice(a, a + n) for a, n in zip(band.origin, band.shape, strict=True))
+        if float(np.abs(source[:, *place]).max()) / unit >= _LARGEST - 1:
+            return False
     z, y, x = how.bands[0].shape
-    lowest = np.rint(source[:, :z, :y, :x].astype(np.float64) / unit)
-    steps[:, :z, :y, :x] = lowest
-    return bool(np.abs(lowest).max() < _LARGEST_LOW)
+    steps[:, :z, :y, :x] = np.rint(source[:, :z, :y, :x].astype(np.float64) / unit)
+    return True
 
 
 def _encode_sections(
-    source: NDArray[np.float32], steps: NDArray[np.int32], how: Plan, unit: float, top: int
+    source: NDArray[np.float32],
+    steps: NDArray[np.int32],
+    how: Plan,
+    unit: float,
+    top: int,
+    bits: int,
 ) -> list[bytes] | None:
     model, known = coefficients.new_model(), _new_neighbours(len(source), how)
     words = np.zeros(source.size * (1 if top < 256 else 2) // 2 + 64, np.uint16)
@@ -121,7 +126,7 @@ def _encode_sections(
         interval = coefficients.open_section(False, words)
         for number, slab in enumerate(source):
             interval = coefficients.code_section(
-                False, interval, words, model, known[number], bands, number == 0,
+                False, interval, words, model, known[number], bands, number == 0, bits,
                 slab, steps[number], unit, _RATE,
             )  # fmt: skip
         found = coder.close(interval, words)
@@ -164,7 +169,7 @@ def decode(
         What the payload says of them.
     """
     how = plan(shape[1:], header.deep, header.flat)
-    steps = _decode_sections(sections[:SECTIONS], shape, how)
+    steps = _decode_sections(sections[:SECTIONS], shape, how, header)
     taps = _decode_taps(sections[SECTIONS], header.mode)
     if steps is None or isinstance(taps, str):
         return "a section is damaged"
@@ -186,7 +191,7 @@ def decode_level(
     last = min(level, len(how.shapes) - 1)
     held = min(last, SECTIONS - 1)  # the level of the last section that is read
     room = (shape[0], shape[1], *how.shapes[held][1:])
-    steps = _decode_sections(sections[: SECTIONS - held], room, how)
+    steps = _decode_sections(sections[: SECTIONS - held], room, how, header)
     if steps is None:
         return "a section is damaged"
     coarser = sum(band.level > last or band.orientation == 0 for band in how.bands)
@@ -212,11 +217,11 @@ def _halvings(how: Plan, axis: int, last: int) -> int:
 
 
 def _decode_sections(
-    sections: Sequence[memoryview], shape: tuple[int, ...], how: Plan
+    sections: Sequence[memoryview], shape: tuple[int, ...], how: Plan, header: Header
 ) -> NDArray[np.int32] | None:
     """Return the coefficients of these sections, in steps; None if one is damaged."""
     model, known = coefficients.new_model(), _new_neighbours(shape[0], how)
-    steps = np.zeros(shape, np.int32)
+    steps, bits = np.zeros(shape, np.int32), even_bits(header.scale.top, header.step)
     nothing = np.zeros((1, 1, 1), np.float32)
     for section, bands in zip(sections, _sections(how), strict=False):
         words = np.frombuffer(section, "<u2").astype(np.uint16)
@@ -229,7 +234,7 @@ def _decode_sections(
         interval = coefficients.open_section(True, words)
         for number, slab in enumerate(steps):
             interval = coefficients.code_section(
-                True, interval, words, model, known[number], bands, number == 0,
+                True, interval, words, model, known[number], bands, number == 0, bits,
                 nothing, slab, 1.0, 0.0,
             )  # fmt: skip
         if not coder.is_finished(interval, words):
