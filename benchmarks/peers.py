@@ -655,8 +655,10 @@ def main() -> None:
             found.append(measure(path, Path(name), options.rounds, counts))
     rows, names = means(found), ", ".join(path.name for path in options.files)
     text = (
+        f"# Beside other formats\n\nBy `benchmarks/peers.py`, which says how. "
         f"Volumes: {names}; {options.rounds} rounds.\n\n{table(rows)}\n\n"
-        f"The best of mroi against the best of the others:\n\n{losses(rows)}\n"
+        f"The best of mroi against the best of the others:\n\n{losses(rows)}\n\n"
+        "![Bytes against the time of a slice, a patch and the whole volume](peers.png)\n"
     )
     (options.out / "peers.md").write_text(text, "utf-8")
     draw(rows, options.out / "peers.png")

@@ -24,8 +24,9 @@ from mkdocs.structure.pages import Page
 log = get_plugin_logger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
-    "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/codecs.md", "examples/plugin-example/README.md",
-    "integrations/slicer/README.md", "spec/*.md", "spec/codecs/*.md", "spec/vectors/README.md",
+    "CHANGELOG.md", "CONTRIBUTING.md", "benchmarks/codecs.md", "benchmarks/lossy.md",
+    "benchmarks/peers.md", "examples/plugin-example/README.md", "integrations/slicer/README.md",
+    "spec/*.md", "spec/codecs/*.md", "spec/vectors/README.md",
 )  # fmt: skip
 
 _FENCED = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
