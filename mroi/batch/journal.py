@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -49,7 +50,8 @@ class _Done:
     Attributes
     ----------
     stamp : list
-        Of the source: size and time of its last change; None for what is no file.
+        Of the source: size and time of its last change, summed over its files; None for what has
+        none.
     sizes : list
         Of what was written: path and size of each file.
     offset : int
@@ -91,6 +93,8 @@ class Journal:
         }
         self._done: dict[Key, _Done] = {}
         self._begun: set[Key] = set()
+        self._files: dict[Key, tuple[Path, ...]] = {}  # of sources that are several
+        self._stamps: dict[Key, list[int] | None] = {}  # of what was begun here
         self._synced = time.monotonic()
         self._targets: dict[str, Key | None] = {}  # whose output it is; None: of several tasks
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +147,7 @@ class Journal:
         left = []
         for task in tasks:
             key = _key(task)
+            self._files[key] = task.files
             if self._is_done(key):
                 continue
             left.append(self._continued(task, key) if task.problem is None else task)
@@ -159,7 +164,7 @@ class Journal:
 
     def _is_done(self, key: Key) -> bool:
         found = self._done.get(key)
-        if found is None or found.stamp != _stamp(key[0]):
+        if found is None or found.stamp != _stamp(key[0], self._files.get(key)):
             return False
         try:
             return all(Path(path).stat().st_size == size for path, size in found.sizes)
@@ -195,11 +200,16 @@ class Journal:
             task.action is Action.ADD or not os.path.lexists(task.target)
         )
         if task.problem is None and task.action is not Action.SKIP:
+            # Taken before it is read: what changes meanwhile has changed.
+            self._stamps[_key(task)] = _stamp(task.source, task.files)
             self._write({"start": list(_key(task)), "free": is_free})
 
     def end(self, result: Result) -> None:
         """Write that a task is done, or has failed."""
         outcome, key = result.outcome, _key(result.task)
+        begun = self._stamps.pop(key, None)
+        if outcome is not None and outcome.status == "skipped":  # asked anew in each run
+            return
         line: dict[str, object] = {"end": list(key), "status": "failed"}
         if outcome is None:
             line["reason"] = f"{type(result.error).__name__}: {result.error}"
@@ -207,7 +217,7 @@ class Journal:
             files = [path for path in outcome.files if Path(path).is_file()]
             line |= {
                 "status": outcome.status,
-                "stamp": _stamp(key[0]),
+                "stamp": begun or _stamp(key[0], result.task.files),
                 "sizes": [[path, Path(path).stat().st_size] for path in files],
                 "entries": list(result.entries),
                 "tables": outcome.tables,
@@ -294,7 +304,7 @@ class Journal:
         entries, tables = line.get("entries"), line.get("tables")
         good = (
             "stamp" in line
-            and line.get("status") in ("ok", "skipped")
+            and line.get("status") == "ok"
             and (
                 stamp is None or (isinstance(stamp, list) and len(stamp) == 2 and _are(stamp, int))
             )
@@ -332,9 +342,9 @@ def _is_size(value: object) -> bool:
 def _is_entry(value: object) -> bool:
     if not isinstance(value, dict) or value.keys() != COLUMNS.keys():
         return False
-    return all(
-        isinstance(value[name], kind if kind is str else (kind, int, type(None)))
-        for name, kind in COLUMNS.items()
+    return all(  # what is not known is None
+        cell is None or isinstance(cell, kind if kind is str else (kind, int))
+        for cell, kind in zip(map(value.get, COLUMNS), COLUMNS.values(), strict=True)
     )
 
 
@@ -347,13 +357,15 @@ def _options(work: Work) -> dict[str, str]:
     return {one.name: repr(getattr(work, one.name)) for one in fields(cast("Any", work))}
 
 
-def _stamp(source: str) -> list[int] | None:
-    """Return size and time of the last change of a file; None of what is none."""
+def _stamp(source: str, files: Sequence[Path] | None) -> list[int] | None:
+    """Return size and time of the last change of a file, or the sums of several; None of others."""
     try:
-        found = Path(source).stat()
+        found = [path.stat() for path in files or (Path(source),)]
     except (OSError, ValueError):
         return None
-    return [found.st_size, found.st_mtime_ns] if Path(source).is_file() else None
+    if not all(stat.S_ISREG(one.st_mode) for one in found):
+        return None
+    return [sum(one.st_size for one in found), sum(one.st_mtime_ns for one in found)]
 
 
 def _lock(file: int, path: Path) -> None:

@@ -99,11 +99,15 @@ class Task:
     part: object = None
     """What of the source is meant, see `Input`."""
     part_name: str = ""
+    files: tuple[Path, ...] = ()
+    """The files of `part`."""
 
     @classmethod
     def of(cls, entry: Input, target: str = "", action: Action = Action.WRITE) -> Task:
         """Return the task for an input."""
-        return cls(entry.path, target, action, entry.problem, entry.part, entry.part_name)
+        return cls(
+            entry.path, target, action, entry.problem, entry.part, entry.part_name, entry.files
+        )
 
     @property
     def called(self) -> Called:

@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from mroi.batch import Journal, Task, run
-from mroi.batch.told import Outcome, Result
+from mroi.batch.tasks import Action
+from mroi.batch.told import Context, Outcome, Result
 from mroi.errors import MroiError, SourceError, UsageError
 from tests.batch.works import Copy, copies
 
@@ -118,6 +120,61 @@ def test_two_runs_do_not_share_it(tmp_path: Path, done: bytes) -> None:
 def test_what_changed_or_is_gone_is_done_again(tmp_path: Path, done: bytes) -> None:
     (tmp_path / "out" / "001").unlink()
     assert again(tmp_path, done) == ["001"]
+
+
+class Look(Copy):
+    """Only reads: a source that may be a folder, and no output."""
+
+    def do(self, task: Task, context: Context) -> Outcome:
+        return Outcome({}, "looked", files=())
+
+
+def looked(folder: Path, files: list[Path]) -> int:
+    """Look at a folder of files as one input, and return how many inputs had to be looked at."""
+    work = Look(str(folder / "log"))
+    task = Task(str(folder / "series"), files=tuple(files))
+    with Journal(folder / "journal", work) as journal:
+        results = list(run(work, [task], journal=journal))
+    with Journal(folder / "journal", work) as journal:
+        assert journal.remaining([task]) == []
+        assert len(list(journal.entries())) == 1
+    return len(results)
+
+
+def test_of_folders_and_without_outputs_it_is_continued(tmp_path: Path) -> None:
+    (tmp_path / "series").mkdir()
+    files = [tmp_path / "series" / name for name in ("1.dcm", "2.dcm", "3.dcm")]
+    for file in files:
+        file.write_bytes(b"slice")
+    assert [looked(tmp_path, files[:2]) for _ in range(2)] == [1, 0]
+    assert [looked(tmp_path, files) for _ in range(2)] == [1, 0]
+    files[1].write_bytes(b"longer")
+    assert [looked(tmp_path, files) for _ in range(2)] == [1, 0]
+
+
+def test_a_source_that_changed_meanwhile_is_done_again(tmp_path: Path) -> None:
+    (task,) = copies(tmp_path, [b"one"])
+    work = work_of(tmp_path)
+    with Journal(tmp_path / "journal", work) as journal:
+        journal.start(task)
+        Path(task.source).write_bytes(b"another")
+        journal.end(Result(task, Outcome({}, "", files=())))
+    with Journal(tmp_path / "journal", work) as journal:
+        assert [left.source for left in journal.remaining([task])] == [task.source]
+
+
+def test_what_was_skipped_is_not_done(tmp_path: Path) -> None:
+    (task,) = copies(tmp_path, [b"one"])
+    Path(task.target).write_bytes(b"of somebody")
+    work, skipping = work_of(tmp_path), replace(task, action=Action.SKIP)
+    for _ in range(2):
+        with Journal(tmp_path / "journal", work) as journal:
+            (result,) = run(work, [skipping], journal=journal)
+        assert result.outcome is not None
+        assert result.outcome.status == "skipped"
+    Path(task.target).unlink()
+    with Journal(tmp_path / "journal", work) as journal:
+        assert journal.remaining([task]) == [task]
 
 
 def test_what_failed_is_tried_again(tmp_path: Path) -> None:
