@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -352,9 +352,14 @@ def _key(task: Task) -> Key:
     return task.source, task.part_name, task.target
 
 
-def _options(work: Work) -> dict[str, str]:
-    """Return what work was told, as texts."""
-    return {one.name: repr(getattr(work, one.name)) for one in fields(cast("Any", work))}
+def _options(work: object, prefix: str = "") -> dict[str, str]:
+    """Return what work was told, as texts, member by member; without what stays secret."""
+    found: dict[str, str] = {}
+    for one in fields(cast("Any", work)):
+        value, name = getattr(work, one.name), f"{prefix}{one.name}"
+        if one.repr:
+            found |= _options(value, f"{name}.") if is_dataclass(value) else {name: repr(value)}
+    return found
 
 
 def _stamp(source: str, files: Sequence[Path] | None) -> list[int] | None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mroi.batch import Journal, Task, run
+from mroi import PackOptions
+from mroi.batch import Journal, Pack, Task, run
 from mroi.batch.tasks import Action
 from mroi.batch.told import Context, Outcome, Result
 from mroi.errors import MroiError, SourceError, UsageError
@@ -107,6 +108,16 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
 def test_of_other_work_it_is_refused(tmp_path: Path, done: bytes) -> None:
     with pytest.raises(UsageError, match=r"other work, with seconds 0\.0, not 1\.0"):
         Journal(tmp_path / "journal", Copy(str(tmp_path / "log"), 1.0))
+
+
+def test_of_other_work_it_names_what_differs(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal", Pack(PackOptions())):
+        pass
+    with pytest.raises(UsageError, match=r"with options\.codec 'auto', not 'zstd': name another"):
+        Journal(tmp_path / "journal", Pack(PackOptions(codec="zstd")))
+    assert "salt" not in (tmp_path / "journal").read_text()
+    with Journal(tmp_path / "journal", Pack(PackOptions())):  # another salt
+        pass
 
 
 def test_two_runs_do_not_share_it(tmp_path: Path, done: bytes) -> None:
