@@ -102,6 +102,9 @@ class MroiCodec(_Codec):
     are slices, and with four or more axes the chunk is a series of volumes of the last three.
     Where a codec needs filters for a type it gets exact ones.
 
+    Payloads have no checksums, which in ``.mroi`` files are those of frames: give the array
+    ``compressors=zarr.codecs.Crc32cCodec()``, or some damage decodes to other voxels.
+
     Parameters
     ----------
     codec : str, Codec or Pipeline

@@ -7,6 +7,7 @@ import io
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import PurePath
 from typing import Any, get_args, get_type_hints
 
 from mroi.errors import UsageError
@@ -16,6 +17,7 @@ from mroi.text import json_value
 __all__ = ["EXACT", "Row", "Subject", "Task", "build_csv", "parse_target"]
 
 _TARGETS = ("psnr", "max_error", "ratio")
+_MOST = 1e30  # of bytes, seconds, ratios
 
 
 def parse_target(text: str) -> Target | None:
@@ -276,11 +278,28 @@ class Row:
             value = record.get(field.name, field.default)
             allowed = get_args(types[field.name]) or (types[field.name],)
             if float in allowed:
-                value = float(value) if value == "Infinity" or type(value) is int else value
-            if type(value) not in allowed:
+                is_number = type(value) is int and abs(value) < 1e300
+                value = float(value) if value == "Infinity" or is_number else value
+            if type(value) not in allowed or not _is_possible(field.name, value):
                 raise UsageError(f"a row of results has {field.name} {str(value)[:40]!r}")
             values[field.name] = value
-        return cls(**values)
+        row = cls(**values)
+        if row.picture and None in (row.max_error, row.bits_per_voxel):
+            raise UsageError("a row of results has a picture, but no max_error or bits_per_voxel")
+        return row
+
+
+def _is_possible(name: str, value: object) -> bool:
+    """Whether a field can have a value of its type: a plot, a mean or a path is made of it."""
+    if name == "picture":
+        return isinstance(value, str) and PurePath(value).name == value
+    if not isinstance(value, int | float):
+        return True
+    if name.startswith(("psnr", "ssim")):
+        return not math.isnan(value)
+    if name.startswith(("max_error", "mean_error")):
+        return value >= 0
+    return value == 0 or 1 / _MOST <= value <= _MOST
 
 
 EXACT = (

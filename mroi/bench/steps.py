@@ -444,8 +444,11 @@ def main(order: str, answer: str) -> None:
         found = cast("Callable[..., dict[str, Any]]", step)(task, **paths)
     except MroiError as exc:
         found = {"error": str(exc)}
-    except (OSError, MemoryError) as exc:
-        found = {"error": f"{type(exc).__name__}: {exc}"}
+    except MemoryError as exc:
+        found = {"error": f"not enough memory: {exc}".removesuffix(": ")}
+    except OSError as exc:
+        named = f"{exc.filename}: " if exc.filename else ""
+        found = {"error": named + (exc.strerror or str(exc))}
     Path(answer).write_text(json.dumps(found), "utf-8")
 
 

@@ -53,6 +53,28 @@ def test_a_field_of_another_type_is_refused(name: str) -> None:
         Row.from_json(ROW.to_json() | {name: ["no"]})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("bytes", "ratio_raw", "bits_per_voxel", "encode_seconds")
+          for value in (-1, math.nan, 5e-324, 1e300)),
+        *(("picture", text) for text in ("/etc/passwd", "../a.png", ".")),
+        ("psnr", math.nan), ("psnr", 10**400), ("max_error", -1.0), ("decode_seconds", "Infinity"),
+    ],
+    ids=range(23),
+)  # fmt: skip
+def test_a_value_that_nothing_measures_is_refused(name: str, value: object) -> None:
+    """A journal may be anybody's: a report is made of it, with the pictures that it names."""
+    with pytest.raises(UsageError, match=name):
+        Row.from_json(ROW.to_json() | {name: value})
+
+
+def test_a_picture_needs_what_is_said_below_it() -> None:
+    with pytest.raises(UsageError, match="picture"):
+        Row.from_json(ROW.to_json() | {"picture": "a.png"})
+    assert Row.from_json(ROW.to_json() | {"picture": "a.png", "max_error": 1}).picture == "a.png"
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
