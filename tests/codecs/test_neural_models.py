@@ -45,6 +45,12 @@ def opened(path: Path) -> Model:
 # -- finding ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def _own_paths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what is named here from other tests: some models differ in the encoder alone."""
+    monkeypatch.setattr(models, "_seen", dict(models._seen))
+
+
 def test_models_are_found_by_variable_and_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

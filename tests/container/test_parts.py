@@ -112,7 +112,7 @@ def test_other_names_are_left_alone(tmp_path):
 def test_writers_of_one_name_do_not_meet(tmp_path, locks, monkeypatch):
     """Each writes a whole file, however many start and end at once; also where nothing locks."""
     if not locks:
-        monkeypatch.setattr("mroi.container.parts._lock", lambda _file: None)
+        monkeypatch.setattr("mroi.container.parts.lock_file", lambda _file: None)
     target = tmp_path / "x"
 
     def write(number: int) -> bool:
