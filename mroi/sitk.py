@@ -106,6 +106,8 @@ def from_sitk(image: Image) -> VoxelSource:
     """
     import SimpleITK
 
+    if image.GetPixelIDTypeAsString().startswith("label"):  # the next line would end the process
+        raise SourceError("label maps have no voxels: SimpleITK.LabelMapToLabel(image) makes some")
     array = SimpleITK.GetArrayFromImage(image)
     samples = image.GetNumberOfComponentsPerPixel()
     if samples > 1:

@@ -94,3 +94,10 @@ def test_what_the_other_side_has_no_place_for_is_refused(tmp_path: Path) -> None
     mroi.pack(np.zeros((2, 2, 2), "u1"), tmp_path / "b.mroi", affine=np.diag([1, 1, 0, 1]))
     with pytest.raises(UsageError, match="no direction"):
         to_sitk(tmp_path / "b.mroi")
+
+
+def test_a_label_map_is_refused() -> None:
+    """SimpleITK ends the process that asks for its voxels."""
+    image = sitk.Image((3, 4, 5), sitk.sitkLabelUInt8)
+    with pytest.raises(SourceError, match="LabelMapToLabel"):
+        from_sitk(image)
