@@ -78,7 +78,7 @@ def open_volume(
             if exc.rule != "PFX-1" or not (kind := _kind_of(target)):
                 raise
             message = f"not an mroi file but {kind}: `mroi pack` it first"
-            raise FormatError(message, exc.rule, exc.offset) from exc
+            raise FormatError(message, exc.rule) from exc
         with volume:
             try:
                 yield volume

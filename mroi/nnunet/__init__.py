@@ -349,7 +349,7 @@ def pack_preprocessed(
         off = np.abs(found[0][:].astype(np.float64) - arrays[0].astype(np.float64)).max()
         is_same = max_error or np.array_equal(found[0][:], arrays[0], equal_nan=True)
         if off > max_error or not is_same or not np.array_equal(found[1][:], arrays[1]):
-            raise UsageError(f"{truncated}.mroi is not equal to its source; nothing was deleted")
+            raise UsageError(f"{truncated}.mroi is not equal to its source, which is kept")
         for name in (case, f"{case}_seg"):
             old, new = Path(where) / f"{name}.b2nd", Path(where) / f"{name}.mroi"
             before += old.stat().st_size

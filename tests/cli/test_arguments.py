@@ -59,7 +59,7 @@ def test_a_source_in_place_of_a_file_is_recognised(
         done = mroi(command, name, *output)
         assert done.code == ExitCode.DAMAGED
         assert kind in done.err
-        assert "`mroi pack` it first" in done.err
+        assert "`mroi pack` it first [PFX-1]" in done.err
     Path("junk").write_bytes(bytes(50))
     done = mroi(command, "junk", *output)
     assert done.code == ExitCode.DAMAGED
