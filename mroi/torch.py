@@ -24,7 +24,8 @@ from torch.utils.data import Dataset, Sampler
 from typing_extensions import override
 
 from mroi.errors import UsageError
-from mroi.geometry import Axis, Box, axis_number, crop_affine
+from mroi.format.geom import VolumeGeometry
+from mroi.geometry import Axis, Box, axis_number, corners_apart, crop_affine, spacing_of
 from mroi.volume.model import Volume, open_volume
 from mroi.volume.opened import MEMORY, OpenVolumes, find_files
 
@@ -76,6 +77,7 @@ class ItemOptions(TypedDict, total=False):
     dtype: torch.dtype | None
     label_dtype: torch.dtype | None
     transform: Callable[[Item], Any] | None
+    check_grid: bool
     open_files: int
     memory: int
     jobs: int
@@ -94,6 +96,7 @@ class _Reader:
         dtype: torch.dtype | None = torch.float32,
         label_dtype: torch.dtype | None = torch.int64,
         transform: Callable[[Item], Any] | None = None,
+        check_grid: bool = True,
         open_files: int = 8,
         memory: int = MEMORY,
         jobs: int = 1,
@@ -107,6 +110,7 @@ class _Reader:
         self.order = order
         self._transform = transform
         self._cropped = cropped
+        self._check_grid = check_grid
         self._dtypes = {"image": dtype, "label": label_dtype}
         self._volumes = OpenVolumes(open_files, jobs=jobs, memory=memory)
 
@@ -168,17 +172,31 @@ class _Reader:
 
     def _channels(self, files: Sequence[str], box: Box, file: int) -> NDArray[Any]:
         """Return a box of some files, one after the other: (channels, z, y, x)."""
-        shape = self.open(file).geom.shape[:3]
+        geom = self.open(file).geom
         arrays = []
         for path in files:
             volume = self._volumes.open(path)
-            if volume.geom.shape[:3] != shape:
-                raise UsageError(
-                    f"{path} has {' x '.join(map(str, volume.geom.shape[:3]))} voxels; "
-                    f"{self.images[file][0]} has {' x '.join(map(str, shape))}"
-                )
+            if volume.geom is not geom:
+                self._check(path, volume.geom, self.images[file][0], geom)
             arrays.append(_channels(volume, box))
         return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+    def _check(self, path: str, geom: VolumeGeometry, image: str, of_image: VolumeGeometry) -> None:
+        """Raise `UsageError` unless the voxels of a file are those of the image, by their place."""
+        shape = of_image.shape[:3]
+        if geom.shape[:3] != shape:
+            raise UsageError(
+                f"{path} has {' x '.join(map(str, geom.shape[:3]))} voxels; "
+                f"{image} has {' x '.join(map(str, shape))}"
+            )
+        if not self._check_grid:
+            return
+        apart = corners_apart(of_image.affine, geom.affine, shape)
+        if not apart <= min(spacing_of(of_image.affine)) / 2:
+            raise UsageError(
+                f"{path} lies up to {apart:.4g} mm away from {image}: resample one of them, or "
+                "say check_grid=False if only the affine is wrong"
+            )
 
 
 def to_tensor(
@@ -341,6 +359,8 @@ class SliceDataset(_VolumeDataset):
         Of labels; None keeps that of the volume.
     transform : callable, optional
         Takes an item and returns what the dataset gives.
+    check_grid : bool
+        Whether labels and further channels must lie where the image does, within half a voxel.
     open_files : int
         Files that are open at a time, in each worker.
     memory : int
@@ -480,6 +500,8 @@ class PatchDataset(_VolumeDataset):
         Of labels; None keeps that of the volume.
     transform : callable, optional
         Takes an item and returns what the dataset gives.
+    check_grid : bool
+        Whether labels and further channels must lie where the image does, within half a voxel.
     open_files : int
         Files that are open at a time, in each worker.
     memory : int

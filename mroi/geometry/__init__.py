@@ -4,7 +4,7 @@
 ordinals).
 """
 
-from mroi.geometry.affine import axis_codes, crop_affine, is_singular, spacing_of
+from mroi.geometry.affine import axis_codes, corners_apart, crop_affine, is_singular, spacing_of
 from mroi.geometry.axis import Axis, axis_number
 from mroi.geometry.box import Box, in_plane_axes
 from mroi.geometry.grid import ChunkGrid, GridChunk
@@ -16,6 +16,7 @@ __all__ = [
     "GridChunk",
     "axis_codes",
     "axis_number",
+    "corners_apart",
     "crop_affine",
     "in_plane_axes",
     "is_singular",

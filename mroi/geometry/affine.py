@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["axis_codes", "crop_affine", "is_singular", "spacing_of"]
+__all__ = ["axis_codes", "corners_apart", "crop_affine", "is_singular", "spacing_of"]
 
 _FLAT = 1e-6  # volume of the cell of unit columns: axes that are a plane, but for rounding
 
@@ -33,6 +34,29 @@ def crop_affine(affine: NDArray[np.float64], start: Sequence[int]) -> NDArray[np
     with np.errstate(over="ignore", invalid="ignore"):  # positions beyond floats are infinite
         cropped[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
     return cropped
+
+
+def corners_apart(
+    affine: NDArray[np.float64], other: NDArray[np.float64], shape: Sequence[int]
+) -> float:
+    """Return how far the corners of a volume move, in mm, if it has another affine.
+
+    Parameters
+    ----------
+    affine, other : (4, 4) ndarray of float64
+        Voxel index to world position in mm, RAS+.
+    shape : sequence of int
+        Extents along x, y, z; more are ignored.
+
+    Returns
+    -------
+    float
+        The longest way of the eight corners; NaN or infinity if one has no finite position.
+    """
+    corners = np.array([[*ends, 1] for ends in product(*((0, n - 1) for n in shape[:3]))])
+    with np.errstate(over="ignore", invalid="ignore"):
+        ways = (corners @ (affine - other).T)[:, :3]
+        return float(np.linalg.norm(ways, axis=1).max())
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mroi.errors import SourceError, UsageError
+from mroi.geometry.affine import corners_apart, spacing_of
 from mroi.geometry.box import Box, in_plane_axes
 
 __all__ = [
@@ -226,11 +227,8 @@ def check_same_grid(
     """
     if tuple(mask_shape[:3]) != tuple(shape[:3]):
         raise SourceError(f"the mask has shape {tuple(mask_shape)}; the volume has {tuple(shape)}")
-    ends = [(0, n - 1) for n in shape[:3]]
-    corners = np.array([[x, y, z, 1] for x in ends[0] for y in ends[1] for z in ends[2]])
-    apart = np.linalg.norm((corners @ (mask_affine - affine).T)[:, :3], axis=1).max()
-    smallest = np.linalg.norm(affine[:3, :3], axis=0).min()
-    if not apart <= smallest / 100:
+    apart = corners_apart(affine, mask_affine, shape)
+    if not apart <= min(spacing_of(affine)) / 100:
         raise SourceError(
             f"mask and volume have different grids: corners are up to {apart:.4g} mm apart"
         )

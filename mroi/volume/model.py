@@ -365,7 +365,8 @@ class Volume:
     @override
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.shape))
-        return f"<mroi.Volume {shape}, {self.dtype}, {self.orientation}, roi {self.roi}>"
+        kind = self.geom.datatype.name if self.dtype.names else self.dtype
+        return f"<mroi.Volume {shape}, {kind}, {self.orientation}, roi {self.roi}>"
 
     def __dask_tokenize__(self) -> tuple[object, ...]:
         """Return what tells this volume from others, the same in every process: for Dask."""

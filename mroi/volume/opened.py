@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
+from errno import ENOENT
 from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,9 @@ def find_files(source: str | os.PathLike[str] | Sequence[Any], suffix: str = ".m
     Raises
     ------
     UsageError
-        If there are none.
+        If there are none in a list or a folder, or of a pattern.
+    FileNotFoundError
+        If a file or a folder is not there.
     """
     if not isinstance(source, str | os.PathLike):
         found = [os.fspath(path) for path in source]
@@ -127,8 +130,10 @@ def find_files(source: str | os.PathLike[str] | Sequence[Any], suffix: str = ".m
         found = sorted(str(path) for path in Path(source).rglob(f"*{suffix}"))
     elif has_magic(os.fspath(source)) and not Path(source).exists():
         found = sorted(glob(os.fspath(source), recursive=True))  # noqa: PTH207 (it may be absolute)
-    else:
+    elif Path(source).exists():
         found = [os.fspath(source)]
+    else:
+        raise FileNotFoundError(ENOENT, os.strerror(ENOENT), os.fspath(source))
     if not found:
         where = os.fspath(source) if isinstance(source, str | os.PathLike) else "an empty list"
         raise UsageError(f"{where}: no {suffix} files there")

@@ -9,7 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from mroi.geometry import axis_codes, crop_affine, spacing_of
+from mroi.geometry import axis_codes, corners_apart, crop_affine, spacing_of
 
 NUMBERS = st.floats(-100, 100, allow_nan=False, width=32)
 MATRICES = hnp.arrays(np.float64, (3, 4), elements=NUMBERS).map(
@@ -60,3 +60,16 @@ def test_an_axis_without_extent_has_no_direction(axis):
     affine[:, axis] = 0
     assert axis_codes(affine)[axis] == "?"
     assert spacing_of(affine)[axis] == 0
+
+
+def test_corners_move_as_far_as_the_affine_says() -> None:
+    affine = np.diag([2.0, 3.0, 4.0, 1.0])
+    moved = affine.copy()
+    moved[1, 3] += 5
+    assert corners_apart(affine, affine, (4, 5, 6, 7)) == 0
+    assert corners_apart(affine, moved, (4, 5, 6)) == 5
+    flipped = affine.copy()
+    flipped[:, 0] *= -1
+    flipped[0, 3] = 6
+    assert corners_apart(affine, flipped, (4, 5, 6)) == 6
+    assert not corners_apart(affine, np.full((4, 4), np.nan), (4, 5, 6)) <= 1

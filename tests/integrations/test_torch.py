@@ -57,6 +57,27 @@ def images(study: Path) -> list[mroi.Volume]:
     return [mroi.open(path) for path in sorted((study / "images").rglob("*.mroi"))]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_labels_that_lie_elsewhere_are_refused(tmp_path: Path, *, moved: bool) -> None:
+    """Their arrays may have one shape: a label that is flipped would train on wrong voxels."""
+    voxels = phantom((12, 10, 9), 1)
+    affine = AFFINE.copy()
+    if moved:
+        affine[:, 0] *= -1
+        affine[:, 3] -= 11 * affine[:, 0]
+    write(tmp_path / "image.mroi", voxels)
+    label = voxels[::-1] if moved else voxels
+    write(tmp_path / "label.mroi", (label > 500).astype("u1"), affine=affine)
+    pair = [tmp_path / "image.mroi"], [tmp_path / "label.mroi"]
+    taken = PatchDataset(*pair, size=4, check_grid=False)[0]
+    if not moved:
+        assert_array_equal(taken["label"], taken["image"] > 500)
+        return
+    for dataset in (PatchDataset(*pair, size=4), SliceDataset(*pair)):
+        with pytest.raises(UsageError, match=r"label.mroi lies up to \d+\.?\d* mm away from"):
+            dataset[0]
+
+
 # -- slices ----------------------------------------------------------------------------------
 
 
@@ -249,6 +270,8 @@ def test_nothing_and_damage_are_told_apart(study: Path) -> None:
             SliceDataset(nothing)
     with pytest.raises(FileNotFoundError):
         SliceDataset(study / "no.mroi")
+    with pytest.raises(FileNotFoundError):
+        PatchDataset(study / "no.mroi", size=3)
     (study / "cut.mroi").write_bytes((study / "images/sub-0/T1w.mroi").read_bytes()[:400])
     with pytest.raises(FormatError):
         SliceDataset(study / "cut.mroi")
