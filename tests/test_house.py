@@ -73,6 +73,13 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded & (HEAVY | {"rich"}) == set()
 
 
+def test_help_loads_nothing_that_does_the_work() -> None:
+    tell = "import mroi.cli, sys; print([name for name in sys.modules if 'mroi.batch.' in name])"
+    done = subprocess.run([sys.executable, "-c", tell], capture_output=True, text=True, check=True)
+    assert "mroi.batch.tasks" in done.stdout
+    assert "mroi.batch.engine" not in done.stdout
+
+
 def test_the_probe_sees_what_is_loaded() -> None:
     assert "PIL" in modules_after("import PIL.Image")
 
