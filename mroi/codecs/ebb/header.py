@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mroi.codecs.calv.values import build_number
+
 __all__ = ["Header", "Scale", "build_header", "even_bits", "fraction_bits", "parse_header"]
 
 TOP = 65535
@@ -125,18 +127,18 @@ def build_header(header: Header, count: int, kind: np.dtype[Any]) -> bytes:
     """Return the bytes of a header, for so many samples of a type."""
     is_float = kind.kind == "f"
     flags = _SERIES * header.series | _FLOATS * is_float
-    parts = [bytes([flags]), _varint(count), _varint(header.scale.top)]
+    parts = [bytes([flags]), build_number(count), build_number(header.scale.top)]
     if is_float:
         parts.append(_REALS.pack(header.scale.offset, header.scale.scale))
     else:
         offset = int(header.scale.offset)
-        parts += [_varint(2 * offset if offset >= 0 else -2 * offset - 1)]
-        parts += [_varint(int(header.scale.scale))]
+        parts += [build_number(2 * offset if offset >= 0 else -2 * offset - 1)]
+        parts += [build_number(int(header.scale.scale))]
     if header.scale.top:
         parts.append(bytes([header.wavelet, header.deep << 4 | header.flat]))
-        parts.append(_varint(header.step))
+        parts.append(build_number(header.step))
         parts.append(struct.pack("<9bB", *header.shifts, header.mode))
-        parts += map(_varint, header.sizes)
+        parts += map(build_number, header.sizes)
     return b"".join(parts)
 
 
@@ -218,12 +220,3 @@ def _parse_rest(reader: _Reader, scale: Scale, *, series: bool) -> Header:
         raise _BrokenError("taps without a filter, or a filter without taps")
     deep, flat = divmod(levels, 16)
     return Header(scale, series, wavelet, deep, flat, step, tuple(shifts), mode, sizes)
-
-
-def _varint(number: int) -> bytes:
-    result = bytearray()
-    while number > 127:
-        result.append(number & 127 | 128)
-        number >>= 7
-    result.append(number)
-    return bytes(result)
