@@ -198,8 +198,7 @@ def run(
             crops=cropped_dir or "",
             timeout=timeout,
         )
-    if output is None:
-        raise typer.BadParameter("name the folder for the results with --output")
+    output = _results_folder(output)
     if not plan.inputs:
         raise typer.BadParameter("name files or folders to measure on")
     tasks = plan.tasks(_subjects(plan.inputs))
@@ -230,6 +229,15 @@ def run(
     if earlier is not None and not dry_run:
         code = _say_what_differs(report, earlier, bench.rows) or code
     raise typer.Exit(code)
+
+
+def _results_folder(output: str | None) -> str:
+    """Return the folder for the results; raises `typer.BadParameter` if there is none."""
+    if output is None:
+        raise typer.BadParameter("name the folder for the results with --output")
+    if Path(output).exists() and not Path(output).is_dir():
+        raise typer.BadParameter(f"{output} is no folder: the results are several files")
+    return output
 
 
 def _plan(*, background: Background | None, is_medroi: bool, **fields: object) -> Plan:

@@ -139,3 +139,11 @@ def test_an_input_that_is_not_there_is_a_row(mroi: Mroi) -> None:
     done = mroi("bench", "nothing.nii", "-o", "out", "-c", "zstd", "--roi", "full")
     assert done.code == ExitCode.FAILED
     assert "nothing.nii" in rows()[0]["error"]
+
+
+def test_results_do_not_fit_into_a_file(mroi: Mroi, scan: Path) -> None:
+    Path("taken").write_bytes(b"mine")
+    done = mroi("bench", scan, "-o", "taken", "-c", "zstd")
+    assert done.code == ExitCode.USAGE
+    assert "taken is no folder" in done.err
+    assert Path("taken").read_bytes() == b"mine"
