@@ -384,6 +384,7 @@ def test_nothing_is_registered_before_the_module_is_imported() -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_nilearn_takes_files(tmp_path: Path) -> None:
+    pytest.importorskip("nilearn")
     from nilearn.image import index_img, load_img, math_img, mean_img, resample_to_img, smooth_img
     from nilearn.maskers import NiftiMasker
     from nilearn.masking import apply_mask, compute_epi_mask, unmask
@@ -412,6 +413,7 @@ def test_nilearn_takes_files(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 def test_nilearn_plots_files(tmp_path: Path) -> None:
+    pytest.importorskip("nilearn")
     import matplotlib as mpl
 
     mpl.use("agg")
