@@ -21,6 +21,8 @@ HEAVY = {
 }  # fmt: skip
 
 BEHIND = {
+    "mroi/codecs/neural/bcm_model.py": "neural",
+    "mroi/codecs/neural/bcm_network.py": "neural",
     "mroi/codecs/neural/checkpoint.py": "neural",
     "mroi/codecs/neural/fitting.py": "neural",
     "mroi/codecs/neural/latent.py": "neural",

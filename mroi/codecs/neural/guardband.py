@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Exceptions", "indexes_of", "rounded"]
+__all__ = ["NONE", "Exceptions", "indexes_of", "rounded"]
 
 _RELATIVE = 1e-9
 _ABSOLUTE = 1e-6
@@ -49,6 +49,10 @@ class Exceptions:
         """Return these, and others whose places are counted from `start`."""
         places = np.concatenate([self.places, others.places + np.uint32(start)])
         return Exceptions(places, np.concatenate([self.values, others.values]))
+
+
+NONE = Exceptions(np.empty(0, np.uint32), np.empty(0, np.uint8))
+"""No exceptions."""
 
 
 def indexes_of(

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 import zlib
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from mroi.codecs.neural import models, rans
-from mroi.codecs.neural.guardband import Exceptions, indexes_of
+from mroi.codecs.neural.guardband import NONE, Exceptions, indexes_of
 from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.network import Network
-from mroi.codecs.neural.one_thread import one_thread
+from mroi.codecs.neural.one_thread import one_thread, seconds_of_multiplication
 from mroi.codecs.neural.rans import LARGEST, Table
 from mroi.codecs.neural.shapes import DECODED, Config, tensors
 from mroi.errors import CodecError
@@ -34,7 +33,6 @@ _TABLES = {
     "tables.z.cdf": 2, "tables.z.medians": 1, "tables.z.offsets": 1, "tables.z.sizes": 1,
 }  # fmt: skip
 _PASSES = 3  # coded, decoded to see that it can be, and by the writer to see what is lost
-_NONE = Exceptions(np.empty(0, np.uint32), np.empty(0, np.uint8))
 
 
 class _Follower(Protocol):
@@ -222,7 +220,7 @@ class Model:
     def encode_seconds(self, rows: int, columns: int) -> float:
         """Return how long a picture takes to encode, roughly, on one thread."""
         tall, wide = self._padded(rows, columns)
-        return tall * wide * self._work * _seconds()
+        return tall * wide * self._work * seconds_of_multiplication()
 
     @cached_property
     def _work(self) -> float:
@@ -241,7 +239,7 @@ class _Encoding:
     hyper: NDArray[np.int32]
     latent: Tensor
     parts: list[tuple[NDArray[np.int32], NDArray[np.int32], Table]] = field(default_factory=list)
-    near: Exceptions = _NONE
+    near: Exceptions = NONE
     crc: int = 0
 
     def __post_init__(self) -> None:
@@ -329,16 +327,3 @@ def _share(name: str, config: Config) -> float:
         number -= depth + 1
         stage += 1
     return 0.5 / 4.0 ** (stage + 1) if top == "g_a" else 2 / 4.0 ** max(1, 3 - stage)
-
-
-@cache
-def _seconds() -> float:
-    """Return how long a multiplication takes here in a convolution in binary64."""
-    x, weight = torch.ones(1, 64, 48, 48).double(), torch.ones(64, 64, 3, 3).double()
-    least = math.inf
-    with one_thread:
-        for _ in range(3):
-            start = time.thread_time()
-            torch.nn.functional.conv2d(x, weight, None, 1, 1)
-            least = min(least, time.thread_time() - start)
-    return least / (64 * 64 * 9 * 48 * 48)

@@ -1,7 +1,8 @@
 """One coder for symbols of any distribution: range asymmetric numeral systems, with fixed tables.
 
-The state has 63 bits, words have 32, frequencies 16. All arithmetic is of integers: every machine
-reads and writes the same words. The normative description is in ``spec/codecs/tcm.md``.
+The state has 63 bits, words have 32, frequencies 16, or 24 in `mixture`. All arithmetic is of
+integers: every machine reads and writes the same words. The normative description is in
+``spec/codecs/models.md``.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from numpy.typing import NDArray
 from mroi.codecs.compiled import kernel, step
 from mroi.errors import CodecError
 
-__all__ = ["LARGEST", "Decoder", "Table", "encode"]
+__all__ = ["FINE", "LARGEST", "Decoder", "Table", "encode", "encode_intervals", "pop"]
 
 LARGEST = 1 << 24
 """Symbols are smaller than this in magnitude."""
 
+FINE = 24
+"""Bits of frequencies that are in no table."""
+
 _LOW = 1 << 31  # the state, between symbols, is at least this, and less than 2**63
-_TOTAL = 1 << 16
+_COARSE = 16  # bits of frequencies in tables
+_TOTAL = 1 << _COARSE
 _DIGITS = 7  # of 4 bits, that an escape has at most
 _WIDEST = 1 << 20  # of a row of a table
 
@@ -96,6 +101,25 @@ def encode(parts: list[tuple[NDArray[np.int32], NDArray[np.int32], Table]]) -> b
         if symbols.size and int(np.abs(symbols.astype(np.int64)).max()) >= LARGEST:
             raise CodecError("the network gives numbers that are too large to be coded")
         _encode(symbols, rows, table.cdf, table.sizes, table.offsets, state, words)
+    return _code(state, words)
+
+
+def encode_intervals(starts: NDArray[np.int64], widths: NDArray[np.int64]) -> bytes:
+    """Return the code of symbols that are parts of 2**24, in the order of decoding.
+
+    Parameters
+    ----------
+    starts, widths : (n,) ndarray of int64
+        Where each begins, and how much it has: at least 1.
+    """
+    words = np.empty(starts.size + 2, np.uint32)
+    state = np.array([_LOW, 0], np.int64)
+    _encode_intervals(starts, widths, state, words)
+    return _code(state, words)
+
+
+def _code(state: NDArray[np.int64], words: NDArray[np.uint32]) -> bytes:
+    """Return words in the order of decoding, the last state first."""
     at = int(state[1])
     last = np.array([state[0] & 0xFFFFFFFF, state[0] >> 32], np.uint32)
     return np.concatenate([words[:at], last])[::-1].astype("<u4").tobytes()
@@ -107,41 +131,50 @@ class Decoder:
     Parameters
     ----------
     code : memoryview
-        What `encode` gave.
+        What `encode` gave, or `encode_intervals`.
+
+    Attributes
+    ----------
+    state : (2,) ndarray of int64
+        The state, and how many words were read.
+    words : ndarray of uint32
+        The code.
     """
 
     def __init__(self, code: memoryview) -> None:
         if len(code) % 4 or len(code) < 8:
             raise ValueError("the code is cut short")
-        self._words = np.frombuffer(code, "<u4").astype(np.uint32)
-        high, low = map(int, self._words[:2])
+        self.words = np.frombuffer(code, "<u4").astype(np.uint32)
+        high, low = map(int, self.words[:2])
         if high >> 31 or (high << 32 | low) < _LOW:
             raise ValueError("the code begins with no state")
-        self._state = np.array([high << 32 | low, 2], np.int64)
+        self.state = np.array([high << 32 | low, 2], np.int64)
 
     def decode(self, rows: NDArray[np.int32], table: Table) -> NDArray[np.int32]:
         """Return a symbol for each row of `table`."""
         table.check_rows(rows)
         symbols = np.empty(rows.size, np.int32)
-        state, words = self._state, self._words
+        state, words = self.state, self.words
         if not _decode(symbols, rows, table.cdf, table.sizes, table.offsets, state, words):
             raise ValueError("the code ends early, or has an escape that is too long")
         return symbols
 
     def finish(self) -> None:
         """Check that the code ends here."""
-        if self._state[0] != _LOW or self._state[1] != self._words.size:
+        if self.state[0] != _LOW or self.state[1] != self.words.size:
             raise ValueError("the code does not end with the last symbol")
 
 
 @step
-def _push(start: int, frequency: int, state: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
+def _push(
+    start: int, frequency: int, bits: int, state: NDArray[np.int64], words: NDArray[np.uint32]
+) -> None:
     x = state[0]
-    if x >= (frequency << 47):
+    if x >= (frequency << (63 - bits)):
         words[state[1]] = x & 0xFFFFFFFF
         state[1] += 1
         x >>= 32
-    state[0] = ((x // frequency) << 16) + x % frequency + start
+    state[0] = ((x // frequency) << bits) + x % frequency + start
 
 
 @kernel
@@ -164,16 +197,30 @@ def _encode(
             while rest >> (4 * count):
                 count += 1
             for digit in range(count - 1, -1, -1):
-                _push(((rest >> (4 * digit)) & 15) << 12, 1 << 12, state, words)
-            _push(count << 12, 1 << 12, state, words)
+                _push(((rest >> (4 * digit)) & 15) << 12, 1 << 12, _COARSE, state, words)
+            _push(count << 12, 1 << 12, _COARSE, state, words)
             value = escape
         start = np.int64(cdf[row, value])
-        _push(start, np.int64(cdf[row, value + 1]) - start, state, words)
+        _push(start, np.int64(cdf[row, value + 1]) - start, _COARSE, state, words)
+
+
+@kernel
+def _encode_intervals(
+    starts: NDArray[np.int64],
+    widths: NDArray[np.int64],
+    state: NDArray[np.int64],
+    words: NDArray[np.uint32],
+) -> None:
+    for k in range(starts.size - 1, -1, -1):
+        _push(starts[k], widths[k], FINE, state, words)
 
 
 @step
-def _pop(start: int, frequency: int, state: NDArray[np.int64], words: NDArray[np.uint32]) -> None:
-    x = frequency * (state[0] >> 16) + (state[0] & 0xFFFF) - start
+def pop(
+    start: int, frequency: int, bits: int, state: NDArray[np.int64], words: NDArray[np.uint32]
+) -> None:
+    """Take a symbol from the state: one of frequencies of so many bits."""
+    x = frequency * (state[0] >> bits) + (state[0] & ((1 << bits) - 1)) - start
     if x < _LOW:
         word = np.int64(words[state[1]]) if state[1] < words.size else 0
         x = (x << 32) | word
@@ -202,16 +249,17 @@ def _decode(
                 low = middle
             else:
                 high = middle
-        _pop(np.int64(cdf[row, low]), np.int64(cdf[row, high]) - cdf[row, low], state, words)
+        start = np.int64(cdf[row, low])
+        pop(start, np.int64(cdf[row, high]) - start, _COARSE, state, words)
         if low == sizes[row] - 2:
             count = (state[0] & 0xFFFF) >> 12
-            _pop(count << 12, 1 << 12, state, words)
+            pop(count << 12, 1 << 12, _COARSE, state, words)
             if count > _DIGITS:
                 return False
             rest = np.int64(0)
             for digit in range(count):
                 nibble = (state[0] & 0xFFFF) >> 12
-                _pop(nibble << 12, 1 << 12, state, words)
+                pop(nibble << 12, 1 << 12, _COARSE, state, words)
                 rest |= nibble << (4 * digit)
             low = -((rest + 1) >> 1) if rest & 1 else low + (rest >> 1)
         if state[1] > words.size:
