@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ NOT_RUN = 22  # blocks that nothing runs: each has its reason above it
 
 sys.path.insert(0, str(ROOT / "tools"))
 examples = importlib.import_module("examples")
+warm = importlib.import_module("warm")
 sys.path.pop(0)
 
 
@@ -28,10 +30,18 @@ def kinds(page: Path) -> list[str]:
     return [kind for kind, _ in examples.blocks(page)]
 
 
+@pytest.fixture(scope="module")
+def checker() -> Iterator[list[str]]:
+    """What checks a page; all of them are forked from one process that has loaded mroi."""
+    with warm.waiting() as socket:
+        plain = [sys.executable, str(ROOT / "tools" / "examples.py")]
+        yield [*(warm.command(socket, "examples") if socket else plain), "--check"]
+
+
 @pytest.mark.slow
 @needs("codecs")
 @pytest.mark.parametrize("page", [page for page in PAGES if "run" in kinds(page)], ids=name)
-def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
+def test_commands_and_python_print_what_the_page_shows(page: Path, checker: list[str]) -> None:
     if examples.needs_shell(page) and not shutil.which("sh"):
         pytest.skip("the commands of this page need a shell")
     others = ("remote", "sitk", "xarray", "zarr")
@@ -44,7 +54,7 @@ def test_commands_and_python_print_what_the_page_shows(page: Path) -> None:
     for extra in needed.get(page.name, ()):
         require(extra)
     done = subprocess.run(
-        [sys.executable, ROOT / "tools" / "examples.py", "--check", page],
+        [*checker, page],
         capture_output=True,
         check=False,
         text=True,

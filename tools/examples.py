@@ -11,6 +11,9 @@ Each page runs in a temporary folder of its own, from top to bottom. Its blocks 
 
 and any other has a comment above it: ``<!-- not run: WHY -->``. Numbers may differ a little: they
 depend on the versions of libraries. `INPUTS` are there for a page that names them.
+
+``mroi`` is started once for all commands, and forked by `warm`; a server, and what follows the
+installation of a plug-in, are processes of their own.
 """
 
 from __future__ import annotations
@@ -28,9 +31,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -38,6 +44,8 @@ INPUTS = {
     "scan.nii.gz": "nilearn/datasets/data/mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz",
     "grey.nii.gz": "nilearn/datasets/data/mni_icbm152_gm_tal_nlin_sym_09a_converted.nii.gz",
     "bold.nii": "nibabel/tests/data/functional.nii",
+    "head.nii": "nibabel/tests/data/anatomical.nii",
+    "moved.nii": "nibabel/tests/data/reoriented_anat_moved.nii",
     "ct": "pydicom/data/test_files/dicomdirtests/98892001/CT5N",
 }
 _BLOCK = re.compile(
@@ -65,11 +73,19 @@ def main() -> int:
     parser.add_argument("--check", action="store_true")
     parser.add_argument("pages", nargs="*", type=Path, default=PAGES)
     args = parser.parse_args()
+    if warm.SOCKET in os.environ:
+        return write(args.pages, check=args.check)
+    with warm.waiting():
+        return write(args.pages, check=args.check)
+
+
+def write(pages: Sequence[Path], *, check: bool) -> int:
+    """Write or check these pages; return the exit code."""
     code = 0
-    for path in args.pages:
+    for path in pages:
         old = path.read_text("utf-8")
         new = rendered(path)
-        if not args.check:
+        if not check:
             path.write_text(new, "utf-8")
         elif not are_alike(old, new):
             code = 1
@@ -125,10 +141,14 @@ def prepare(folder: Path, text: str) -> None:
             (shutil.copytree if source.is_dir() else shutil.copyfile)(source, name)
     programs = folder / ".programs"
     programs.mkdir()
-    removal = '[ "$1" = uninstall ] && exec rm -r .installed\n'  # pip cannot, with a target
+    first = {"pip": '[ "$1" = uninstall ] && exec rm -r .installed\n'}  # it cannot, with a target
+    if socket := os.environ.get(warm.SOCKET):
+        quick = shlex.join(warm.command(socket, "mroi"))
+        first["mroi"] = f'[ "$1" = serve ] || [ -e .installed ] || exec {quick} "$@"\n'
     for name, command in _PROGRAMS.items():
         script = programs / name
-        script.write_text(f'#!/bin/sh\n{removal}exec {shlex.join(command)} "$@"\n', "utf-8")
+        lines = f'#!/bin/sh\n{first.get(name, "")}exec {shlex.join(command)} "$@"\n'
+        script.write_text(lines, "utf-8")
         script.chmod(0o755)
 
 
@@ -172,7 +192,9 @@ def printed_by_command(command: str) -> str:
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(here / ".installed")]),
         "PYTHONUTF8": "1",
     }
-    shell = [*_MROI, *shlex.split(command)[1:]] if is_plain(command) else ["sh", "-c", command]
+    is_quick = warm.SOCKET in os.environ  # then the script in .programs knows what to do
+    is_direct = is_plain(command) and not is_quick
+    shell = [*_MROI, *shlex.split(command)[1:]] if is_direct else ["sh", "-c", command]
     done = subprocess.run(  # a shell runs what stands in our own pages
         shell, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=env
     )
