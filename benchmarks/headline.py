@@ -1,30 +1,36 @@
-"""The headline table: every lossy codec at the same PSNR, beside video codecs and SPERR and SZ3.
+"""The headline: every lossy codec at the same PSNR on whole volumes, beside what others have.
 
-    python benchmarks/headline.py FILE.nii.gz... --out FOLDER [--psnr 30,35,40,45] [--quick]
+    python benchmarks/headline.py FILE.nii.gz... --out FOLDER [--only ours|others|report]
+        [--psnr 30,35,40,45] [--roi tight --roi full] [--codec ebb ...] [--original]
 
-Ours are measured by ``mroi bench`` (whole files, every byte, its own journal in FOLDER); the others
-are bare streams of the same box of voxels, with MedROI's 54 bytes added, the coarsest setting
-that reaches the PSNR, found by bisection. x265 (preset slower, 12 bits, without its text) and
-SVT-AV1 (preset 4, 10 bits) get slices as frames, by least and largest value of the box; both are
-there to compare with, neither is or becomes a dependency. SPERR and SZ3 get float32. Everything
-is decoded again, rounded if the volume holds integers; the PSNR is that of the box, against its
-range: the easy voxels of a background flatter the full volume.
+Each volume (the first of a series) is brought to 8 bits, lowest value 0, highest 255, as in the
+MedROI paper, and written into FOLDER; ``--original`` leaves values as they are. All codecs get that
+volume. Ours are measured by ``mroi bench``: whole files, every byte, the coarsest setting that
+reaches the PSNR. The others (`anchors`) are bare streams of the same box, to which MedROI's record
+of 54 bytes is added: settings are tried until one is near the PSNR, and bytes are interpolated
+in their logarithm. The PSNR is that of the ROI, voxels rounded, the peak its range; ratios are to
+the whole volume, a byte a voxel (two with ``--original``).
 
-Writes ``headline.md`` and ``headline.json`` into FOLDER; finished figures there are kept. Needs
-`pip install av`, which bundles x265 (GPL), and imagecodecs. Hours for large volumes: ``--quick``
-takes faster presets, for a try.
+Everything that was measured is kept in FOLDER and not measured again: ``others.json``, and
+``bench/CODEC``, to be removed by hand when a codec has changed. ``headline.json`` and
+``headline.md`` are written from what there is; ``tools/figures.py`` draws from the first.
+``--strip NAME`` draws the worst slice of `ebb` of a volume at the first PSNR into ``NAME.png``.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import math
+import multiprocessing
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,254 +38,440 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+import mroi
 from mroi.bench.metrics import Difference
 
+sys.path.insert(0, str(Path(__file__).parent))
+from anchors import ANCHORS, Anchor
+
+OURS = ("ebb", "wavelet3d", "jpeg2000-3d", "jpeg2000", "htj2k", "jpegxl", "heif")
 _RECORD = 54  # bytes: the box, the shape and the affine, as the paper stores them
-_STEPS = 9  # of a bisection
-ROIS = ("full", "tight")
+_NEAR = 0.25  # dB between a target and a setting that was tried
+_MARGIN = 0.1  # dB that the first and the last target are passed by, so that all lie between
+_TRIES = 8  # for a target
+_SHOWN = 0.5  # dB above a target: a codec has no coarser setting
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Anchor:
-    """A codec to compare with.
+class Subject:
+    """A volume, and the box that is coded.
 
     Attributes
     ----------
     name : str
-        In the table.
-    fine, coarse : float
-        Bounds of its setting.
-    code : callable
-        From a volume (x, y, z) of float32 and a setting to bytes and what is decoded from them.
-    is_log : bool
-        Whether settings are halved by their logarithm.
+        Of the file, without its ending.
+    path : Path
+        The volume as it is measured.
+    shape : tuple of int
+        Of the whole volume.
+    box : tuple of slice
+        The ROI.
     """
 
     name: str
-    fine: float
-    coarse: float
-    code: Callable[[Array, float], tuple[int, Array]]
-    is_log: bool = False
+    path: Path
+    shape: tuple[int, ...]
+    box: tuple[slice, ...]
 
-    def between(self, a: float, b: float) -> float:
-        """Return the setting in the middle."""
-        return math.sqrt(a * b) if self.is_log else (a + b) / 2
+    @property
+    def voxels(self) -> int:
+        """Number of voxels of the whole volume."""
+        return math.prod(self.shape)
+
+    @property
+    def share(self) -> float:
+        """Voxels of the ROI over those of the volume."""
+        return math.prod(side.stop - side.start for side in self.box) / self.voxels
+
+    def crop(self) -> Array:
+        """Return the voxels of the ROI."""
+        return np.asarray(nib.load(self.path).dataobj.get_unscaled())[self.box]
 
 
-def as_video(encoder: str, decoder: str, pixels: str, bits: int, options: dict[str, str]) -> Any:
-    """Return what codes a volume as frames, a slice each."""
+# -- volumes -----------------------------------------------------------------------------------
 
-    def code(volume: Array, setting: float) -> tuple[int, Array]:
+
+def prepared(path: Path, folder: Path, *, original: bool) -> Path:
+    """Write the first volume of a file into a folder, in 8 bits, if it is not there."""
+    name = path.name.removesuffix(".gz").removesuffix(".nii") + ".nii.gz"
+    target = folder / "volumes" / name
+    if target.exists():
+        return target
+    image = nib.load(path)
+    stored = image.dataobj.get_unscaled()
+    volume = np.asarray(stored.reshape((*stored.shape[:3], -1))[..., 0])
+    if not original:
         low, high = float(volume.min()), float(volume.max())
-        top = (1 << bits) - 1
-        frames = np.rint((volume - low) * (top / max(high - low, 1e-30))).astype("<u2")
-        sides = [n + n % 2 for n in frames.shape[:2]]
-        pads = [(0, side - n) for side, n in zip(sides, frames.shape[:2], strict=True)]
-        padded = np.pad(frames, [*pads, (0, 0)], mode="edge")
-        packets = encode_video(padded, encoder, pixels, options, setting)
-        size = sum(map(len, packets))
-        back = decode_video(packets, decoder, sides)[: frames.shape[0], : frames.shape[1]]
-        return size, back.astype(np.float64) * ((high - low) / top) + low
-
-    return code
+        volume = np.rint((volume.astype(np.float64) - low) * (255 / (high - low))).astype(np.uint8)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    nib.Nifti1Image(volume, image.affine).to_filename(target)
+    return target
 
 
-def encode_video(
-    frames: Array, encoder: str, pixels: str, options: dict[str, str], setting: float
-) -> list[bytes]:
-    """Return the packets of frames (x, y, z)."""
-    import av
-
-    context = av.CodecContext.create(encoder, "w")
-    context.width, context.height, context.pix_fmt = frames.shape[0], frames.shape[1], pixels
-    context.framerate = 25
-    crf = f"{setting:.2f}" if encoder == "libx265" else str(round(setting))
-    context.options = {name: value.format(crf=crf) for name, value in options.items()} | (
-        {} if "x265-params" in options else {"crf": crf}
-    )
-    packets = []
-    for k in range(frames.shape[2]):
-        frame = av.VideoFrame(frames.shape[0], frames.shape[1], pixels)
-        frame.pts = k
-        for number, plane in enumerate(frame.planes):
-            rows = np.zeros((plane.height, plane.line_size // 2), "<u2")
-            rows[:, : plane.width] = frames[:, :, k].T if number == 0 else 1 << 9
-            plane.update(rows.tobytes())
-        packets += [bytes(packet) for packet in context.encode(frame)]
-    return packets + [bytes(packet) for packet in context.encode(None)]
+def subject(path: Path, roi: str) -> Subject:
+    """Return a volume with its ROI."""
+    file = io.BytesIO()
+    mroi.pack(path, file, codec="raw", roi=roi)
+    with mroi.open(file) as volume:
+        box = volume.roi.slices
+        return Subject(path.name.removesuffix(".nii.gz"), path, volume.shape, box)
 
 
-def decode_video(packets: Sequence[bytes], decoder: str, sides: Sequence[int]) -> Array:
-    """Return the luma of frames as (x, y, z)."""
-    import av
-
-    context = av.CodecContext.create(decoder, "r")
-    planes = []
-    for data in [*packets, None]:
-        for frame in context.decode(None if data is None else av.Packet(data)):
-            luma = frame.planes[0]
-            rows = np.frombuffer(luma, "<u2").reshape(luma.height, luma.line_size // 2)
-            planes.append((frame.pts or 0, rows[:, : luma.width].T.copy()))
-    found = np.stack([plane for _pts, plane in planes], axis=2)
-    return found[: sides[0], : sides[1]]
+# -- others ------------------------------------------------------------------------------------
 
 
-def sperr(volume: Array, psnr: float) -> tuple[int, Array]:
-    """Code with SPERR as one chunk."""
-    import imagecodecs
+class Trials:
+    """What was tried of the codecs to compare with, kept in a file.
 
-    data = imagecodecs.sperr_encode(volume, psnr, "psnr", chunks=volume.shape)
-    return len(data), imagecodecs.sperr_decode(data)
+    Parameters
+    ----------
+    path : Path
+        Written after each trial.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._kept: dict[str, list[dict[str, float]]] = (
+            json.loads(path.read_text("utf-8")) if path.exists() else {}
+        )
+
+    def of(self, subject: Subject, roi: str, name: str) -> list[dict[str, float]]:
+        """Return what was tried, coarse to fine: setting, bytes, psnr, seconds of CPU."""
+        found = self._kept.get(f"{subject.name}/{roi}/{name}", [])
+        return sorted(found, key=lambda trial: trial["psnr"])
+
+    def run(
+        self, subject: Subject, roi: str, anchor: Anchor, crop: Array, setting: float
+    ) -> dict[str, float]:
+        """Try a setting, unless it was tried before."""
+        key = f"{subject.name}/{roi}/{anchor.name}"
+        for trial in self._kept.setdefault(key, []):
+            if trial["setting"] == setting:
+                return trial
+        trial = in_process(anchor.name, crop, setting)
+        self._kept[key].append(trial)
+        self._path.write_text(json.dumps(self._kept, indent=1), "utf-8")
+        print(key, trial, flush=True)
+        return trial
 
 
-def sz3(volume: Array, bound: float) -> tuple[int, Array]:
-    """Code with SZ3, by a bound on the error."""
-    import imagecodecs
+def in_process(name: str, crop: Array, setting: float) -> dict[str, float]:
+    """Try a setting in a process of its own, again if it crashes: these libraries do, sometimes."""
+    for _ in range(3):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            try:
+                return pool.submit(tried, name, crop, setting).result()
+            except BrokenProcessPool:
+                print(f"{name} crashed with {setting}", flush=True)
+    sys.exit(f"{name} crashes with {setting}")
 
-    data = imagecodecs.sz3_encode(volume, "abs", abs=bound)
-    return len(data), imagecodecs.sz3_decode(data, shape=volume.shape, dtype=volume.dtype)
 
-
-def anchors(*, quick: bool) -> tuple[Anchor, ...]:
-    """Return the codecs to compare with."""
-    x265 = {
-        "preset": "veryfast" if quick else "slower",
-        "x265-params": "crf={crf}:info=0:log-level=none",
+def tried(name: str, crop: Array, setting: float) -> dict[str, float]:
+    """Return the setting, bytes with the record, PSNR, and seconds of CPU for both directions."""
+    anchor = next(one for one in ANCHORS if one.name == name)
+    start = time.process_time()
+    size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
+    return {
+        "setting": setting,
+        "bytes": size + _RECORD,
+        "psnr": psnr_of(crop, decoded),
+        "seconds": round(time.process_time() - start, 2),
     }
-    av1 = {"preset": "10" if quick else "4"}
-    return (
-        Anchor("x265", 0.0, 51.0, as_video("libx265", "hevc", "gray12le", 12, x265)),
-        Anchor("SVT-AV1", 1.0, 63.0, as_video("libsvtav1", "libdav1d", "yuv420p10le", 10, av1)),
-        Anchor("SPERR", 70.0, 20.0, sperr),
-        Anchor("SZ3", 1e-5, 0.5, sz3, is_log=True),
-    )
 
 
-def psnr_of(volume: Array, decoded: Array, *, rounds: bool) -> float:
-    """Return the PSNR against the range of the volume."""
-    back = np.rint(decoded) if rounds else decoded
-    return Difference.between(volume, back).psnr(float(np.ptp(volume)))
+def psnr_of(volume: Array, decoded: Array) -> float:
+    """Return the PSNR against the range of the volume; integers are rounded and clipped first."""
+    low, high = float(volume.min()), float(volume.max())
+    if volume.dtype.kind in "iu":
+        decoded = np.clip(np.rint(decoded), low, high)
+    return min(Difference.between(volume, decoded).psnr(high - low), 999.0)
 
 
-def reach(anchor: Anchor, volume: Array, target: float, *, rounds: bool) -> dict[str, float]:
-    """Return bytes, PSNR and seconds of the coarsest setting that reaches a PSNR."""
-    span = float(np.ptp(volume)) if anchor.is_log else 1.0
-    fine, coarse = anchor.fine * span, anchor.coarse * span
-    best: dict[str, float] = {}
-    for _ in range(_STEPS):
-        middle = anchor.between(fine, coarse)
-        start = time.perf_counter()
-        size, decoded = anchor.code(volume, middle)
-        seconds = time.perf_counter() - start
-        psnr = psnr_of(volume, decoded, rounds=rounds)
-        if psnr >= target:
-            fine = middle
-            if not best or size < best["bytes"]:
-                best = {"bytes": size + _RECORD, "psnr": psnr, "seconds": seconds}
-        else:
-            coarse = middle
-    return best
-
-
-def run_ours(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure our codecs, and return the rows."""
-    folder = options.out / "bench"
-    rois = [part for roi in ROIS for part in ("--roi", roi)]
-    codecs = [part for codec in options.codec or ["lossy"] for part in ("--codec", codec)]
-    command = [sys.executable, "-c", "from mroi.cli import main; main()", "bench",
-               *map(str, options.files), "-o", str(folder), *codecs, *rois,
-               "--psnr", options.psnr, "--background", "drop"]  # fmt: skip
-    subprocess.run(command, check=False)
-    rows: list[dict[str, Any]] = json.loads((folder / "results.json").read_text("utf-8"))["rows"]
-    return rows
-
-
-def run_others(
-    options: argparse.Namespace, ours: Sequence[dict[str, Any]], kept: dict[str, Any]
+def search(
+    subject: Subject, roi: str, anchor: Anchor, trials: Trials, targets: Sequence[float]
 ) -> None:
-    """Measure the other codecs in the boxes that our rows have, into `kept`."""
-    for path in options.files:
-        image = nib.load(path)
-        stored = image.dataobj.get_unscaled()
-        volume = stored.reshape((*stored.shape[:3], -1))[..., 0]
-        name = path.name.removesuffix(".gz").removesuffix(".nii")
-        for roi in ROIS:
-            box = next(
-                (
-                    row["box"]
-                    for row in ours
-                    if (row["volume"], row["roi"]) == (name, roi) and row["box"]
-                ),
-                None,
-            )
-            if box is None:
-                continue
-            sides = tuple(slice(*map(int, part.split(":"))) for part in box.split(","))
-            crop = np.ascontiguousarray(volume[sides], np.float32)
-            for anchor in anchors(quick=options.quick):
-                for target in map(float, options.psnr.split(",")):
-                    key = f"{name}/{roi}/{anchor.name}/{target:g}"
-                    if key in kept:
-                        continue
-                    kept[key] = reach(anchor, crop, target, rounds=stored.dtype.kind in "iu") | {
-                        "voxels": volume.size
-                    }
-                    (options.out / "headline.json").write_text(json.dumps(kept, indent=1), "utf-8")
-                    print(key, kept[key], flush=True)
+    """Try settings until one is near each target; all targets share them."""
+    crop = subject.crop()
+    aims = [*targets]
+    aims[0] -= _MARGIN
+    aims[-1] += _MARGIN
+    for aim in aims:
+        for _ in range(_TRIES):
+            setting = guess(anchor, trials.of(subject, roi, anchor.name), aim)
+            if setting is None:
+                break
+            trials.run(subject, roi, anchor, crop, setting)
 
 
-def table(
-    options: argparse.Namespace, rows: Sequence[dict[str, Any]], others: dict[str, Any]
-) -> str:
-    """Return the ratios of the full 8-bit volume to what is stored, geometric means."""
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
-    for row in rows:
-        if row["status"] == "ok" and row["target"].startswith("psnr="):
-            cells = found.setdefault((row["codec"], row["roi"]), {})
-            cells.setdefault(row["target"][5:], []).append(row["ratio_8bit"])
-    for key, figures in others.items():
-        _volume, roi, name, target = key.split("/")
-        if figures.get("bytes"):
-            cells = found.setdefault((name, roi), {})
-            cells.setdefault(target, []).append(figures["voxels"] / figures["bytes"])
-    targets = [f"{float(target):g}" for target in options.psnr.split(",")]
-    lines = ["| codec | ROI | " + " | ".join(f"{target} dB" for target in targets) + " |",
-             "| --- | --- |" + " ---: |" * len(targets)]  # fmt: skip
-    for (name, roi), cells in found.items():
-        values = (cells.get(target, []) for target in targets)
-        texts = [
-            f"{statistics.geometric_mean(one):.3g}"
-            + (f" ({len(one)})" if len(one) < len(options.files) else "")
-            if one
-            else ""
-            for one in values
-        ]
-        lines.append(f"| {name} | {roi} | {' | '.join(texts)} |")
-    return "\n".join(lines)
+def guess(anchor: Anchor, found: Sequence[dict[str, float]], aim: float) -> float | None:
+    """Return the next setting to try for a PSNR, None if it is near one, or cannot be reached."""
+    fine, coarse = anchor.place(anchor.fine), anchor.place(anchor.coarse)
+    if len(found) < 2:
+        places = (0.75 * coarse + 0.25 * fine, 0.5 * coarse + 0.5 * fine)
+        return anchor.setting(places[len(found)])
+    above = [trial for trial in found if trial["psnr"] >= aim]
+    below = [trial for trial in found if trial["psnr"] < aim]
+    gap = min(abs(trial["psnr"] - aim) for trial in found)
+    if above and below:
+        if gap <= _NEAR:
+            return None
+        a, b = below[-1], above[0]
+    else:
+        a, b = (found[-2], found[-1]) if below else (found[0], found[1])
+        aim += _NEAR if below else -_NEAR  # beyond it, so that it lies between
+    x, y = anchor.place(a["setting"]), anchor.place(b["setting"])
+    share = (aim - a["psnr"]) / max(b["psnr"] - a["psnr"], 1e-6)
+    if above and below:
+        share = min(max(share, 0.05), 0.95)
+    place = min(max(x + (y - x) * share, min(fine, coarse)), max(fine, coarse))
+    setting = anchor.setting(place)
+    return None if any(trial["setting"] == setting for trial in found) else setting
+
+
+def at_targets(
+    found: Sequence[dict[str, float]], targets: Sequence[float]
+) -> dict[str, dict[str, float]]:
+    """Return bytes at each PSNR, or of the coarsest setting if that is above."""
+    from scipy.interpolate import PchipInterpolator
+
+    points: list[tuple[float, float]] = []
+    for trial in found:  # in the order of PSNR: what takes more bytes than a better one is left out
+        while points and points[-1][1] >= math.log(trial["bytes"]):
+            points.pop()
+        points.append((trial["psnr"], math.log(trial["bytes"])))
+    if len(points) < 2:
+        return {}
+    curve = PchipInterpolator(*zip(*points, strict=True))
+    least, most = points[0][0], points[-1][0]
+    return {
+        f"{target:g}": {
+            "psnr": max(target, least),
+            "bytes": round(math.exp(curve(max(target, least)))),
+        }
+        for target in targets
+        if target <= most
+    }
+
+
+# -- ours --------------------------------------------------------------------------------------
+
+
+def run_ours(paths: Sequence[Path], options: argparse.Namespace) -> None:
+    """Measure our codecs, each into a folder of its own."""
+    for codec in options.codec or OURS:
+        for rois, background in parts_of(options.roi):
+            folder = folder_of(options.out, codec, background)
+            command = [sys.executable, "-c", "from mroi.cli import main; main()", "bench",
+                       *map(str, paths), "-o", str(folder), "--codec", codec,
+                       *(word for roi in rois for word in ("--roi", roi)),
+                       "--psnr", options.psnr, "--background", background]  # fmt: skip
+            subprocess.run(command, check=False)
+
+
+def parts_of(rois: Sequence[str]) -> Iterator[tuple[list[str], str]]:
+    """Yield the ROIs with what becomes of voxels outside: that of the paper drops them."""
+    exact = [roi for roi in rois if roi != "medroi"]
+    if exact:
+        yield exact, "exact"
+    if "medroi" in rois:
+        yield ["medroi"], "drop"
+
+
+def folder_of(out: Path, codec: str, background: str) -> Path:
+    """Return the folder of results of a codec."""
+    return out / "bench" / (codec if background == "exact" else f"{codec}-{background}")
+
+
+def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows of our codecs that were measured."""
+    rows = []
+    for codec in OURS:
+        for background in ("exact", "drop"):
+            path = folder_of(options.out, codec, background) / "results.json"
+            if path.exists():
+                rows += json.loads(path.read_text("utf-8"))["rows"]
+    return [row for row in rows if row["status"] == "ok" and row["target"]]
+
+
+# -- report ------------------------------------------------------------------------------------
+
+
+def summary(subjects: dict[str, list[Subject]], options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was measured: for each volume, ROI and codec bytes and PSNR at each target."""
+    trials, rows = Trials(options.out / "others.json"), rows_of(options)
+    targets = [float(target) for target in options.psnr.split(",")]
+    volumes: dict[str, Any] = {}
+    for roi, found in subjects.items():
+        for one in found:
+            volume = volumes.setdefault(one.name, {"shape": one.shape, "codecs": {}})
+            codecs = volume["codecs"].setdefault(roi, {})
+            volume.setdefault("share", {})[roi] = round(one.share, 4)
+            for row in rows:
+                if (row["volume"].removesuffix(".nii.gz"), row["roi"]) == (one.name, roi):
+                    target = row["target"].removeprefix("psnr=")
+                    point = {"psnr": round(row["psnr"], 3), "bytes": row["bytes"]}
+                    codecs.setdefault(row["codec"], {})[f"{float(target):g}"] = point
+            for anchor in ANCHORS:
+                points = at_targets(trials.of(one, roi, anchor.name), targets)
+                if points:
+                    codecs[anchor.name] = points
+    base = 2 if options.original else 1
+    return {"psnr": targets, "bytes_a_voxel": base, "volumes": volumes}
+
+
+def cell(point: dict[str, float] | None, target: float, base: int) -> str:
+    """Return a ratio; with its PSNR if there is no coarser setting."""
+    if point is None:
+        return ""
+    ratio = f"{base / point['bytes']:.4g}" if base / point["bytes"] >= 1000 else (
+        f"{base / point['bytes']:.1f}"
+    )  # fmt: skip
+    above = point["psnr"] > target + _SHOWN
+    return f"{ratio} ({point['psnr']:.1f} dB)" if above else ratio
+
+
+def tables(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """Yield the tables of a summary, each with its name: the mean, and each volume."""
+    targets = found["psnr"]
+    heads = [f"{target:g} dB" for target in targets]
+    rule = "| --- | --- |" + " ---: |" * len(heads)
+    yield "mean", [f"| codec | {' | '.join(heads)} |", rule.replace("--- | ", "", 1), *means(found)]
+    for name, volume in found["volumes"].items():
+        base = math.prod(volume["shape"]) * found["bytes_a_voxel"]
+        lines = [f"| codec | ROI | {' | '.join(heads)} |", rule]
+        for roi, codecs in volume["codecs"].items():
+            for codec, points in codecs.items():
+                cells = (cell(points.get(f"{target:g}"), target, base) for target in targets)
+                lines.append(f"| {codec} | {roi} | {' | '.join(cells)} |")
+        yield name, lines
+
+
+def means(found: dict[str, Any]) -> Iterator[str]:
+    """Yield rows: bytes with tight ROI, those of `ebb` as 1, where both are at the PSNR."""
+    shares: dict[str, dict[float, list[float]]] = {}
+    for volume in found["volumes"].values():
+        codecs = volume["codecs"].get("tight", {})
+        for codec, points in codecs.items():
+            for target in found["psnr"]:
+                pair = [one.get(f"{target:g}") for one in (points, codecs.get("ebb", {}))]
+                if all(point and point["psnr"] <= target + _SHOWN for point in pair):
+                    into = shares.setdefault(codec, {}).setdefault(target, [])
+                    into.append(pair[0]["bytes"] / pair[1]["bytes"])
+    for codec, by_target in shares.items():
+        cells = []
+        for target in found["psnr"]:
+            some = by_target.get(target)
+            cells.append(f"{statistics.geometric_mean(some):.2f} ({len(some)})" if some else "")
+        yield f"| {codec} | {' | '.join(cells)} |"
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+
+def strip(one: Subject, options: argparse.Namespace) -> None:
+    """Draw the worst slice of `ebb` as it was, and as three codecs have it, with a detail."""
+    target = float(options.psnr.split(",")[0])
+    rows = {
+        row["codec"]: row
+        for row in rows_of(options)
+        if row["volume"].removesuffix(".nii.gz") == one.name
+        and (row["roi"], row["target"]) == ("tight", f"psnr={target:g}")
+    }
+    crop = one.crop()
+    panels: list[tuple[str, Array, int]] = [("original", crop, 0)]
+    for codec in ("ebb", "jpeg2000"):
+        file = io.BytesIO()
+        mroi.pack(one.path, file, codec=rows[codec]["setting"], roi="tight")
+        with mroi.open(file) as volume:
+            panels.append((codec, np.asarray(volume.cropped), file.getbuffer().nbytes))
+    anchor = ANCHORS[0]
+    found = Trials(options.out / "others.json").of(one, "tight", anchor.name)
+    trial = min(found, key=lambda trial: abs(trial["psnr"] - target))
+    size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), trial["setting"])
+    panels.insert(2, (anchor.name, np.clip(np.rint(decoded), 0, 255), size + _RECORD))
+    errors = (panels[1][1].astype(float) - crop) ** 2
+    worst = int(np.argmax(errors.mean((0, 1))))
+    sheet = draw_strip(panels, worst, errors[:, :, worst], one.voxels)
+    sheet.save(options.out / f"{one.name}.png", optimize=True)
+
+
+def draw_strip(
+    panels: Sequence[tuple[str, Array, int]], k: int, errors: Array, voxels: int, side: int = 240
+) -> Any:
+    """Return a picture: the slice of each volume, below it the 64 x 64 pixels with most error."""
+    from PIL import Image, ImageDraw, ImageFont
+    from scipy.ndimage import uniform_filter
+
+    original = panels[0][1][:, :, k]
+    half, sides = 32, errors.shape
+    local = uniform_filter(errors, 2 * half, mode="constant")
+    inner = tuple(slice(min(half, n // 2), max(n - half, n // 2) + 1) for n in sides)
+    at = np.unravel_index(np.argmax(local[inner]), local[inner].shape)
+    start = [max(n + part.start - half, 0) for n, part in zip(at, inner, strict=True)]
+    detail = tuple(slice(n, n + 2 * half) for n in start)
+    high = float(np.percentile(original, 99.8))
+    font, top = ImageFont.load_default(14), 42
+    tall = round(side * sides[1] / sides[0])
+    sheet = Image.new("RGB", ((side + 6) * len(panels), top + tall + side + 12), "black")
+    pen = ImageDraw.Draw(sheet)
+    for number, (name, volume, size) in enumerate(panels):
+        plane = volume[:, :, k]
+        x = (side + 6) * number
+        note = f"{voxels / size:.1f} : 1" if size else f"slice {k}"
+        where = f"{psnr_at(panels[0][1], volume, k):.1f} dB here" if size else ""
+        pen.text((x + 4, 2), f"{name}   {note}", fill="white", font=font)
+        pen.text((x + 4, 20), where, fill="#c0c0c0", font=font)
+        for part, y, height in ((plane, top, tall), (plane[detail], top + tall + 6, side)):
+            grey = np.clip(part.astype(float) * (255 / high), 0, 255).astype(np.uint8)
+            picture = Image.fromarray(np.ascontiguousarray(grey[:, ::-1].T))
+            sheet.paste(picture.resize((side, height), Image.Resampling.NEAREST), (x, y))
+    return sheet
+
+
+def psnr_at(original: Array, decoded: Array, k: int) -> float:
+    """Return the PSNR of a slice, against the range of the volume."""
+    difference = Difference.between(original[:, :, k], decoded[:, :, k])
+    return difference.psnr(float(np.ptp(original)))
+
+
+# -- main --------------------------------------------------------------------------------------
 
 
 def main() -> None:
-    """Measure, and write the table."""
+    """Measure, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--psnr", default="30,35,40,45")
-    parser.add_argument("--codec", action="append")
-    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--roi", action="append", choices=("tight", "full", "medroi"))
+    parser.add_argument("--codec", action="append", choices=OURS)
+    parser.add_argument("--anchor", action="append", choices=[one.name for one in ANCHORS])
+    parser.add_argument("--only", choices=("ours", "others", "report"))
+    parser.add_argument("--original", action="store_true")
+    parser.add_argument("--strip", action="append", default=[])
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "headline.json"
-    kept: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
-    rows = run_ours(options)
-    run_others(options, rows, kept)
-    text = (
-        "Ratio of the full volume at 8 bits a voxel to the bytes that are stored, geometric mean "
-        f"over {', '.join(file.name for file in options.files)}:\n\n{table(options, rows, kept)}\n"
-    )
+    options.roi = options.roi or ["tight"]
+    paths = [prepared(path, options.out, original=options.original) for path in options.files]
+    subjects = {roi: [subject(path, roi) for path in paths] for roi in options.roi}
+    if options.only in (None, "others"):
+        trials = Trials(options.out / "others.json")
+        targets = [float(target) for target in options.psnr.split(",")]
+        for roi in set(options.roi) - {"medroi"}:
+            for one in subjects[roi]:
+                for anchor in ANCHORS:
+                    if anchor.name in (options.anchor or [anchor.name]):
+                        search(one, roi, anchor, trials, targets)
+    if options.only in (None, "ours"):
+        run_ours(paths, options)
+    found = summary(subjects, options)
+    (options.out / "headline.json").write_text(json.dumps(found) + "\n", "utf-8")
+    text = "\n\n".join(f"{name}\n\n" + "\n".join(lines) for name, lines in tables(found)) + "\n"
     (options.out / "headline.md").write_text(text, "utf-8")
     print(text)
+    for name in options.strip:
+        strip(next(one for one in subjects["tight"] if one.name == name), options)
 
 
 if __name__ == "__main__":
