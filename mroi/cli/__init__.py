@@ -9,7 +9,7 @@ middle
     `batch` (a command over many inputs: `mroi.batch` does the work)
 high, the commands
     `pack`, `unpack`, `info`, `preview`, `slice`, `verify`, `recover`, `roi`, `export`, `serve`,
-    `bench`, `codecs`, `model`
+    `bench`, `codecs`, `train`, `model`
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from mroi.cli import (
     roi,
     serve,
     slice,  # noqa: A004
+    train,
     unpack,
     verify,
 )
@@ -118,6 +119,7 @@ for _name, _module in (
     ("serve", serve),
     ("bench", bench),
     ("codecs", codecs),
+    ("train", train),
 ):
     _examples = f"\b\nExamples:\n{_module.EXAMPLES}"
     app.command(_name, cls=Command, epilog=_examples, no_args_is_help=_name != "codecs")(

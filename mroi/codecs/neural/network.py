@@ -1,24 +1,31 @@
 """What the networks of `tcm` and `tcm-auxt` compute, from tensors by name.
 
-`shapes` says what the tensors are. Pictures are (1, channels, rows, columns). Everything is as the
-authors' programs compute it, up to rounding; the parts are named as in their papers.
+`shapes` says what the tensors are. Pictures are (n, channels, rows, columns). Everything is as the
+authors' programs compute it, up to rounding; the parts are named as in their papers. All of it can
+be differentiated, for training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812  (its usual name)
+from typing_extensions import override
 
 from mroi.codecs.neural.shapes import Config
 
-__all__ = ["Network", "Scope"]
+__all__ = ["LEAST", "PEDESTAL", "Network", "Scope", "at_least"]
+
+PEDESTAL = 2.0**-36
+"""What the squares that divisive normalisation uses are moved by (CompressAI)."""
+
+LEAST = 1e-6
+"""Of what it adds to."""
 
 _SLOPE = 0.01  # of LeakyReLU
-_PEDESTAL = 2.0**-36
-_LEAST = 1e-6  # of what divisive normalisation adds to
 
 
 class Scope:
@@ -134,6 +141,30 @@ class Network:
         return x + _synthesis_shortcut(aux, self._scope / "AuxT_dec" / 3) if self._auxiliary else x
 
 
+class _AtLeast(torch.autograd.Function):
+    """A lower bound that gradients cross upwards: what lies below it can come back."""
+
+    @override
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        """Return `x`, or `bound` where it is less."""
+        ctx.save_for_backward(x >= bound)
+        return x.clamp_min(bound)
+
+    @override
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Pass gradients on that raise `x`, and all of those above the bound."""
+        (above,) = ctx.saved_tensors
+        return gradients[0] * (above | (gradients[0] < 0)), None
+
+
+def at_least(x: Tensor, bound: float) -> Tensor:
+    """Return `x`, or `bound` where it is less, with the gradients of CompressAI's lower bound."""
+    bounded: Tensor = _AtLeast.apply(x, bound)  # type: ignore[no-untyped-call]
+    return bounded
+
+
 # -- convolutions ----------------------------------------------------------------------------------
 
 
@@ -148,8 +179,8 @@ def _subpixel(x: Tensor, scope: Scope) -> Tensor:
 
 def _divisive(x: Tensor, scope: Scope) -> Tensor:
     """Return the sum that generalised divisive normalisation divides by, squared."""
-    beta = scope["beta"].clamp_min((_LEAST + _PEDESTAL) ** 0.5) ** 2 - _PEDESTAL
-    gamma = scope["gamma"].clamp_min(_PEDESTAL**0.5) ** 2 - _PEDESTAL
+    beta = at_least(scope["beta"], (LEAST + PEDESTAL) ** 0.5) ** 2 - PEDESTAL
+    gamma = at_least(scope["gamma"], PEDESTAL**0.5) ** 2 - PEDESTAL
     return F.conv2d(x * x, gamma[:, :, None, None], beta)
 
 
@@ -205,29 +236,31 @@ def _linear(x: Tensor, scope: Scope) -> Tensor:
 
 
 def _self_attention(x: Tensor, scope: Scope, head: int, window: int, *, shifted: bool) -> Tensor:
-    """Return attention of each voxel to those in its window: (1, rows, columns, channels)."""
-    _, rows, columns, channels = x.shape
+    """Return attention of each voxel to those in its window: (n, rows, columns, channels)."""
+    count, rows, columns, channels = x.shape
     down, across, places = rows // window, columns // window, window * window
     half = window // 2
     if shifted:
         x = torch.roll(x, (-half, -half), (1, 2))
-    x = x.reshape(down, window, across, window, channels).transpose(1, 2)
-    x = _linear(x.reshape(down * across, places, channels), scope / "embedding_layer")
+    x = x.reshape(count, down, window, across, window, channels).transpose(2, 3)
+    x = _linear(x.reshape(-1, places, channels), scope / "embedding_layer")
     q, k, v = x.reshape(-1, places, 3, channels // head, head).permute(2, 0, 3, 1, 4)
     similar = q @ k.transpose(-1, -2) * head**-0.5 + _positions(scope, window)
     if shifted:
-        similar = similar.masked_fill(_apart(down, across, window)[:, None], float("-inf"))
+        apart = _apart(down, across, window).to(x.device).repeat(count, 1, 1)
+        similar = similar.masked_fill(apart[:, None], float("-inf"))
     y = (similar.softmax(-1) @ v).transpose(1, 2).reshape(-1, places, channels)
-    y = _linear(y, scope / "linear").reshape(down, across, window, window, channels)
-    y = y.transpose(1, 2).reshape(1, rows, columns, channels)
+    y = _linear(y, scope / "linear").reshape(count, down, across, window, window, channels)
+    y = y.transpose(2, 3).reshape(count, rows, columns, channels)
     return torch.roll(y, (half, half), (1, 2)) if shifted else y
 
 
 def _positions(scope: Scope, window: int) -> Tensor:
     """Return what each head adds for a place that looks at another: (heads, places, places)."""
-    place = torch.cartesian_prod(torch.arange(window), torch.arange(window))
+    bias = scope["relative_position_params"]
+    place = torch.cartesian_prod(torch.arange(window), torch.arange(window)).to(bias.device)
     apart = place[:, None] - place[None] + window - 1
-    return scope["relative_position_params"][:, apart[..., 0], apart[..., 1]]
+    return bias[:, apart[..., 0], apart[..., 1]]
 
 
 def _apart(down: int, across: int, window: int) -> Tensor:
@@ -279,7 +312,8 @@ def _synthesis_shortcut(x: Tensor, scope: Scope) -> Tensor:
     """Return what bands, mixed and scaled, are the wavelet transform of: the reverse."""
     y = _linear(x.permute(0, 2, 3, 1), scope / "OLP" / "linear")
     y = (y / torch.exp(scope["scaling_factors"])).permute(0, 3, 1, 2)
-    _, bands, rows, columns = y.shape
-    y = y.reshape(4, bands // 4, rows, columns).transpose(0, 1)
+    count, bands, rows, columns = y.shape
+    y = y.reshape(count, 4, bands // 4, rows, columns).transpose(1, 2)
+    y = y.reshape(-1, 4, rows, columns)
     y = F.conv_transpose2d(y, (scope / "idwt")["filters"], None, 2)
-    return y.reshape(1, bands // 4, 2 * rows, 2 * columns)
+    return y.reshape(count, bands // 4, 2 * rows, 2 * columns)

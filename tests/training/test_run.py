@@ -1,0 +1,199 @@
+"""Training: it makes files smaller, and an interruption changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import xml.etree.ElementTree as ET
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+import mroi
+from mroi.codecs.neural import models
+from mroi.errors import CodecError, CodecUnavailableError, UsageError
+from mroi.training import run
+from mroi.training.curves import Entry
+from mroi.training.prepare import Wish, device_of, prepare
+from mroi.training.run import Files, Training
+from tests.training.phantoms import phantom, write
+
+WISH = Wish(
+    architecture="tcm", size="tiny", start="", weight=0.01, channels="equal", steps=40, batch=2,
+    patch=None, rate=None, seed=1, validation=0.34, device="cpu", threads=1, about="phantoms",
+    licence="MIT",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write(tmp_path_factory.mktemp("data"), 3)
+
+
+Begin = Callable[..., Training]
+
+
+@pytest.fixture
+def begin(data: list[str], tmp_path: Path) -> Begin:
+    def begin(name: str = "m", **wishes: Any) -> Training:
+        files = Files(tmp_path / f"{name}{models.SUFFIX}")
+        return prepare(replace(WISH, **wishes), data, files)
+
+    return begin
+
+
+def packed(model: Path, folder: Path) -> tuple[int, float]:
+    """Return the bytes of a volume that nobody trained on, and its PSNR in dB."""
+    image = phantom(9, (150, 140, 4))
+    nib.save(nib.Nifti1Image(image, np.eye(4)), folder / "new.nii")
+    codec = f"tcm:model={model}"
+    target = folder / "new.mroi"
+    mroi.pack(folder / "new.nii", target, codec=codec, roi="full", overwrite=True)
+    with mroi.open(target) as volume:
+        error = ((np.asarray(volume[:]).astype(float) - image) ** 2).mean()
+    return target.stat().st_size, 10 * np.log10(np.ptp(image.astype(float)) ** 2 / error)
+
+
+def test_a_trained_model_makes_smaller_files_of_better_pictures(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes on disk and decoded voxels, of a volume that it has not seen."""
+    monkeypatch.setattr(run, "_ENTRIES", 8)
+    begin("untrained", steps=1, rate=1e-9).run()
+    training = begin()
+    header = training.run()
+    first, last = training.entries[0], training.entries[-1]
+    assert last.step == 40
+    assert last.loss < first.loss / 2
+    assert last.validation_loss is not None
+    assert first.validation_loss is not None
+    assert last.validation_loss < first.validation_loss / 2
+    size, psnr = packed(header.path, tmp_path)
+    before, worse = packed(tmp_path / "untrained.mroi-model", tmp_path)
+    assert size < before
+    assert psnr > worse + 5
+
+
+def test_a_model_says_how_it_was_trained(begin: Begin, data: list[str], tmp_path: Path) -> None:
+    training = begin(steps=2, architecture="tcm-auxt", channels="neighbours")
+    header = training.run()
+    assert header == models.read_header(tmp_path / "m.mroi-model")
+    notes = header.notes
+    for name, value in {"about": "phantoms", "licence": "MIT", "seed": 1, "lambda": 0.01}.items():
+        assert notes[name] == value
+    assert str(notes["data"]).startswith("3 volumes, 18 slices, SHA-256 ")
+    assert "--steps 2 --batch 2 --patch 64" in str(notes["command"])
+    assert not any(Path(path).name in json.dumps(notes) for path in data)
+    assert notes["psnr"] == training.entries[-1].psnr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.csv", "m.mroi-model", "m.svg"]
+    lines = (tmp_path / "m.csv").read_text().splitlines()
+    assert lines[0] == ",".join(asdict(training.entries[0]))
+    assert [line.split(",")[0] for line in lines[1:]] == ["1", "2"]
+    root = ET.parse(tmp_path / "m.svg").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert sum("polyline" in element.tag for element in root.iter()) == 6
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interruption_changes_nothing(
+    begin: Begin, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the model nor the curves: all bytes are those of a training that nobody stopped."""
+    monkeypatch.setattr(run, "_APART", 1)
+    monkeypatch.setattr(run, "_ENTRIES", 2)  # so that it stops between two
+    expected = begin("whole", steps=4).run()
+
+    def stop(step: int, _entry: Entry) -> None:
+        if step == 3:
+            os.kill(os.getpid(), number)
+
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            begin(steps=4).run(stop)
+    finally:
+        signal.signal(number, before)
+    assert not (tmp_path / "m.mroi-model").exists()
+    training = begin(steps=4)
+    training.resume()
+    assert training.step == 3
+    training.seconds()  # tries a step, and leaves no trace
+    training.run()
+    for ending in (".mroi-model", ".csv", ".svg"):
+        whole = (tmp_path / "whole").with_suffix(ending).read_bytes()
+        assert (tmp_path / "m").with_suffix(ending).read_bytes() == whole
+    assert not (tmp_path / "m.checkpoint").exists()
+    assert expected.id == models.read_header(tmp_path / "m.mroi-model").id
+
+
+def test_checkpoints_of_something_else_are_refused(begin: Begin, tmp_path: Path) -> None:
+    training = begin(steps=4)
+    with pytest.raises(UsageError, match=r"there is no .*checkpoint to go on with"):
+        training.resume()
+    training._save()
+    path = tmp_path / "m.checkpoint"
+    whole = path.read_bytes()
+    with pytest.raises(UsageError, match=r"another training: .*lambda was 0\.01, and is 0\.02"):
+        begin(steps=4, weight=0.02).resume()
+    for data in (b"", b"?", whole[:-1], whole[:100], whole.replace(b"mroi-training", b"x" * 13)):
+        path.write_bytes(data)
+        with pytest.raises(UsageError, match="is no checkpoint"):
+            training.resume()
+    path.write_bytes(whole.replace(b'"settled.weights"', b'"settled.weight_"'))
+    with pytest.raises(UsageError, match=r"is damaged: settled\.weights"):
+        training.resume()
+    with safe_open(path, framework="numpy") as file:
+        assert set(file.metadata()) == {"mroi-training"}  # tensors and JSON: nothing that runs
+
+
+def test_a_loss_that_is_no_number_ends_it(begin: Begin, tmp_path: Path) -> None:
+    with pytest.raises(CodecError, match="the loss of step 2 is no number; try a lower --rate"):
+        begin(steps=3, rate=1.0, weight=1e3).run()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_can_be_gone_on_from(begin: Begin) -> None:
+    first = begin("first", steps=1, rate=1e-9).run()
+    more = begin("more", start=str(first.path), steps=1, rate=1e-9, validation=0, patch=64).run()
+    assert more.config == first.config
+    assert more.notes["start"] == first.id
+    one, other = (models.load(header, {}, lambda _name: True) for header in (first, more))
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        close = np.isclose(other[name], tensor, atol=2 if name.startswith("tables.") else 1e-3)
+        assert close.all(), name
+
+
+def test_sizes_come_from_a_file(begin: Begin, tmp_path: Path) -> None:
+    path = tmp_path / "sizes.json"
+    for text, match in (
+        ("?", "is no JSON"), ("[]", "no JSON object"), ('{"width": 7}', "no multiple"),
+        ('{"wide": 8}', "its sizes are"),
+    ):  # fmt: skip
+        path.write_text(text)
+        with pytest.raises(UsageError, match=match):
+            begin(size=str(path))
+    with pytest.raises(UsageError, match="expected tiny, small, medium, large or a JSON file"):
+        begin(size="huge")
+    tiny = models.find("tiny-tcm").config
+    path.write_text(json.dumps(tiny))
+    assert begin(size=str(path), steps=1, patch=64).run().config == tiny
+    with pytest.raises(UsageError, match="patches of 65 do not fit the network"):
+        begin(patch=65)
+
+
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == device_of("cpu") == "cpu"
+    with pytest.raises(CodecUnavailableError, match="sees no GPU"):
+        device_of("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of("auto") == device_of("cuda") == "cuda"
