@@ -10,7 +10,8 @@ low
     `mixture` (numbers to frequencies of voxels, in integers)
 middle
     `shapes` (the networks of `tcm`: sizes and names), `network` (what they compute; imports torch),
-    `checkpoint` (files of others to models; imports torch); `bcm_shapes`, `bcm_network` and
+    `checkpoint` (files of others to models; imports torch), `objective` (what `mroi train` trains
+    networks for; imports torch); `bcm_shapes`, `bcm_network` and
     `bcm_model`: the same of `bcm-net`, and how slices are coded with it
 high, the codecs
     `tcm`

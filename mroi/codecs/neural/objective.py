@@ -64,10 +64,10 @@ SIZES: Mapping[str, Size] = {
     ),
     "small": Size(
         Config(
-            width=24, latent=80, hyper=48, slices=5, support=5, heads=(8, 12, 24, 24, 12, 8),
-            hyper_head=24, attention_head=16, attention=48, context=(80, 48),
+            width=16, latent=48, hyper=32, slices=3, support=3, heads=(8, 8, 16, 16, 8, 8),
+            hyper_head=16, attention_head=16, attention=32, context=(64, 48),
         ),
-        rate=5e-4, patch=128,
+        rate=1e-3, patch=128,
     ),
     "medium": Size(),
     "large": Size(Config(width=128)),

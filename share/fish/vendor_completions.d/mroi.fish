@@ -66,8 +66,8 @@ function _shtab_mroi_using
   test "$_shtab_mroi_cmdpath" = "$argv"
 end
 
-set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve bench codecs model 'model list' 'model info' 'model import'
-set -g _shtab_mroi_opts_with_value --against --arch --axis --background --bbox_csv --chunk --codec --cors --count --cropped_dir --dask --exists --for --format --host --index --jobs --journal --kind --levels --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --pick --port --psnr --purpose --ratio --reproduce --retain --roi --series --shard --threads --timeout --to --token --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve bench codecs train model 'model list' 'model info' 'model import'
+set -g _shtab_mroi_opts_with_value --about --against --arch --axis --background --batch --bbox_csv --channels --chunk --codec --cors --count --cropped_dir --dask --device --exists --for --format --host --index --jobs --journal --kind --lambda --levels --licence --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --patch --pick --port --psnr --purpose --rate --ratio --reproduce --retain --roi --seed --series --shard --size --start --steps --threads --timeout --to --token --validation --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -265,6 +265,31 @@ complete -c mroi -n '_shtab_mroi_using codecs' -s v -l verbose -d 'List the sett
 complete -c mroi -n '_shtab_mroi_using codecs' -l json -d 'One JSON object a line on standard output.'
 complete -c mroi -n '_shtab_mroi_using codecs' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using codecs; and test $_shtab_mroi_npos -ge 0' -ka "(__fish_complete_path (commandline -ct))" -d names
+complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a train -d 'Train the network of a codec on volumes of your own.'
+complete -c mroi -n '_shtab_mroi_using train' -s o -l output -x -d 'The model (.mroi-model). Its curves (.csv, .svg) are written beside it. [required]'
+complete -c mroi -n '_shtab_mroi_using train' -l size -x -d 'tiny, small, medium (as published, N = 64), large (N = 128), or a JSON file with sizes as `mroi model info --json` shows them. [default: medium]'
+complete -c mroi -n '_shtab_mroi_using train' -l start -x -d 'Go on from this model, not from random weights.'
+complete -c mroi -n '_shtab_mroi_using train' -l lambda -x -d 'What errors are worth in bits; more for larger files. Published: 0.0025 to 0.05. [default: 0.013; 1e-06<=x<=1000.0]'
+complete -c mroi -n '_shtab_mroi_using train' -l channels -xka "equal neighbours" -d 'As of the codec: a slice three times, or three slices. [default: equal]'
+complete -c mroi -n '_shtab_mroi_using train' -l steps -x -d 'Steps. [default: 100000; x>=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l batch -x -d 'Patches of a step. [default: 8; x>=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l patch -x -d 'Rows and columns of a patch. Default: 256, less for tiny. [x>=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l rate -x -d 'Learning rate. Default: 1e-4, more for tiny. [1e-09<=x<=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l seed -x -d 'Of all that is random. [default: 0; 0<=x<=2147483647]'
+complete -c mroi -n '_shtab_mroi_using train' -l validation -x -d 'Share of the volumes that is not trained on. [default: 0.1; 0<=x<=0.9]'
+complete -c mroi -n '_shtab_mroi_using train' -l device -xka "cpu cuda auto" -d 'auto takes a GPU if there is one. [default: auto]'
+complete -c mroi -n '_shtab_mroi_using train' -l threads -x -d 'Of the processor. Results are the same with the same number. [default: 1; x>=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l about -x -d 'What the model shall say of the data.'
+complete -c mroi -n '_shtab_mroi_using train' -l licence -x -d 'What others may do with the model.'
+complete -c mroi -n '_shtab_mroi_using train' -l resume -d 'Go on with a training that was interrupted.'
+complete -c mroi -n '_shtab_mroi_using train' -l dry-run -d 'Only say how long it will take: a step is tried.'
+complete -c mroi -n '_shtab_mroi_using train' -l force -d 'Replace a model, and a training that was interrupted.'
+complete -c mroi -n '_shtab_mroi_using train' -s q -l quiet -d 'Say nothing but errors.'
+complete -c mroi -n '_shtab_mroi_using train' -s v -l verbose -d 'Say for each input how long it took, how ROI and codec were chosen, and what the codecs say.'
+complete -c mroi -n '_shtab_mroi_using train' -l json -d 'One JSON object a line on standard output.'
+complete -c mroi -n '_shtab_mroi_using train' -s h -l help -d 'Show this message and exit.'
+complete -c mroi -n '_shtab_mroi_using train; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d codec
+complete -c mroi -n '_shtab_mroi_using train; and test $_shtab_mroi_npos -ge 1' -ka "(__fish_complete_path (commandline -ct))" -d data
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a model -d 'List, describe and import the trained networks that some codecs need.'
 complete -c mroi -n '_shtab_mroi_using model' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using model; and test $_shtab_mroi_npos -eq 0' -a list -d 'List the models that are found by name: in MROI_MODEL_PATH and in your own folder.'
