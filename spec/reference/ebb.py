@@ -256,8 +256,8 @@ class Bands:
         """Return the bytes of a strip of the filter."""
         _, rows, columns = self.shapes[0]
         n = min(rows, clip((1 << 15) // columns, 4, 64))
-        wide = columns + 4
-        return 4 * (9 * (n + 4) * wide + 12 * n * wide + 24 * wide) if mode else 0
+        wide = columns + 6
+        return 4 * (11 * (n + 6) * wide + 12 * n * wide + 28 * wide) if mode else 0
 
 
 # --- coefficients ---
@@ -619,11 +619,11 @@ def decode_taps(section: bytes, mode: int, trace: Trace) -> list[list[int]]:
     """Return the taps of each group."""
     if mode == 0:
         return []
-    coder, contexts = Coder(section, trace), calv.fresh(84)
+    coder, contexts = Coder(section, trace), calv.fresh(105)
     taps = []
     for _ in range((1, 8, 24, 48)[mode - 1]):
         used = coder.adaptive(contexts, 0)
-        numbers = (coder.number(contexts, 21 * (1 + k // 6)) if used else 0 for k in range(17))
+        numbers = (coder.number(contexts, 21 * (1 + k // 6)) if used else 0 for k in range(22))
         taps.append([signed(number) for number in numbers])
     coder.finish()
     return taps
@@ -680,6 +680,12 @@ def features(volume: Volume, place: Place, step: int) -> list[int]:
     found.append(sum(sum(pair(*corner)) for corner in corners) >> 2)
     near, far = step * 77 >> 8, step * 38 >> 8
     found += [sum(clip(d, -near, near) for d in pair(*axis)) for axis in axes]
-    twice = [pair(*(2 * d for d in axis)) for axis in axes]
-    found.append(sum(clip(d, -far, far) for both in twice for d in both))
+    twice = [d for axis in axes for d in pair(*(2 * d for d in axis))]
+    edges = [d for diagonal in diagonals for d in pair(*diagonal)]
+    corner = [d for corner in corners for d in pair(*corner)]
+    faces = [d for axis in axes for d in pair(*axis)]
+    found.append(sum(clip(d, -far, far) for d in twice))
+    found.append(sum(sum(pair(*(3 * d for d in axis))) for axis in axes))
+    for differences, limit in ((edges, near), (corner, far), (faces, step), (twice, step >> 1)):
+        found.append(sum(clip(d, -limit, limit) for d in differences))
     return found

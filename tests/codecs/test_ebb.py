@@ -102,7 +102,7 @@ def test_the_reference_knows_both_wavelets_the_filter_and_series(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """What an encoder chooses rarely, chosen for it."""
-    taps = np.random.default_rng(0).integers(-40, 40, (48, 17))
+    taps = np.random.default_rng(0).integers(-40, 40, (48, 22))
     for mode in (1, 4):
         count = int(fitting.GROUPS[mode - 1][-1]) + 1
         monkeypatch.setattr(slab, "fit_taps", lambda *_, m=mode, c=count: (m, taps[:c].copy()))
@@ -320,10 +320,10 @@ def test_bands_fill_the_slab(shape: tuple[int, int, int], deep: int, flat: int) 
 
 def test_the_taps_lessen_the_error() -> None:
     rng = np.random.default_rng(0)
-    features, errors = rng.normal(0, 9, (4000, 17)), rng.normal(0, 1, 4000)
-    wanted = features @ rng.normal(0, 0.2, 17) + errors
+    features, errors = rng.normal(0, 9, (4000, 22)), rng.normal(0, 1, 4000)
+    wanted = features @ rng.normal(0, 0.2, 22) + errors
     rows = np.column_stack([features, wanted])
-    products = np.zeros((48, 18, 18))
+    products = np.zeros((48, 23, 23))
     products[5] = np.tril(rows.T @ rows)
     mode, taps = fitting.fit_taps(products, 10_000)
     left = wanted - features @ taps[fitting.GROUPS[mode - 1][5]] / 256

@@ -167,5 +167,5 @@ def strip_rows(columns: int) -> int:
 def strip_size(rows: int, columns: int) -> int:
     """Return the bytes of what the filter keeps of a strip: `mroi.codecs.ebb.smoothing`."""
     count = min(rows, strip_rows(columns))
-    wide = columns + 4
-    return 4 * ((5 + 4) * (count + 4) * wide + 12 * count * wide + 24 * wide)
+    wide = columns + 6
+    return 4 * ((7 + 4) * (count + 6) * wide + 12 * count * wide + 28 * wide)

@@ -22,7 +22,7 @@ __all__ = ["Coded", "decode", "decode_level", "encode"]
 
 _RATE = 0.06  # what a bit costs, in squared steps
 _LARGEST = 1 << 20  # steps of a coefficient
-_TAP_CONTEXTS = 4 * coder.GROUP
+_TAP_CONTEXTS = 5 * coder.GROUP
 
 
 @dataclass(frozen=True, slots=True)

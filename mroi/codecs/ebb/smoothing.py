@@ -4,7 +4,7 @@ Values are in fractions of a voxel's unit. A class says how much happens around 
 the quantiser, along which axis most, and whether along that one alone. Beyond the slab, values are
 those of its border.
 
-Why no index leaves its array (numba checks none): planes have margins of 2, as wide as features
+Why no index leaves its array (numba checks none): planes have margins of 3, as wide as features
 reach; slices are clipped to the slab; classes are counts of comparisons.
 """
 
@@ -22,11 +22,11 @@ __all__ = ["CLASSES", "TAPS", "apply_filter", "clip", "round_off", "sum_products
 CLASSES = 48
 """Eight of activity, three of direction, two of shape."""
 
-TAPS = 17
+TAPS = 22
 """Taps of a class."""
 
-_RING = 5
-_EDGE = 2
+_EDGE = 3
+_RING = 2 * _EDGE + 1
 _LIMITS = np.array([346, 1037, 2419, 4838, 8294, 13824, 24192], np.int64)  # of 27 voxels, in 1/256
 
 
@@ -52,10 +52,11 @@ def _measure(ring, z, slices, raw, activity):
     after = ring[min(z + 1, slices - 1) % _RING]
     rows, columns = here.shape[0] - 2 * _EDGE, here.shape[1] - 2 * _EDGE
     for y in range(rows + 2):
-        c = here[y + 1]
-        n, s, u, d = here[y], here[y + 2], before[y + 1], after[y + 1]
+        k = y + _EDGE - 1
+        c = here[k]
+        n, s, u, d = here[k - 1], here[k + 1], before[k], after[k]
         for x in range(columns + 2):
-            i = x + 1
+            i = x + _EDGE - 1
             twice = 2 * c[i]
             curve = abs(u[i] + d[i] - twice) + abs(n[i] + s[i] - twice)
             raw[0, y, x] = curve + abs(c[i - 1] + c[i + 1] - twice)
@@ -103,18 +104,14 @@ def _clip(value, limit):
 
 @step
 def _features(ring, z, slices, y, size, features):
-    """Find the features of each voxel of a row."""
-    p0, p1, p2, p3, p4 = (
-        ring[max(z - 2, 0) % _RING], ring[max(z - 1, 0) % _RING], ring[z % _RING],
-        ring[min(z + 1, slices - 1) % _RING], ring[min(z + 2, slices - 1) % _RING],
-    )  # fmt: skip
+    """Find the features of each voxel of a row: of its nearest voxels, one pair or few."""
+    here = ring[z % _RING]
+    before, after = ring[max(z - 1, 0) % _RING], ring[min(z + 1, slices - 1) % _RING]
+    uu, dd = ring[max(z - 2, 0) % _RING][y], ring[min(z + 2, slices - 1) % _RING][y]
     near = np.int32((size * 77) >> 8)
-    far = np.int32((size * 38) >> 8)
-    y = y + _EDGE
-    c = p2[y]
-    n, nn, s, ss = p2[y - 1], p2[y - 2], p2[y + 1], p2[y + 2]
-    u, uu, d, dd = p1[y], p0[y], p3[y], p4[y]
-    un, us, dn, ds = p1[y - 1], p1[y + 1], p3[y - 1], p3[y + 1]
+    c, n, nn, s, ss = here[y], here[y - 1], here[y - 2], here[y + 1], here[y + 2]
+    u, d = before[y], after[y]
+    un, us, dn, ds = before[y - 1], before[y + 1], after[y - 1], after[y + 1]
     for x in range(features.shape[1]):
         i = x + _EDGE
         v = c[i]
@@ -131,15 +128,67 @@ def _features(ring, z, slices, y, size, features):
         features[9, x] = u[i + 1] + d[i - 1] - twice
         features[10, x] = n[i - 1] + s[i + 1] - twice
         features[11, x] = n[i + 1] + s[i - 1] - twice
-        before = un[i - 1] + un[i + 1] + us[i - 1] + us[i + 1]
-        after = dn[i - 1] + dn[i + 1] + ds[i - 1] + ds[i + 1]
-        features[12, x] = (before + after - 4 * twice) >> 2
+        corners = un[i - 1] + un[i + 1] + us[i - 1] + us[i + 1]
+        corners += dn[i - 1] + dn[i + 1] + ds[i - 1] + ds[i + 1]
+        features[12, x] = (corners - 4 * twice) >> 2
         features[13, x] = _clip(u[i] - v, near) + _clip(d[i] - v, near)
         features[14, x] = _clip(n[i] - v, near) + _clip(s[i] - v, near)
         features[15, x] = _clip(c[i - 1] - v, near) + _clip(c[i + 1] - v, near)
-        along = _clip(uu[i] - v, far) + _clip(dd[i] - v, far)
-        along += _clip(nn[i] - v, far) + _clip(ss[i] - v, far)
-        features[16, x] = along + _clip(c[i - 2] - v, far) + _clip(c[i + 2] - v, far)
+
+
+@step
+def _far_features(ring, z, slices, y, size, features):
+    """Find the features of voxels two and three places away."""
+    here, last = ring[z % _RING], slices - 1
+    uu, uuu = ring[max(z - 2, 0) % _RING][y], ring[max(z - 3, 0) % _RING][y]
+    dd, ddd = ring[min(z + 2, last) % _RING][y], ring[min(z + 3, last) % _RING][y]
+    c, nn, nnn, ss, sss = here[y], here[y - 2], here[y - 3], here[y + 2], here[y + 3]
+    far, half = np.int32((size * 38) >> 8), np.int32(size >> 1)
+    for x in range(features.shape[1]):
+        i = x + _EDGE
+        v = c[i]
+        along = uuu[i] + ddd[i] + nnn[i] + sss[i]
+        features[17, x] = along + c[i - 3] + c[i + 3] - 6 * v
+        a, b, e, f = uu[i] - v, dd[i] - v, nn[i] - v, ss[i] - v
+        g, h = c[i - 2] - v, c[i + 2] - v
+        along = _clip(a, far) + _clip(b, far) + _clip(e, far) + _clip(f, far)
+        features[16, x] = along + _clip(g, far) + _clip(h, far)
+        along = _clip(a, half) + _clip(b, half) + _clip(e, half) + _clip(f, half)
+        features[21, x] = along + _clip(g, half) + _clip(h, half)
+
+
+@step
+def _summed_features(ring, z, slices, y, size, features):
+    """Find the features of all voxels at edges, at corners, at faces together."""
+    here = ring[z % _RING]
+    before, after = ring[max(z - 1, 0) % _RING], ring[min(z + 1, slices - 1) % _RING]
+    near, far, wide = np.int32((size * 77) >> 8), np.int32((size * 38) >> 8), np.int32(size)
+    c, n, s, u, d = here[y], here[y - 1], here[y + 1], before[y], after[y]
+    un, us, dn, ds = before[y - 1], before[y + 1], after[y - 1], after[y + 1]
+    for x in range(features.shape[1]):
+        i = x + _EDGE
+        v = c[i]
+        edges = _clip(un[i] - v, near) + _clip(us[i] - v, near)
+        edges += _clip(dn[i] - v, near) + _clip(ds[i] - v, near)
+        edges += _clip(u[i - 1] - v, near) + _clip(u[i + 1] - v, near)
+        edges += _clip(d[i - 1] - v, near) + _clip(d[i + 1] - v, near)
+        edges += _clip(n[i - 1] - v, near) + _clip(n[i + 1] - v, near)
+        features[18, x] = edges + _clip(s[i - 1] - v, near) + _clip(s[i + 1] - v, near)
+        corners = _clip(un[i - 1] - v, far) + _clip(un[i + 1] - v, far)
+        corners += _clip(us[i - 1] - v, far) + _clip(us[i + 1] - v, far)
+        corners += _clip(dn[i - 1] - v, far) + _clip(dn[i + 1] - v, far)
+        features[19, x] = corners + _clip(ds[i - 1] - v, far) + _clip(ds[i + 1] - v, far)
+        faces = _clip(u[i] - v, wide) + _clip(d[i] - v, wide)
+        faces += _clip(n[i] - v, wide) + _clip(s[i] - v, wide)
+        features[20, x] = faces + _clip(c[i - 1] - v, wide) + _clip(c[i + 1] - v, wide)
+
+
+@step
+def _find_features(ring, z, slices, y, size, features):
+    y += _EDGE
+    _features(ring, z, slices, y, size, features)
+    _far_features(ring, z, slices, y, size, features)
+    _summed_features(ring, z, slices, y, size, features)
 
 
 @step
@@ -187,7 +236,7 @@ def apply_filter(values, strip, size, taps, fraction, top, out):
             _advance(values, z, first, ring, raw, activity)
             for y in range(count):
                 _classify(activity, z, slices, y, size, classes)
-                _features(ring, z, slices, y, size, features)
+                _find_features(ring, z, slices, y, size, features)
                 sums[:] = 128
                 for k in range(TAPS):
                     for x in range(columns):
@@ -212,7 +261,7 @@ def sum_products(values, strip, wanted, size, fraction, products):
             _advance(values, z, first, ring, raw, activity)
             for y in range(count):
                 _classify(activity, z, slices, y, size, classes)
-                _features(ring, z, slices, y, size, features)
+                _find_features(ring, z, slices, y, size, features)
                 for x in range(columns):
                     for k in range(TAPS):
                         row[k] = features[k, x]
