@@ -104,6 +104,12 @@ WANTED: dict[str, list[tuple[str, tuple[int, ...], str, int, str]]] = {
         ("model=tiny-tcm-auxt,channels=neighbours", (2, 65, 10), "<u2", 16, "anatomy"),
         ("model=tiny-tcm-auxt", (1, 9, 8, 3), "u1", 8, "extremes"),
     ],
+    "bcm-net": [
+        ("model=tiny-bcm-net", (5, 12, 10), "<u2", 12, "anatomy"),
+        ("model=tiny-bcm-net", (2, 33, 20), "u1", 8, "noisy"),
+        ("model=tiny-bcm-net", (1, 1, 1), "u1", 8, "extremes"),
+        ("model=tiny-bcm-net,step=16", (2, 9, 8), "<u2", 16, "extremes"),
+    ],
     "ebb": [
         ("step=6", (9, 12, 10), "<i2", 16, "anatomy"),
         ("", (1, 1, 1), "u1", 8, "extremes"),

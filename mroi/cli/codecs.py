@@ -60,6 +60,8 @@ def run(
         return
     head = ("CODEC", "VOXELS", "CHUNKS", "TAKES", "HERE")
     text = columns([head, *map(_row, records)])
+    for record in records:
+        text += f"\n\n{record['name']}: {record['notice']}" if record["notice"] else ""
     if verbose:
         text += "".join(map(_explained, records))
     report.answer({}, text)
@@ -139,6 +141,7 @@ def _record(entry: Entry, codec: Codec | None) -> dict[str, Any]:
         "settings": {},
         "meanings": {},
         "implementation": None,
+        "notice": entry.codec.notice if entry.codec else "",
     }
     if entry.codec is not None:
         try:

@@ -37,6 +37,7 @@ class Architecture(StrEnum):
 
     TCM = "tcm"
     TCM_AUXT = "tcm-auxt"
+    BCM_NET = "bcm-net"
 
 
 def list_models(*, json: Json = False) -> None:

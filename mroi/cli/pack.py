@@ -92,7 +92,8 @@ def run(
             "-c",
             metavar="NAME[:K=V,...]",
             help="See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one "
-            "by trial, auto the one for the purpose; auto:lossy takes ebb, for a target.",
+            "by trial, auto the one for the purpose; auto:lossy takes ebb, for a target. "
+            "bcm-net is never chosen for you: its method is patented.",
         ),
     ] = "auto",
     roi: Annotated[

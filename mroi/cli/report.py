@@ -49,13 +49,17 @@ class Report:
         self._pass_on_notes()
 
     def _pass_on_notes(self) -> None:
-        """Say what the library logs: above all that a codec is prepared, which takes seconds."""
+        """Say what the library logs: above all that a codec is prepared, which takes seconds.
+
+        Warnings are for all but those who want to know nothing.
+        """
         report = self
 
         class Notes(logging.Handler):
             @override
             def emit(self, record: logging.LogRecord) -> None:
-                if not report.json and (report.verbose or sys.stderr.isatty()):
+                wanted = report.verbose or sys.stderr.isatty() or record.levelno > logging.INFO
+                if wanted and not report.json:
                     report.warn(record.name.removeprefix("mroi."), record.getMessage())
 
         logger = logging.getLogger("mroi")

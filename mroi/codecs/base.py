@@ -145,6 +145,8 @@ class Codec(ABC):
     isolated : bool
         Whether its decoder runs in a process of its own where files are not trusted (`mroi verify`
         and ``recover``, or `mroi.Limits.isolate`): True, unless it is known to survive any bytes.
+    notice : str
+        What whoever packs with it must be told, in one line; empty for nearly all.
     """
 
     name: ClassVar[str]
@@ -153,6 +155,7 @@ class Codec(ABC):
     max_slices: ClassVar[int | None] = None
     encoder_only: ClassVar[tuple[str, ...]] = ()
     isolated: ClassVar[bool] = True
+    notice: ClassVar[str] = ""
 
     @override
     def __init_subclass__(cls) -> None:

@@ -52,6 +52,7 @@ _BUILT_IN = {
     "tcm-auxt": "mroi.codecs.neural.tcm:TcmAuxt",
     "ebb": "mroi.codecs.ebb:Ebb",
     "sirenmri": "mroi.codecs.neural.siren:SirenMri",
+    "bcm-net": "mroi.codecs.neural.bcm:BcmNet",
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,62}")  # CDC-3

@@ -32,6 +32,7 @@ REGISTRY: dict[int, str] = {
     15: "tcm-auxt",
     16: "ebb",
     17: "sirenmri",
+    18: "bcm-net",
 }
 """Numbers and names of ``spec/registry.md``."""
 

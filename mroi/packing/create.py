@@ -13,6 +13,7 @@ from mroi.geometry import Box
 from mroi.packing.options import PackOptions, Wishes, options_with
 from mroi.packing.plan import decide
 from mroi.packing.survey import Survey
+from mroi.packing.write import say_notice
 from mroi.volume.source import array_geometry, as_datatype
 from mroi.volume.write import VolumeWriter
 
@@ -109,6 +110,7 @@ def create_volume(
         is_seen=False,
     )
     plan = decide(survey, options)
+    say_notice(plan.pipeline)
     return VolumeWriter(
         target,
         plan.geom,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Unpack, cast
 
 from mroi._version import __version__
+from mroi.codecs import Pipeline
 from mroi.errors import CodecError, SourceError
 from mroi.format.records import FrameType
 from mroi.packing.options import PackOptions, Wishes, options_with
@@ -143,6 +144,7 @@ def write_plan(
     SourceError
         If the source is damaged, or is no longer what it was when it was looked at.
     """
+    say_notice(plan.pipeline)
     _warn_of_time(plan, jobs)
     writer = _write(source, target, plan, "packing", progress, jobs=jobs, overwrite=overwrite)
     return PackResult(
@@ -153,6 +155,12 @@ def write_plan(
         tuple(source.warnings),
         codec_text(plan.pipeline.codec.name, plan.pipeline.to_json()),
     )
+
+
+def say_notice(pipeline: Pipeline) -> None:
+    """Say what the codec wants said of it before it is used."""
+    if notice := pipeline.codec.notice:
+        _LOG.warning("%s: %s", pipeline.codec.name, notice)
 
 
 def _warn_of_time(plan: PackPlan, jobs: int | None) -> None:

@@ -38,7 +38,7 @@ KNOWN = CRITICAL | COMPRESSIBLE | {"rOIB", "sLPo", "dIGE", "oVRW", "pADd"}
 REGISTRY = {
     "raw": 1, "zstd": 2, "deflate": 3, "jpeg2000": 4, "htj2k": 5, "jpegls": 6, "heif": 7,
     "jpegxl": 8, "calv": 9, "pcodec": 10, "jpeg2000-3d": 11, "wavelet3d": 12, "zfp": 13,
-    "tcm": 14, "tcm-auxt": 15, "ebb": 16, "sirenmri": 17,
+    "tcm": 14, "tcm-auxt": 15, "ebb": 16, "sirenmri": 17, "bcm-net": 18,
 }  # fmt: skip
 PARAMS: dict[str, dict[str, Any]] = {
     "raw": {},

@@ -277,6 +277,7 @@ def test_a_codec_that_lists_a_type_packs_it(mroi: Mroi, tmp_path: Path) -> None:
         quick = {
             "tcm": ":model=tiny-tcm",
             "tcm-auxt": ":model=tiny-tcm-auxt",
+            "bcm-net": ":model=tiny-bcm-net",
             "sirenmri": ":steps=9",
         }
         codec = name + quick.get(name, "")

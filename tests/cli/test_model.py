@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from mroi.cli.exits import ExitCode
+from mroi.codecs import codec_class
 from mroi.codecs.neural.tcm import Tcm
+from mroi.packing.options import AUTO_MODES, COLOUR_MODES, LOSSY_MODES
 from tests.cli.runner import AFFINE, Mroi
 from tests.extras import needs
 
@@ -85,15 +87,37 @@ def test_a_missing_model_is_named(
     mroi: Mroi, wave: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert mroi("pack", wave, "-o", "w.mroi", "-c", "tcm:model=tiny-tcm").code == 0
-    from mroi.codecs.neural import models, tcm
+    from mroi.codecs.neural import models, trained
 
-    tcm._models.clear()
+    trained.forget()
     monkeypatch.setattr(models, "_seen", {})
     monkeypatch.setenv("MROI_MODEL_PATH", str(tmp_path))
     assert mroi("info", "w.mroi").code == 0
     done = mroi("verify", "w.mroi")
     assert done.code == ExitCode.NO_CODEC
     assert "is needed, and not here" in done.err + done.out
+
+
+@needs("neural")
+def test_who_packs_with_a_patented_method_is_told(mroi: Mroi, wave: Path) -> None:
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "bcm-net:model=tiny-bcm-net")
+    assert done.code == 0, done.err
+    lines = [line for line in done.err.splitlines() if "12 597 507" in line]
+    assert len(lines) == 1
+    assert "check that you may use it" in lines[0]
+    assert "12 597 507" not in mroi("verify", "w.mroi", "--against", wave).err
+    assert "lossless" in mroi("info", "w.mroi").out
+    assert "bcm-net: the method is patented" in mroi("codecs").out
+    assert "bcm-net is never chosen" in " ".join(mroi("pack", "--help").out.split())
+    plain = mroi("pack", wave, "-o", "v.mroi", "--small")
+    assert "12 597 507" not in plain.err
+
+
+def test_no_automatic_choice_is_a_codec_with_a_notice() -> None:
+    modes = [mode for choice in (AUTO_MODES, COLOUR_MODES, LOSSY_MODES) for mode in choice.values()]
+    assert modes
+    for name in {text.partition(":")[0] for mode in modes for text in mode}:
+        assert not codec_class(name).notice
 
 
 def test_pack_says_how_long_a_slow_codec_takes(

@@ -110,14 +110,14 @@ def test_training_makes_bits_fewer() -> None:
     optimiser = torch.optim.Adam(weights.values(), 3e-3)
     costs = []
     with one_thread:
-        for _ in range(15):
+        for _ in range(9):
             optimiser.zero_grad()
             cost = bits(network, target, base, [base], 255) + bits(network, target, base, [], 255)
             cost.backward()
             costs.append(float(cost.detach()) / target.numel() / 2)
             optimiser.step()
     assert all(tensor.grad is not None for tensor in weights.values())
-    assert costs[-1] < costs[0] - 1
+    assert costs[-1] < costs[0] - 0.5
     assert costs[-1] > math.log2(20) - 0.2  # no less than what is in them
 
 
@@ -146,8 +146,8 @@ def test_a_model_is_of_exactly_the_tensors_of_its_sizes() -> None:
         (lacks, 8.0, "theta_estimator.weight is not there"),
         ({**weights, "more": np.zeros(1)}, 8.0, "also has more"),
         ({**weights, "i2cg.ctx_fusion_head_wo_ref.0.bias": np.zeros(3)}, 8.0, r"\(3,\)"),
-        (weights, 0.0, "a step of 0"),
-        (weights, math.nan, "a step of nan"),
+        (weights, 0.0, "step must be a number"),
+        (weights, math.nan, "step must be a number"),
     ):
         with pytest.raises(CodecError, match=message):
             model_of(found, TINY, step, {})

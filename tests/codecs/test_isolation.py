@@ -167,7 +167,7 @@ def test_native_decoders_are_isolated_and_others_need_not_be() -> None:
     ours = {entry.name for entry in available() if entry.codec and not entry.codec.isolated}
     assert ours == {
         *("raw", "zstd", "deflate", "calv", "wavelet3d"),
-        *("ebb", "tcm", "tcm-auxt", "sirenmri"),
+        *("ebb", "tcm", "tcm-auxt", "sirenmri", "bcm-net"),
     }
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -123,41 +120,7 @@ def test_volumes_go_through_filters() -> None:
     assert np.abs(decoded.astype(float) - chunk).mean() < 600
 
 
-# -- the same everywhere ---------------------------------------------------------------------------
-
-_DECODE = """
-import contextlib, hashlib, sys, numpy as np, torch
-from mroi.codecs.neural import latent
-latent.one_thread = contextlib.nullcontext()  # so that there are as many as said
-torch.set_num_threads(int(sys.argv[1]))
-torch.backends.mkldnn.enabled = sys.argv[2] == "1"
-from mroi.codecs import ChunkSpec
-from mroi.codecs.neural.tcm import Tcm, TcmAuxt
-for cls, path in ((Tcm, sys.argv[3]), (TcmAuxt, sys.argv[4])):
-    spec = ChunkSpec((1, 60, 61), np.dtype("<u2"), 16)
-    chunk = cls("tiny-" + cls.name).decode(open(path, "rb").read(), spec)
-    print(hashlib.sha256(chunk.tobytes()).hexdigest())
-"""
-
-
-def test_other_threads_libraries_and_instructions_decode_the_same(tmp_path: Path) -> None:
-    spec = ChunkSpec((1, 60, 61), np.dtype("<u2"), 16)
-    chunk, expected, paths = picture(spec.shape, 65535), [], []
-    for codec in (Tcm("tiny-tcm"), TcmAuxt("tiny-tcm-auxt")):
-        paths.append(tmp_path / codec.name)
-        paths[-1].write_bytes(codec.encode(chunk, spec))
-        decoded = codec.decode(paths[-1].read_bytes(), spec)
-        expected.append(hashlib.sha256(decoded.tobytes()).hexdigest())
-    plain = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41"}
-    for threads, onednn, more in (("2", "1", {}), ("1", "0", {}), ("1", "1", plain)):
-        done = subprocess.run(
-            [sys.executable, "-c", _DECODE, threads, onednn, *map(str, paths)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={**os.environ, **more},
-        )
-        assert done.stdout.split() == expected
+# -- other machines --------------------------------------------------------------------------------
 
 
 def test_a_machine_that_computes_otherwise_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -187,7 +150,7 @@ def test_numbers_next_to_borders_are_exceptions(monkeypatch: pytest.MonkeyPatch)
     chunk = picture((1, 60, 60))
     spec = ChunkSpec(chunk.shape, chunk.dtype, 8)
     codec.decode(codec.encode(chunk, spec), spec)  # so that the model is there
-    from mroi.codecs.neural.tcm import _models
+    from mroi.codecs.neural.trained import _models
 
     border = float(_models[codec.model].borders[3])
     parameters = Network.parameters

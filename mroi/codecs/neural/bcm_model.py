@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from mroi.codecs import fields
 from mroi.codecs.neural import mixture, models, rans
 from mroi.codecs.neural.bcm_network import CORNERS, Network
-from mroi.codecs.neural.bcm_shapes import ENCODED, Config, tensors
+from mroi.codecs.neural.bcm_shapes import ENCODED, STEPS, Config, tensors
 from mroi.codecs.neural.guardband import NONE, Exceptions
 from mroi.codecs.neural.mixture import Mixtures, Tables
 from mroi.codecs.neural.models import Header
@@ -30,7 +31,6 @@ __all__ = ["Code", "Model", "Sequence", "model_of", "needed", "order"]
 
 _NAME = "bcm-net"
 _ARITHMETIC = "f64-guard"
-_FINEST, _COARSEST = 2.0**-6, 2.0**16  # steps of the base layer
 _GROUP = 8  # slices
 _REFERENCES = ((8, 0), (4, 0, 8), (2, 0, 4), (6, 4, 8), (1, 0, 2), (3, 2, 4), (5, 4, 6), (7, 6, 8))
 
@@ -64,11 +64,10 @@ def model_of(
     for name, shape in expected.items():
         if name not in found or found[name].shape != shape:
             there = found[name].shape if name in found else "not there"
-            raise CodecError(f"no checkpoint of {_NAME}: {name} is {there}, not {shape}")
+            raise CodecError(f"{name} is {there}, not {shape}")
     if more := [name for name in found if name not in expected]:
-        raise CodecError(f"no checkpoint of {_NAME}: it also has {more[0]}")
-    if not _FINEST <= step <= _COARSEST:
-        raise CodecError(f"{_NAME}: a step of {step:g} is none from {_FINEST:g} to {_COARSEST:g}")
+        raise CodecError(f"it also has {more[0]}")
+    fields.number(f"{_NAME}: step", step, *STEPS)
     decoded = {name: found[name] for name in expected} | Tables.frozen().named()
     identity = models.identify(_NAME, _ARITHMETIC, config.to_json(), decoded)
     header = Header(Path(), _NAME, _ARITHMETIC, config.to_json(), identity, notes)
@@ -118,8 +117,7 @@ class Model:
         except CodecError as exc:
             raise CodecError(f"{name} is damaged: {exc.message}") from exc
         self.header, self.step = header, float(found[ENCODED][0])
-        if not _FINEST <= self.step <= _COARSEST:
-            raise CodecError(f"{name} is damaged: its base layer has a step of {self.step:g}")
+        fields.number(f"{name}: step", self.step, *STEPS)
         trained = {key: torch.from_numpy(found[key]).double() for key in shapes}
         self.network = Network(config, trained)
         self._voxel_work = _work(config)

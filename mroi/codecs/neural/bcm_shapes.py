@@ -15,12 +15,15 @@ from typing import Any, Self
 from mroi.codecs import fields
 from mroi.errors import CodecError
 
-__all__ = ["ENCODED", "Config", "tensors"]
+__all__ = ["ENCODED", "STEPS", "Config", "tensors"]
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 ENCODED = "base.step"
 """The only tensor that a decoder does not need."""
+
+STEPS = (2.0**-6, 2.0**16)
+"""The finest and the coarsest step of the base layer."""
 
 _MOST = {"features": 512, "prior": 512, "logistics": 16, "depth": 64, "heads": 512}
 

@@ -1,4 +1,4 @@
-"""From the checkpoints that the authors of `tcm` and `tcm-auxt` publish to models.
+"""From the checkpoints that the authors of `tcm`, `tcm-auxt` and `bcm-net` publish to models.
 
 Only tensors are loaded (``weights_only``): a pickle that would run code is refused.
 """
@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from mroi._version import __version__
-from mroi.codecs.neural import tables
+from mroi.codecs.neural import bcm_model, bcm_shapes, tables
 from mroi.codecs.neural.latent import Model
 from mroi.codecs.neural.models import Header, identify, save
 from mroi.codecs.neural.shapes import DECODED, Config, tensors
@@ -35,6 +35,7 @@ _CONSTANT = re.compile(
     r"|\.target|\._offset|\._quantized_cdf|\._cdf_length|\.scale_table)"
 )
 _SCALES = (0.11, 256.0, 64)
+_STEP = 4.0  # of the base layer of `bcm-net`, where a checkpoint was trained for another one
 
 
 def read_checkpoint(path: Path) -> dict[str, NDArray[np.float32]]:
@@ -55,8 +56,9 @@ def read_checkpoint(path: Path) -> dict[str, NDArray[np.float32]]:
         raise CodecError(
             f"{path.name} is no checkpoint, or one that cannot be loaded without running code"
         ) from exc
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for key in ("state_dict", "network"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not loaded:
         raise CodecError(f"{path.name} is a checkpoint without tensors")
     if any(not isinstance(k, str) or not isinstance(v, torch.Tensor) for k, v in loaded.items()):
@@ -89,7 +91,7 @@ def import_checkpoint(
     path : Path
         What ``torch.save`` wrote.
     architecture : str
-        ``tcm`` or ``tcm-auxt``.
+        ``tcm``, ``tcm-auxt`` or ``bcm-net``.
     target : Path
         Where the model shall be.
     overwrite : bool
@@ -101,33 +103,55 @@ def import_checkpoint(
         If it is no such checkpoint; the message says how it differs.
     """
     found = read_checkpoint(path)
-    first = found.get("g_a.0.conv1.weight")
-    if first is None or first.ndim != 4 or first.shape[0] % 2 or not first.shape[0]:
-        raise CodecError(f"{path.name} is no checkpoint of {architecture}: g_a.0 is another layer")
     notes = {"checkpoint": path.name, "made by": f"mroi {__version__}", "sha256": _sha256(path)}
     try:
-        config = Config(width=first.shape[0] // 2)
+        if architecture == "bcm-net":
+            header, kept = bcm_model.model_of(found, bcm_shapes.Config(), _STEP, notes)
+        else:
+            header, kept = model_of(found, architecture, _sizes(found), notes)
     except CodecError as exc:
         raise CodecError(f"{path.name} is no checkpoint of {architecture}: {exc.message}") from exc
-    header, kept = model_of(found, architecture, config, notes)
     save(target, header, kept, overwrite=overwrite)
     header = replace(header, path=target)
     try:
-        _try(Model(header, config), config.multiple)
+        _try(header)
     except CodecError:
         target.unlink()
         raise
     return header
 
 
-def _try(model: Model, size: int) -> None:
+def _sizes(found: Mapping[str, NDArray[Any]]) -> Config:
+    """Return the sizes of the authors' network of `tcm`, whose width may be one of several."""
+    first = found.get("g_a.0.conv1.weight")
+    if first is None or first.ndim != 4 or first.shape[0] % 2 or not first.shape[0]:
+        raise CodecError("g_a.0 is another layer")
+    return Config(width=first.shape[0] // 2)
+
+
+def _try(header: Header) -> None:
     """Encode and decode a picture; raises `CodecError` if the network cannot."""
+    if header.architecture == "bcm-net":
+        _try_slices(header)
+        return
+    config = Config.from_json(header.config)
+    size, model = config.multiple, Model(header, config)
     rows, columns = np.mgrid[:size, :size].astype(np.float32) / size
     code, crc, near = model.encode((rows * columns)[None])
     try:
         model.decode(code, crc, near, (1, size, size))
     except ValueError as exc:
         raise CodecError(f"the network does not give back a picture: {exc}") from exc
+
+
+def _try_slices(header: Header) -> None:
+    """Encode and decode three slices, with and without references."""
+    model = bcm_model.Model(header, bcm_shapes.Config.from_json(header.config))
+    place = np.indices((3, 32, 32), np.int32)
+    voxels = place[0] + place[1] * place[2] // 4
+    sequence = bcm_model.Sequence(model, voxels + (place[1] ^ place[2]) % 3 - 1, 8)
+    for k, _ in bcm_model.order(len(voxels)):
+        sequence.encode(k, voxels[k])  # which decodes, too
 
 
 def _sha256(path: Path) -> str:
@@ -161,10 +185,10 @@ def model_of(
     for name, shape in expected.items():
         if name not in found or found[name].shape != shape:
             there = found[name].shape if name in found else "not there"
-            raise CodecError(f"no checkpoint of {architecture}: {name} is {there}, not {shape}")
+            raise CodecError(f"{name} is {there}, not {shape}")
     for name in found:
         if name not in expected and name not in density and not _CONSTANT.fullmatch(name):
-            raise CodecError(f"no checkpoint of {architecture}: it also has {name}")
+            raise CodecError(f"it also has {name}")
     kept = {name: found[name] for name in expected} | _frozen(found, density, config)
     decoded = {name: tensor for name, tensor in kept.items() if name.startswith(DECODED)}
     arithmetic = "f64-guard"

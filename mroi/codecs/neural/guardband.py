@@ -8,6 +8,7 @@ exception. The bands are some ten thousand times wider than any difference that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ __all__ = ["NONE", "Exceptions", "indexes_of", "rounded"]
 
 _RELATIVE = 1e-9
 _ABSOLUTE = 1e-6
+_BELIEVED = 1e-5  # how near to a border a decoder finds what an encoder found nearer
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +34,18 @@ class Exceptions:
 
     places: NDArray[np.uint32]
     values: NDArray[np.uint8]
+
+    @classmethod
+    def parse(cls, data: memoryview, count: int) -> tuple[Self, memoryview]:
+        """Return what `to_bytes` put in front of `data`, and the rest; raises ValueError."""
+        if len(data) < 5 * count:
+            raise ValueError("exceptions are cut short")
+        places = np.frombuffer(data, "<u4", count).astype(np.uint32)
+        return cls(places, np.frombuffer(data, np.uint8, count, 4 * count)), data[5 * count :]
+
+    def to_bytes(self) -> bytes:
+        """Return all places, then all values."""
+        return self.places.astype("<u4").tobytes() + self.values.tobytes()
 
     def check(self, count: int) -> None:
         """Raise ValueError if there is a place beyond `count` numbers, or they are not in order."""
@@ -106,11 +120,19 @@ def rounded(
         The integers.
     near : Exceptions
         The numbers within 1e-6 of the middle between two.
+
+    Raises
+    ------
+    ValueError
+        If an exception is none.
     """
     low = np.floor(numbers)
     fraction = numbers - low
     up = fraction >= 0.5
+    away = np.abs(fraction - 0.5)
     if known is not None:
+        if (known.values > 1).any() or (away[known.places] > _BELIEVED).any():
+            raise ValueError("an exception is of a number that lies next to no border")
         up[known.places] = known.values != 0
-    places = np.flatnonzero(np.abs(fraction - 0.5) <= _ABSOLUTE)
+    places = np.flatnonzero(away <= _ABSOLUTE)
     return low + up, Exceptions(places.astype(np.uint32), up[places].astype(np.uint8))

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import math
 import struct
-import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
-from mroi.codecs import native
-from mroi.codecs.base import ChunkSpec, Codec, Fidelity
-from mroi.codecs.neural import models
+from mroi.codecs.base import ChunkSpec, Fidelity
 from mroi.codecs.neural.guardband import Exceptions, rounded
+from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.shapes import Config
-from mroi.errors import CodecError, CodecUnavailableError, DecodeError
+from mroi.codecs.neural.trained import Trained, opened
+from mroi.errors import CodecError, DecodeError
 
 if TYPE_CHECKING:
     from mroi.codecs.neural.latent import Model
@@ -34,11 +31,10 @@ __all__ = ["Tcm", "TcmAuxt"]
 _HEADER = struct.Struct("<IIIHH")  # size of the rest, CRC of symbols, of voxels, exceptions
 _MOST_EXCEPTIONS = 0xFFFF
 _KINDS = {"equal": 1, "neighbours": 3}
-_KEPT = 2  # models in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Tcm(Codec):
+class Tcm(Trained):
     """Pictures of 8 to 16 bits through a trained network: lossy, small, slow; RGB, too.
 
     Parameters
@@ -52,29 +48,16 @@ class Tcm(Codec):
 
     name: ClassVar[str] = "tcm"
     id: ClassVar[int] = 14
-    isolated: ClassVar[bool] = False
 
-    model: str = ""
     channels: str = "equal"
 
+    @override
     def __post_init__(self) -> None:
         if self.channels not in list(_KINDS):  # which may be anything
             raise CodecError(
                 f"{self.name}: channels must be equal or neighbours, not {self.channels!r}", "CDC-6"
             )
-        if not isinstance(self.model, str):
-            raise CodecError(f"{self.name}: model must be a path, a name or an id", "CDC-6")
-        if self.model and not models.is_id(self.model):
-            object.__setattr__(self, "model", models.find(self.model, self.name).id)
-
-    @override
-    @classmethod
-    def from_params(cls, params: Mapping[str, object]) -> Self:
-        """Build the decoder; a file names its model by the id, never by a path."""
-        model = params.get("model", "")
-        if model and not models.is_id(model):
-            raise CodecError(f"{cls.name}: model must be an id, not {model!r}", "CDC-6")
-        return super().from_params(params)
+        super().__post_init__()
 
     @property
     @override
@@ -91,23 +74,6 @@ class Tcm(Codec):
     def loss_is_relative(self) -> bool:
         return True
 
-    @property
-    @override
-    def deterministic(self) -> bool:
-        return True  # exceptions and checksums see to it
-
-    @override
-    @classmethod
-    def probe(cls) -> str | None:
-        return native.find_absent("neural", "torch", "safetensors")
-
-    @override
-    @classmethod
-    def implementation(cls) -> str:
-        from importlib.metadata import version
-
-        return f"torch {version('torch')}"
-
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
         if spec.dtype not in {np.dtype("u1"), np.dtype("<u2")} or spec.samples == 4:
@@ -116,7 +82,7 @@ class Tcm(Codec):
 
     @override
     def encode_seconds(self, spec: ChunkSpec) -> float:
-        model = _opened(self.name, self.model)
+        model = self._opened()
         return sum(model.encode_seconds(*shape[1:]) for shape in self._pictures(spec))
 
     @override
@@ -125,7 +91,7 @@ class Tcm(Codec):
             raise CodecError(
                 f"{self.name}: voxels exceed the {spec.bits} significant bits of the source"
             )
-        model = _opened(self.name, self.model)
+        model = self._opened()
         at, payload = 0, bytearray()
         for shape in self._pictures(spec):
             picture = _planes(chunk, at, shape)
@@ -140,7 +106,7 @@ class Tcm(Codec):
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
         """Return the first `count` slices; those after them are not computed."""
         sections = _sections(self.name, memoryview(payload).cast("B"), len(self._pictures(spec)))
-        model = _opened(self.name, self.model)
+        model = self._opened()
         found: list[NDArray[Any]] = []
         for shape, section in zip(self._pictures(spec), sections, strict=True):
             picture = self._decode(model, section, shape, spec)
@@ -148,6 +114,9 @@ class Tcm(Codec):
             if sum(map(len, found)) >= count:
                 break
         return np.ascontiguousarray(np.concatenate(found)[:count])
+
+    def _opened(self) -> Model:
+        return opened(self, _load)
 
     def _pictures(self, spec: ChunkSpec) -> list[tuple[int, int, int]]:
         """Return planes, rows and columns of the pictures in a chunk."""
@@ -169,7 +138,7 @@ class Tcm(Codec):
         voxels = np.clip(codes, 0, top).astype(spec.dtype)
         if max(near.places.size, unsure.places.size) > _MOST_EXCEPTIONS:
             raise CodecError(f"{self.name}: the network gives numbers that lie next to borders")
-        body = b"".join((_listed(near), _listed(unsure), code))
+        body = b"".join((near.to_bytes(), unsure.to_bytes(), code))
         counts = near.places.size, unsure.places.size
         return _HEADER.pack(len(body), crc, zlib.crc32(voxels.tobytes()), *counts) + body
 
@@ -180,13 +149,13 @@ class Tcm(Codec):
         _, crc, voxel_crc, near_count, unsure_count = _HEADER.unpack_from(section)
         top, body = (1 << spec.bits) - 1, section[_HEADER.size :]
         try:
-            near, body = _exceptions(body, near_count)
-            unsure, body = _exceptions(body, unsure_count)
+            near, body = Exceptions.parse(body, near_count)
+            unsure, body = Exceptions.parse(body, unsure_count)
             unsure.check(math.prod(shape))
             numbers = model.decode(bytes(body), crc, near, shape)
+            codes, _ = rounded(numbers * top, unsure)
         except ValueError as exc:
             raise DecodeError(f"{self.name}: {exc}", "CHK-8") from exc
-        codes, _ = rounded(numbers * top, unsure)
         voxels = np.clip(codes, 0, top).astype(spec.dtype)
         if zlib.crc32(voxels.tobytes()) != voxel_crc:
             raise DecodeError(
@@ -195,6 +164,12 @@ class Tcm(Codec):
                 "CHK-8",
             )
         return voxels.reshape(shape)
+
+
+def _load(header: Header) -> Model:
+    from mroi.codecs.neural.latent import Model
+
+    return Model(header, Config.from_json(header.config))
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,54 +212,3 @@ def _sections(name: str, view: memoryview, count: int) -> list[memoryview]:
     if at != len(view):
         raise DecodeError(f"{name}: {len(view) - at} bytes follow the last picture", "CHK-8")
     return found
-
-
-def _listed(exceptions: Exceptions) -> bytes:
-    return exceptions.places.astype("<u4").tobytes() + exceptions.values.tobytes()
-
-
-def _exceptions(body: memoryview, count: int) -> tuple[Exceptions, memoryview]:
-    """Return exceptions from the front of a section, and the rest of it."""
-    if len(body) < 5 * count:
-        raise ValueError("exceptions are cut short")
-    places = np.frombuffer(body, "<u4", count).astype(np.uint32)
-    values = np.frombuffer(body, np.uint8, count, 4 * count)
-    return Exceptions(places, values), body[5 * count :]
-
-
-# -- models in memory ------------------------------------------------------------------------------
-
-_models: OrderedDict[str, Model] = OrderedDict()
-_lock = threading.Lock()
-
-
-def _opened(architecture: str, identity: str) -> Model:
-    """Return a model, which is read from its file if it is not in memory.
-
-    Raises
-    ------
-    CodecUnavailableError
-        If it is not here, or PyTorch is not.
-    CodecError
-        If its file is damaged, or of another architecture.
-    """
-    if not identity:
-        raise CodecUnavailableError(
-            f"{architecture} needs a model: --codec {architecture}:model=FILE; `mroi model list` "
-            "says which are here"
-        )
-    with _lock:
-        model = _models.get(identity)
-        if model is None or not models.is_last_named(model.header):
-            native.load("torch", "neural")
-            from mroi.codecs.neural.latent import Model
-
-            header = models.find(identity, architecture)
-            model = Model(header, Config.from_json(header.config))
-            _models[identity] = model
-        _models.move_to_end(identity)
-        while len(_models) > _KEPT:
-            _models.popitem(last=False)
-    if model.header.architecture != architecture:
-        raise CodecError(f"the model {identity} is for {model.header.architecture}", "CDC-6")
-    return model

@@ -80,7 +80,7 @@ complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a pac
 complete -c mroi -n '_shtab_mroi_using pack' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File, by its ending, or folder; - is standard output. Default: beside the input.'
 complete -c mroi -n '_shtab_mroi_using pack' -l for -l purpose -xka "slices patches planes series archive" -d 'What is read: slices along an axis (or all), patches (boxes), planes along all axes, series (the fourth axis), archive (little: smallest). Chooses chunks and codec. [default: slices]'
 complete -c mroi -n '_shtab_mroi_using pack' -l small -d 'Short for --for archive: smallest, slower.'
-complete -c mroi -n '_shtab_mroi_using pack' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt ebb sirenmri" -d 'See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one by trial, auto the one for the purpose; auto:lossy takes ebb, for a target. [default: auto]'
+complete -c mroi -n '_shtab_mroi_using pack' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt ebb sirenmri bcm-net" -d 'See `mroi codecs`; auto:fast, auto:fastest and auto:small choose a lossless one by trial, auto the one for the purpose; auto:lossy takes ebb, for a target. bcm-net is never chosen for you: its method is patented. [default: auto]'
 complete -c mroi -n '_shtab_mroi_using pack' -l roi -xka "(__fish_complete_path (commandline -ct))" -d 'auto (tight where it saves bytes), full, tight (around what is not constant), medroi, x0:x1,y0:y1,z0:z1 in voxels, a mask: FILE.nii.gz[:label], or a table of `mroi roi`: boxes:FILE.csv, with a row for the name of each input. [default: auto]'
 complete -c mroi -n '_shtab_mroi_using pack' -l margin -x -d 'Widen a given box or a mask by voxels, or by mm.'
 complete -c mroi -n '_shtab_mroi_using pack' -l max-error -x -d 'Lose at most X, in the units of the volume; the codec and its setting are found by trial, or name one that can lose something, like `--codec jpegls`.'
@@ -237,7 +237,7 @@ complete -c mroi -n '_shtab_mroi_using serve' -s h -l help -d 'Show this message
 complete -c mroi -n '_shtab_mroi_using serve; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d folder
 complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a bench -d 'Measure codecs and regions of interest on volumes of your own.'
 complete -c mroi -n '_shtab_mroi_using bench' -s o -l output -xka "(__fish_complete_directories)" -d 'Where all results go. What an earlier run has finished there is kept.'
-complete -c mroi -n '_shtab_mroi_using bench' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt ebb sirenmri" -d 'May be given several times; lossless and lossy mean all that work here. Default: auto and zstd.'
+complete -c mroi -n '_shtab_mroi_using bench' -s c -l codec -xka "raw zstd deflate jpeg2000 htj2k jpegls heif jpegxl calv pcodec jpeg2000-3d wavelet3d zfp tcm tcm-auxt ebb sirenmri bcm-net" -d 'May be given several times; lossless and lossy mean all that work here. Default: auto and zstd.'
 complete -c mroi -n '_shtab_mroi_using bench' -l roi -xka "(__fish_complete_path (commandline -ct))" -d 'full, tight, medroi, auto, x0:x1,y0:y1,z0:z1 or boxes:FILE.csv; may be given several times. Default: full and medroi.'
 complete -c mroi -n '_shtab_mroi_using bench' -l psnr -x -d 'For codecs that can lose something, named without settings: the setting that just reaches each PSNR in the ROI.'
 complete -c mroi -n '_shtab_mroi_using bench' -l max-error -x -d 'The same for the largest error.'
@@ -300,7 +300,7 @@ complete -c mroi -n '_shtab_mroi_using model info' -l json -d 'One JSON object a
 complete -c mroi -n '_shtab_mroi_using model info' -s h -l help -d 'Show this message and exit.'
 complete -c mroi -n '_shtab_mroi_using model info; and test $_shtab_mroi_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d model
 complete -c mroi -n '_shtab_mroi_using model; and test $_shtab_mroi_npos -eq 0' -a import -d 'Make a model of a checkpoint of PyTorch; no code in it is run.'
-complete -c mroi -n '_shtab_mroi_using model import' -l arch -xka "tcm tcm-auxt" -d 'The network that it is of. [required]'
+complete -c mroi -n '_shtab_mroi_using model import' -l arch -xka "tcm tcm-auxt bcm-net" -d 'The network that it is of. [required]'
 complete -c mroi -n '_shtab_mroi_using model import' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'File to write. Default: beside the checkpoint.'
 complete -c mroi -n '_shtab_mroi_using model import' -l force -d 'Replace a file that exists.'
 complete -c mroi -n '_shtab_mroi_using model import' -l json -d 'One JSON object a line on standard output.'

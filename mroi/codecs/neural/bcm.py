@@ -1,0 +1,192 @@
+"""BCM-Net: slices without a loss, by a lossy base layer and a network that codes what it lost.
+
+The bitstream is ours, and described in ``spec/codecs/bcm-net.md``; the method is patented. The base
+layer is `ebb`, which decodes to the same voxels everywhere.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer, override
+
+from mroi.codecs import fields
+from mroi.codecs.base import ChunkSpec
+from mroi.codecs.ebb import Ebb
+from mroi.codecs.neural.bcm_shapes import STEPS, Config
+from mroi.codecs.neural.guardband import Exceptions
+from mroi.codecs.neural.models import Header
+from mroi.codecs.neural.trained import Trained, opened
+from mroi.errors import CodecError, DecodeError
+
+if TYPE_CHECKING:
+    from mroi.codecs.neural.bcm_model import Code, Model
+
+__all__ = ["BcmNet"]
+
+_FRONT = struct.Struct("<BI")  # bits of a voxel, size of the base layer
+_SLICE = struct.Struct("<IIH")  # size of the rest, CRC of the voxels, exceptions
+_MOST_EXCEPTIONS = 0xFFFF
+_LARGEST = 1 << 22  # voxels of a slice: what a network needs for one is 3 kB a voxel
+_FEWEST_BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BcmNet(Trained):
+    """Slices of 8 to 16 bits through a trained network: lossless, slow; by a patented method.
+
+    Parameters
+    ----------
+    model : str
+        Path of a model (.mroi-model), its name in the folder of models, or its id.
+    step : float
+        Quantisation step of the base layer, which `ebb` makes, in units of the voxels; 0 takes the
+        one that the model was trained for.
+    """
+
+    name: ClassVar[str] = "bcm-net"
+    id: ClassVar[int] = 18
+    encoder_only: ClassVar[tuple[str, ...]] = ("step",)
+    notice: ClassVar[str] = (
+        "the method is patented (US 12 597 507 B2): check that you may use it; it is never chosen "
+        "for you"
+    )
+
+    step: float = 0.0
+
+    @override
+    def __post_init__(self) -> None:
+        if self.step != 0 or isinstance(self.step, bool):
+            fields.number(f"{self.name}: step", self.step, *STEPS)
+        super().__post_init__()
+
+    @property
+    @override
+    def default_slices(self) -> int:
+        return 8  # a group of slices that refer to each other
+
+    @override
+    def refuses(self, spec: ChunkSpec) -> str | None:
+        if spec.dtype not in {np.dtype("u1"), np.dtype("<u2")} or spec.samples > 1:
+            return f"{self.name} takes uint8 and uint16, gray, not {spec.voxel}"
+        if spec.shape[1] * spec.shape[2] > _LARGEST:
+            return f"{self.name} takes slices of at most {_LARGEST:,} voxels"
+        return None
+
+    @override
+    def encode_seconds(self, spec: ChunkSpec) -> float:
+        return spec.shape[0] * self._opened().encode_seconds(*spec.shape[1:])
+
+    @override
+    def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        model = self._opened()
+        bits = max(int(chunk.max()).bit_length(), _FEWEST_BITS)
+        layer = Ebb(self.step or model.step)
+        base = layer.encode(chunk, spec)
+        lossy = layer.decode(base, spec)
+        sections = []
+        for start, stop in _volumes(spec):
+            sections += _encoded(model, chunk[start:stop], lossy[start:stop], bits)
+        return b"".join([_FRONT.pack(bits, len(base)), base, *sections])
+
+    @override
+    def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
+        return self.decode_range(payload, spec, 0, spec.shape[0])
+
+    def decode_range(
+        self, payload: Buffer, spec: ChunkSpec, start: int, stop: int, /
+    ) -> NDArray[Any]:
+        """Return some slices; of others, only those are computed that these refer to."""
+        try:
+            bits, base, sections = _parsed(memoryview(payload).cast("B"), spec)
+            lossy = Ebb().decode(base, spec)
+            chunk = np.empty((stop - start, *spec.shape[1:]), spec.dtype)
+            model = self._opened()
+            for first, last in _volumes(spec):
+                wanted = range(max(start, first), min(stop, last))
+                parts = sections[first:last], lossy[first:last]
+                for k, voxels in _decoded(model, *parts, bits, [k - first for k in wanted]):
+                    chunk[first + k - start] = voxels
+        except ValueError as exc:
+            raise DecodeError(f"{self.name}: {exc}", "CHK-8") from exc
+        return chunk
+
+    def _opened(self) -> Model:
+        return opened(self, _load)
+
+
+def _load(header: Header) -> Model:
+    from mroi.codecs.neural.bcm_model import Model
+
+    return Model(header, Config.from_json(header.config))
+
+
+def _volumes(spec: ChunkSpec) -> Iterable[tuple[int, int]]:
+    """Return where each volume's slices begin and end."""
+    count = spec.shape[0] // spec.volumes
+    return [(start, start + count) for start in range(0, spec.shape[0], count)]
+
+
+def _encoded(model: Model, chunk: NDArray[Any], lossy: NDArray[Any], bits: int) -> list[bytes]:
+    """Return a section for each slice of a volume."""
+    from mroi.codecs.neural.bcm_model import Sequence, order
+
+    sequence = Sequence(model, lossy.astype(np.int32), bits)
+    codes = {k: sequence.encode(k, chunk[k].astype(np.int32)) for k, _ in order(len(chunk))}
+    return [_section(codes[k]) for k in range(len(chunk))]
+
+
+def _section(code: Code) -> bytes:
+    count = code.near.places.size
+    if count > _MOST_EXCEPTIONS:
+        raise CodecError("bcm-net: the network gives numbers that lie next to borders")
+    body = code.near.to_bytes() + code.words
+    return _SLICE.pack(len(body), code.crc, count) + body
+
+
+def _decoded(
+    model: Model, sections: list[memoryview], lossy: NDArray[Any], bits: int, wanted: list[int]
+) -> Iterable[tuple[int, NDArray[np.int32]]]:
+    """Yield the wanted slices of a volume, in the order of coding."""
+    from mroi.codecs.neural.bcm_model import Code, Sequence, needed
+
+    sequence = Sequence(model, lossy.astype(np.int32), bits)
+    for k in needed(len(sections), wanted):
+        _, crc, count = _SLICE.unpack_from(sections[k])
+        near, words = Exceptions.parse(sections[k][_SLICE.size :], count)
+        voxels = sequence.decode(k, Code(bytes(words), crc, near))
+        if k in wanted:
+            yield k, voxels
+
+
+def _parsed(view: memoryview, spec: ChunkSpec) -> tuple[int, memoryview, list[memoryview]]:
+    """Return the bits of a voxel, the base layer, and the section of each slice.
+
+    Raises
+    ------
+    ValueError
+        If the payload is not exactly that.
+    """
+    if len(view) < _FRONT.size:
+        raise ValueError("the payload is cut short")
+    bits, size = _FRONT.unpack_from(view)
+    if not _FEWEST_BITS <= bits <= 8 * spec.dtype.itemsize:
+        raise ValueError(f"voxels of {bits} bits are not {spec.dtype}")
+    at = _FRONT.size + size
+    base, sections = view[_FRONT.size : at], []
+    for _ in range(spec.shape[0]):
+        if len(view) - at < _SLICE.size:
+            raise ValueError("the payload is cut short")
+        end = at + _SLICE.size + _SLICE.unpack_from(view, at)[0]
+        if end > len(view):
+            raise ValueError("the payload is cut short")
+        sections.append(view[at:end])
+        at = end
+    if at != len(view):
+        raise ValueError(f"{len(view) - at} bytes follow the last slice")
+    return bits, base, sections
