@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from mroi.errors import CodecError, MroiError, Terminated
 
 __all__ = ["guarded"]
 
 
-@contextmanager
-def guarded(name: str, error: type[CodecError] = CodecError, rule: str = "") -> Iterator[None]:
+class guarded:  # noqa: N801 (callers write it like a function)
     """Turn whatever a codec raises, even `SystemExit` or a panic, into an error of ours.
+
+    A class, as a generator would take longer than what is guarded: some stand around each chunk.
 
     Parameters
     ----------
@@ -23,9 +21,15 @@ def guarded(name: str, error: type[CodecError] = CodecError, rule: str = "") -> 
     rule : str
         Rule of the specification that is broken, if any.
     """
-    try:
-        yield
-    except (MroiError, KeyboardInterrupt, Terminated):
-        raise
-    except BaseException as exc:
-        raise error(f"{name}: {exc!r}", rule) from exc
+
+    __slots__ = ("_error", "_name", "_rule")
+
+    def __init__(self, name: str, error: type[CodecError] = CodecError, rule: str = "") -> None:
+        self._name, self._error, self._rule = name, error, rule
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, _kind: object, exc: BaseException | None, _trace: object) -> None:
+        if exc is not None and not isinstance(exc, MroiError | KeyboardInterrupt | Terminated):
+            raise self._error(f"{self._name}: {exc!r}", self._rule) from exc

@@ -109,12 +109,12 @@ class Pipeline:
     @property
     def supports_prefix(self) -> bool:
         """Whether `decode_prefix` costs less than `decode`."""
-        return _stops_early(type(self.codec))
+        return _can(type(self.codec), SupportsPrefix)
 
     @property
     def supports_range(self) -> bool:
         """Whether `decode_range` costs less than `decode_prefix`."""
-        return isinstance(self.codec, SupportsRange)
+        return _can(type(self.codec), SupportsRange)
 
     def refuses(self, spec: ChunkSpec) -> str | None:
         """Return why chunks of this kind cannot be taken, naming those that can, or None."""
@@ -211,7 +211,7 @@ class Pipeline:
         DecodeError, CodecUnavailableError
             As `decode`.
         """
-        if not isinstance(self.codec, SupportsRange):
+        if not self.supports_range:
             return self.decode_prefix(payload, spec, stop)[start:]
         part = replace(spec, shape=(stop - start, *spec.shape[1:]))
         return self._decode(payload, spec, part, "decode_range", start, stop)
@@ -296,20 +296,21 @@ class Pipeline:
         *argument: int,
     ) -> NDArray[Any]:
         """Return the chunk `part` of a payload that holds the chunk `whole`."""
-        coded = self._specs(whole)[-1]
+        codec = self.codec
         *before, wanted = self._specs(part)
-        with guarded(self.codec.name):
-            reason = _refusal(self.codec, coded)
+        coded = wanted if part is whole else self._specs(whole)[-1]
+        with guarded(codec.name):
+            reason = _refusal(codec, coded)
         if reason:
             raise DecodeError(reason, "CHK-8")
-        call = isolation.Call(self.codec, method, coded, argument)
-        with guarded(self.codec.name, DecodeError, "CHK-8"):
-            if self.isolated and self.codec.isolated:
+        with guarded(codec.name, DecodeError, "CHK-8"):
+            if self.isolated and codec.isolated:
+                call = isolation.Call(codec, method, coded, argument)
                 chunk = isolation.decode(call, payload, wanted)
             else:
-                chunk = call.run(payload)
+                chunk = getattr(codec, method)(payload, coded, *argument)
         if not isinstance(chunk, np.ndarray):
-            raise DecodeError(f"{self.codec.name} gave a {type(chunk).__name__}", "CHK-8")
+            raise DecodeError(f"{codec.name} gave a {type(chunk).__name__}", "CHK-8")
         if chunk.shape != wanted.shape or chunk.dtype != wanted.dtype:
             raise DecodeError(
                 f"{self.codec.name} gave {chunk.dtype} {chunk.shape}, "
@@ -322,9 +323,9 @@ class Pipeline:
 
 
 @cache
-def _stops_early(codec: type[Codec]) -> bool:
+def _can(codec: type[Codec], protocol: type[SupportsPrefix | SupportsRange]) -> bool:
     """Whether codecs of a class can; to find out takes as long as decoding a small chunk."""
-    return issubclass(codec, SupportsPrefix)
+    return issubclass(codec, protocol)
 
 
 def _refusal(codec: Codec, spec: ChunkSpec) -> str | None:

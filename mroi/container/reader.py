@@ -359,12 +359,28 @@ class ContainerReader:
             for number, start, stop, length in zip(*run, strict=True)
         ]
 
-    def parse_chunk(self, stored: StoredChunk) -> Chunk:
-        """Check the frame of a chunk."""
+    def parse_chunk(self, stored: StoredChunk, size: int | None = None) -> Chunk:
+        """Check the frame of a chunk.
+
+        Parameters
+        ----------
+        stored : StoredChunk
+            The chunk.
+        size : int, optional
+            Bytes of the decoded chunk, if the caller has them at hand.
+
+        Raises
+        ------
+        FormatError, ChecksumError
+            If the frame breaks a rule.
+        LimitError
+            If the chunk decodes to more bytes than the limits allow.
+        """
         ordinal, offset, length, frame = stored
         crcs = self.index.decoded_crcs
         crc = None if crcs is None else int(crcs[ordinal])
-        if (size := self._size_if_usual(ordinal, length, frame)) is not None:
+        size = self.head.geom.decoded_size(ordinal) if size is None else size
+        if self._is_usual(stored, size):
             slot = frame[SLOT_OFFSET]
             payload = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + length]
             return Chunk(ordinal, ChunkState.ENCODED, slot, payload, size, crc)
@@ -384,15 +400,15 @@ class ContainerReader:
             raise FormatError(f"{header} is marked missing but has a decoded CRC", "IDX-4", offset)
         return Chunk(ordinal, state, header.codec_slot, payload, size, crc)
 
-    def _size_if_usual(self, ordinal: int, length: int, frame: memoryview) -> int | None:
-        """Return the decoded size of a chunk that is encoded, and sound in every respect.
+    def _is_usual(self, stored: StoredChunk, size: int) -> bool:
+        """Whether a chunk that decodes to `size` bytes is encoded, and sound in every respect.
 
-        None sends all others the long way, which says what is wrong: most chunks are spared it,
-        as it takes as long as decoding a small one.
+        All others go the long way, which says what is wrong: most chunks are spared it, as it takes
+        as long as decoding a small one.
         """
+        ordinal, _, length, frame = stored
         head, stop = self.head, FRAME_HEADER_SIZE + length
-        header = frame[:FRAME_HEADER_SIZE]
-        slot = header[SLOT_OFFSET]
+        slot = frame[SLOT_OFFSET]
         usual = frame_header(
             FrameType.CHUNK,
             frame[FRAME_HEADER_SIZE:stop],
@@ -400,12 +416,10 @@ class ContainerReader:
             ordinal=ordinal,
             slot=slot,
         )
-        if header != usual or any(frame[stop:]) or slot >= len(head.codecs):
-            return None
-        size = head.geom.decoded_size(ordinal)
+        if frame[:FRAME_HEADER_SIZE] != usual or any(frame[stop:]) or slot >= len(head.codecs):
+            return False
         is_for_it = head.codecs[slot].role is head.role_of(ordinal)
-        is_bounded = 0 < size <= self.limits.chunk_size and length <= most_stored(size)
-        return size if is_for_it and is_bounded else None
+        return is_for_it and 0 < size <= self.limits.chunk_size and length <= most_stored(size)
 
     def find_missing(self) -> list[int]:
         """Return the ordinals of the chunks that the file says it does not have."""

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from functools import lru_cache
 
 from mroi.errors import CodecError, FormatError
 from mroi.format.records import align
@@ -82,8 +83,9 @@ class CodecEntry:
         return str(self.parameters["impl"])
 
 
+@lru_cache(maxsize=16)  # of many files it is the same
 def parse_codec_table(data: bytes, *, offset: int) -> tuple[CodecEntry, ...]:
-    """Parse the payload of CODC, which stands at `offset`."""
+    """Parse the payload of CODC, which stands at `offset`; entries may be shared by files."""
     if len(data) < _HEADER.size:
         raise FormatError(f"CODC has {len(data)} bytes", "CDC-1", offset)
     count, *reserved = _HEADER.unpack_from(data)

@@ -58,19 +58,14 @@ def _parse(data: bytes, max_size: int) -> dict[str, object]:
         raise _RefusedError("starts with a byte order mark", "JSN-1")
     if _depth(data) > _MAX_DEPTH:  # before the recursive parser sees it
         raise _RefusedError(f"nested deeper than {_MAX_DEPTH}", "JSN-4")
-    value = json.loads(
-        data.decode("utf-8"),
-        object_pairs_hook=_members,
-        parse_int=_integer,
-        parse_float=_number,
-        parse_constant=_constant,
-    )
+    value = _DECODER.decode(data.decode("utf-8"))
     if not isinstance(value, dict):
         raise _RefusedError("the top level is not an object", "JSN-1")
-    try:
-        json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        raise _RefusedError("unpaired surrogate", "JSN-2") from None
+    if b"\\" in data:  # UTF-8 has no surrogates, but escapes have
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError:
+            raise _RefusedError("unpaired surrogate", "JSN-2") from None
     return value
 
 
@@ -105,6 +100,14 @@ def _number(text: str) -> float:
 
 def _constant(text: str) -> NoReturn:
     raise _RefusedError(f"{text} is not JSON", "JSN-3")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_members,
+    parse_int=_integer,
+    parse_float=_number,
+    parse_constant=_constant,
+)
 
 
 def build_json(value: dict[str, object]) -> bytes:

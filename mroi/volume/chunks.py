@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -37,6 +36,10 @@ __all__ = [
     "encode_chunk",
     "open_pipeline",
 ]
+
+
+_MOST_OPENED = 16
+_opened: dict[str, Pipeline] = {}  # by what their slots say
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,24 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
     DecodeError
         If what the slot says does not fit the codec (CDC-4, CDC-5, CDC-6).
     """
+    key = repr(entry)  # of many files it is the same; 1 and true are not
+    pipeline = _opened.get(key) or _pipeline_of(entry)
+    codec = pipeline.codec
+    if entry.id:  # plug-ins come and go
+        if len(_opened) >= _MOST_OPENED:
+            _opened.clear()
+        _opened[key] = pipeline
+    with guarded(codec.name, CodecUnavailableError, "OPN-2"):
+        reason = type(codec).probe()
+    if reason:
+        raise CodecUnavailableError(
+            f"codec {entry.name!r} (written by {entry.impl!r}): {reason}", "OPN-2"
+        )
+    return pipeline
+
+
+def _pipeline_of(entry: CodecEntry) -> Pipeline:
+    """Return the pipeline of a slot, whose codec may not work here."""
     try:
         pipeline = Pipeline.from_json(entry.name, entry.parameters)
     except CodecUnavailableError as exc:
@@ -233,12 +254,6 @@ def open_pipeline(entry: CodecEntry) -> Pipeline:
             f"slot of {entry.name!r} states fidelity {entry.fidelity}; its parameters give "
             f"{int(pipeline.fidelity)}",
             "CDC-5",
-        )
-    with guarded(codec.name, CodecUnavailableError, "OPN-2"):
-        reason = type(codec).probe()
-    if reason:
-        raise CodecUnavailableError(
-            f"codec {entry.name!r} (written by {entry.impl!r}): {reason}", "OPN-2"
         )
     return pipeline
 
@@ -266,18 +281,32 @@ class ChunkDecoder:
             self._pipelines[slot] = found
         return found
 
-    def _spec(self, ordinal: int) -> ChunkSpec:
-        grid = self._geom.grid
-        if ordinal >= grid.roi_chunks:
-            return chunk_spec(self._geom, ordinal)
-        extent = grid.extent(ordinal)
+    def spec(self, extent: tuple[int, int, int, int]) -> ChunkSpec:
+        """Return what is known of a chunk of the ROI with this extent, as `ChunkGrid.extent`."""
         found = self._specs.get(extent)
         if found is None:
             found = self._specs[extent] = _spec(self._geom, extent)
         return found
 
-    def decode_range(self, chunk: Chunk, start: int, stop: int) -> NDArray[Any] | None:
+    def _spec(self, ordinal: int) -> ChunkSpec:
+        grid = self._geom.grid
+        if ordinal >= grid.roi_chunks:
+            return chunk_spec(self._geom, ordinal)
+        return self.spec(grid.extent(ordinal))
+
+    def decode_range(
+        self, chunk: Chunk, start: int, stop: int, *, spec: ChunkSpec | None = None
+    ) -> NDArray[Any] | None:
         """Return slices of a chunk if its codec can decode them alone; None if it cannot.
+
+        Parameters
+        ----------
+        chunk : Chunk
+            The chunk.
+        start, stop : int
+            Which slices.
+        spec : ChunkSpec, optional
+            What is known of it, if the caller has it at hand.
 
         Raises
         ------
@@ -286,20 +315,33 @@ class ChunkDecoder:
         """
         if chunk.state is not ChunkState.ENCODED:
             return None
-        spec, pipeline = self._spec(chunk.ordinal), self.pipeline(chunk.slot)
-        if not pipeline.supports_range or stop - start == spec.shape[0]:
+        pipeline = self.pipeline(chunk.slot)
+        if not pipeline.supports_range:
             return None
-        with _named(chunk):
+        spec = spec or self._spec(chunk.ordinal)
+        if stop - start == spec.shape[0]:
+            return None
+        try:
             return pipeline.decode_range(chunk.payload, spec, start, stop)
+        except CodecUnavailableError:
+            raise
+        except CodecError as exc:
+            raise _named(exc, chunk) from exc
 
-    def decode(self, chunk: Chunk, count: int | None = None) -> NDArray[Any]:
+    def decode(
+        self, chunk: Chunk, count: int | None = None, *, spec: ChunkSpec | None = None
+    ) -> NDArray[Any]:
         """Return the voxels of a chunk in scan order, checked; read-only where they are a view.
 
         Parameters
         ----------
+        chunk : Chunk
+            The chunk.
         count : int, optional
             How many of the first slices are needed: a codec that can stop there does, and gives
             only those; the decoded CRC, which is of the whole chunk, is then not checked.
+        spec : ChunkSpec, optional
+            What is known of it, if the caller has it at hand.
 
         Raises
         ------
@@ -308,7 +350,7 @@ class ChunkDecoder:
         DecodeError, ChecksumError
             If the payload does not decode to the voxels that were written.
         """
-        spec = self._spec(chunk.ordinal)
+        spec = spec or self._spec(chunk.ordinal)
         if chunk.state is ChunkState.MISSING:
             raise MissingVoxelsError(
                 f"chunk {chunk.ordinal} is missing: the file was recovered from a damaged one",
@@ -348,21 +390,19 @@ class ChunkDecoder:
     def _decode(
         self, chunk: Chunk, pipeline: Pipeline, spec: ChunkSpec, count: int | None = None
     ) -> NDArray[Any]:
-        with _named(chunk):
+        try:
             if count is not None:
                 return pipeline.decode_prefix(chunk.payload, spec, count)
             return pipeline.decode(chunk.payload, spec)
+        except CodecUnavailableError:
+            raise
+        except CodecError as exc:
+            raise _named(exc, chunk) from exc
 
 
-@contextmanager
-def _named(chunk: Chunk) -> Iterator[None]:
-    """Say of what a codec refuses which chunk it is."""
-    try:
-        yield
-    except CodecUnavailableError:
-        raise
-    except CodecError as exc:
-        raise type(exc)(f"chunk {chunk.ordinal}: {exc.message}", exc.rule or "CHK-8") from exc
+def _named(exc: CodecError, chunk: Chunk) -> CodecError:
+    """Return what a codec refuses, saying which chunk it is."""
+    return type(exc)(f"chunk {chunk.ordinal}: {exc.message}", exc.rule or "CHK-8")
 
 
 def decoded_crc(chunk: Chunk, decoded: NDArray[Any]) -> int:

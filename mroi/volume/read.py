@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import override
 
+from mroi.codecs import ChunkSpec
 from mroi.container import ContainerReader, Run, StoredChunk
 from mroi.errors import LimitError, MissingVoxelsError, UsageError
 from mroi.format.geom import Background
@@ -125,6 +126,8 @@ class _RoiPart(NamedTuple):
     ----------
     ordinal : int
         Number of the chunk.
+    spec : ChunkSpec
+        What is known of it.
     slices : int
         Slices of each of its volumes.
     needed : int
@@ -138,6 +141,7 @@ class _RoiPart(NamedTuple):
     """
 
     ordinal: int
+    spec: ChunkSpec
     slices: int
     needed: int
     alone: tuple[int, int] | None
@@ -152,6 +156,7 @@ class _BackgroundPart(NamedTuple):
     ordinal: int
     slab: Box
     boxes: list[tuple[Index, Index] | None]
+    spec: None = None
     is_whole: bool = False
 
 
@@ -253,7 +258,9 @@ class RegionReader:
         """Return how many threads it pays to decode chunks with."""
         if self.jobs == 1 or len(parts) < 2:
             return 1
-        size = sum(self.geom.decoded_size(part.ordinal) for part in parts)
+        size = sum(
+            part.spec.size if part.spec else self.geom.decoded_size(part.ordinal) for part in parts
+        )
         return max(1, min(self.jobs, len(parts), size // _SHARE))
 
     def mark_chunk(self, mask: NDArray[np.bool_], ordinal: int) -> None:
@@ -323,7 +330,8 @@ class RegionReader:
         ]
         layers, rows, columns = grid.counts
         for v in groups:
-            all_volumes = v.total == grid.group_size(v.group)
+            volumes = grid.group_size(v.group)
+            all_volumes = v.total == volumes
             for z in strips[0]:
                 needed = v.last * z.length + (z.length if v.last else _last(z.inside) + 1)
                 alone = None
@@ -336,6 +344,7 @@ class RegionReader:
                     for x in strips[2]:
                         yield _RoiPart(
                             first + x.number,
+                            self.decoder.spec((volumes, z.length, y.length, x.length)),
                             z.length,
                             needed,
                             alone,
@@ -389,18 +398,21 @@ class RegionReader:
 
     def _decode(self, part: _Part, stored: StoredChunk) -> NDArray[Any] | None:
         """Return the first slices of a chunk, or None if it is missing and that is fine."""
-        chunk = self.reader.parse_chunk(stored)
+        spec, needed = part.spec, None
+        chunk = self.reader.parse_chunk(stored, None if spec is None else spec.size)
         if chunk.state is ChunkState.MISSING and self.missing == "fill":
             return None
-        needed = None
         if isinstance(part, _RoiPart):
             needed = part.needed
-            if part.alone and (some := self.decoder.decode_range(chunk, *part.alone)) is not None:
+            if (
+                part.alone
+                and (some := self.decoder.decode_range(chunk, *part.alone, spec=spec)) is not None
+            ):
                 # Those before them are never looked at, and cost nothing as long as nobody does.
                 planes = np.zeros((needed, *some.shape[1:]), some.dtype)
                 planes[slice(*part.alone)] = some
                 return planes
-        decoded = self.decoder.decode(chunk, needed)
+        decoded = self.decoder.decode(chunk, needed, spec=spec)
         is_complete = decoded.nbytes == chunk.size and chunk.state is ChunkState.ENCODED
         if is_complete and not part.is_whole:
             self._cache.keep((self._number, part.ordinal), decoded)

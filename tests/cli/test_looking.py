@@ -59,7 +59,9 @@ def test_the_cost_of_a_read_is_what_it_takes(mroi: Mroi, options: list[str], kin
     assert tuple(cost["shape"]) == extent
     with library.open("x.mroi", jobs=1) as volume:
         decoded, parse = [], volume.reader.parse_chunk
-        volume.reader.parse_chunk = lambda stored: decoded.append(stored) or parse(stored)
+        volume.reader.parse_chunk = lambda stored, size: (
+            decoded.append(stored) or parse(stored, size)
+        )
         assert np.array_equal(volume.unscaled[index], voxels[index])
         assert cost["chunks"] == len(decoded)
         assert cost["bytes"] == sum(len(stored.frame) for stored in decoded)
@@ -94,6 +96,7 @@ def test_the_chunk_table_has_a_line_for_each_chunk(mroi: Mroi, packed: Path) -> 
 
 def test_info_needs_no_codec(mroi: Mroi, packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mroi.codecs.registry._BUILT_IN", {})
+    monkeypatch.setattr("mroi.volume.chunks._opened", {})
     assert mroi("info", packed).code == 0
     assert mroi("verify", packed).code == ExitCode.NO_CODEC
     assert mroi("slice", packed).code == ExitCode.NO_CODEC
