@@ -13,6 +13,7 @@ Encoding does delta, then shuffle. Samples of one byte are the same shuffled or 
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,9 @@ from numpy.typing import NDArray
 from mroi.codecs.base import ChunkSpec
 
 __all__ = ["join", "refuses_delta", "split"]
+
+_WORTH = 1 << 28  # bytes after which a kernel saves more time than it takes to load
+_joined = 0  # bytes that numpy put together
 
 
 def refuses_delta(spec: ChunkSpec) -> str | None:
@@ -67,12 +71,35 @@ def join(data: bytes, spec: ChunkSpec, *, shuffle: bool, delta: bool) -> NDArray
     -------
     ndarray of ``spec.shape`` and ``spec.dtype``
     """
+    size = spec.dtype.itemsize
+    if ((delta and size < 4) or size == 4) and (shuffle or size == 1):  # others gain nothing
+        joined = _compiled(data, spec, delta=delta)
+        if joined is not None:
+            return joined
     samples: NDArray[Any] = np.frombuffer(data, spec.dtype)
     if shuffle and spec.dtype.itemsize > 1:
         samples = _unshuffle(samples.view(np.uint8).reshape(spec.dtype.itemsize, -1), spec.dtype)
     if delta:
         samples = np.add.accumulate(samples.reshape(-1, spec.samples), axis=0, dtype=spec.dtype)
     return samples.reshape(spec.shape)
+
+
+def _compiled(data: bytes, spec: ChunkSpec, *, delta: bool) -> NDArray[Any] | None:
+    """Do both by a kernel; None as long as numpy has the samples before numba is loaded.
+
+    That takes a third of a second, and the first time on a machine more: too much for a slice.
+    """
+    global _joined  # noqa: PLW0603 (a count that may be wrong between threads)
+    if "numba" not in sys.modules and _joined < _WORTH:
+        _joined += len(data)
+        return None
+    from mroi.codecs.general.joining import fill
+
+    out: NDArray[Any] = np.empty(spec.shape, spec.dtype)
+    planes = np.frombuffer(data, np.uint8).reshape(spec.dtype.itemsize, -1)
+    samples = out.reshape(-1).view(f"u{spec.dtype.itemsize}")
+    fill(planes, samples, spec.samples if delta else 0)
+    return out
 
 
 def _unshuffle(planes: NDArray[np.uint8], dtype: np.dtype[Any]) -> NDArray[Any]:
