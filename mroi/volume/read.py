@@ -11,6 +11,7 @@ import os
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import count, islice
 from typing import Any, Literal, NamedTuple, TypeAlias
 from weakref import WeakSet
@@ -251,7 +252,13 @@ class RegionReader:
         def place(part: _Part, stored: StoredChunk) -> None:
             self._place(scan, part, self._decode(part, stored))
 
-        _work(self.reader, unread, place, self._threads_for(unread), self.jobs)
+        found = self.reader.find_runs([part.ordinal for part in unread])
+        threads = self._threads_for(unread)
+        with closing(_read_runs(self.reader, found, self.jobs)) as runs:
+            if threads == 1:
+                _work_alone(unread, runs, place)
+            else:
+                _work_together(unread, runs, place, threads)
         return block
 
     def _threads_for(self, parts: Sequence[_Part]) -> int:
@@ -535,20 +542,27 @@ def _split_background(grid: ChunkGrid, box: Box, voxels: NDArray[Any]) -> list[N
 # -- threads -----------------------------------------------------------------------------------
 
 
-def _work(
-    reader: ContainerReader,
-    parts: Sequence[_Part],
-    place: Callable[[_Part, StoredChunk], None],
-    threads: int,
-    requests: int,
+_Place: TypeAlias = Callable[[_Part, StoredChunk], None]
+
+
+def _work_alone(parts: Sequence[_Part], runs: Iterator[list[StoredChunk]], place: _Place) -> None:
+    """Place all parts, in order."""
+    order = iter(parts)
+    for run in runs:
+        for part, stored in zip(islice(order, len(run)), run, strict=True):
+            place(part, stored)
+
+
+def _work_together(
+    parts: Sequence[_Part], runs: Iterator[list[StoredChunk]], place: _Place, threads: int
 ) -> None:
     """Place all parts, in this thread and in others that are started for it.
 
     Runs of chunks are taken one after the other, by whoever finds nothing to do, and their chunks
-    are worked on by all: at most two runs are held, of a remote file as many more as `requests`.
+    are worked on by all: at most two runs are held, of a remote file as many more as are asked for
+    at once.
     """
     tasks: deque[tuple[_Part, StoredChunk]] = deque()
-    runs = _read_runs(reader, reader.find_runs([part.ordinal for part in parts]), requests)
     order = iter(parts)
     lock = threading.Lock()
     problems: list[BaseException] = []
@@ -578,7 +592,6 @@ def _work(
     work()
     for thread in others:
         thread.join()
-    runs.close()
     if problems:
         raise problems[0]
 
