@@ -9,13 +9,14 @@ opens its own, whether it was forked, spawned or comes from a fork server.
 
 from __future__ import annotations
 
+import operator
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, TypedDict, Unpack
+from typing import Any, Literal, SupportsIndex, TypeAlias, TypedDict, Unpack
 
 import numpy as np
 import torch
@@ -144,6 +145,22 @@ class _Reader:
         item["source"] = self.images[part.file][0]
         return item
 
+    def check_pad(self, pad: float) -> None:
+        """Raise `UsageError` for what images cannot hold, as far as the first of them says."""
+        dtype = self._dtypes["image"]
+        if dtype is None and pad != 0:
+            kind = self.open(0).dtype
+            if kind.kind in "iuf" and kind.itemsize <= 8:
+                dtype = torch.from_numpy(np.empty(0, kind.newbyteorder("="))).dtype
+        if dtype is None or dtype.is_floating_point or dtype.is_complex:
+            return
+        least, most = torch.iinfo(dtype).min, torch.iinfo(dtype).max
+        if not (least <= pad <= most and pad == int(pad)):
+            raise UsageError(
+                f"pad {pad} is no value of {dtype}: choose a whole number from {least} to {most}, "
+                "or say dtype=torch.float32"
+            )
+
     def given(self, item: Item) -> Any:
         """Return what a dataset gives for an item."""
         return item if self._transform is None else self._transform(item)
@@ -271,6 +288,32 @@ def _channel_files(files: Files) -> list[tuple[str, ...]]:
     if not found or not all(found):
         raise UsageError("an empty list: expected files")
     return found
+
+
+def _sides(size: int | Sequence[int]) -> list[int]:
+    """Return the voxels of a patch along x, y, z."""
+    try:
+        given = [size] * 3 if isinstance(size, SupportsIndex) else size
+        sides = [operator.index(side) for side in given]
+    except TypeError:  # of a fraction, which cannot be iterated either
+        sides = []
+    if len(sides) != 3 or min(sides) < 1:
+        raise UsageError(f"size {size}: expected one whole number or three, of 1 or more")
+    return sides
+
+
+def _number(index: Any, count: int, items: str) -> int:
+    """Return the number of an item from 0 on, which may have been counted from the end."""
+    try:
+        number = operator.index(index)
+    except TypeError:
+        raise IndexError(
+            f"index {index!r} is not supported: give the number of one of the {items}; "
+            "a Subset takes several"
+        ) from None
+    if not -count <= number < count:
+        raise IndexError(f"item {number} is out of range: there are {count} {items}")
+    return number % count
 
 
 def _check_pairs(
@@ -434,9 +477,7 @@ class SliceDataset(_VolumeDataset):
 
     def _locate(self, index: int) -> tuple[int, int]:
         """Return the file and the slice of an item."""
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} is out of range: there are {len(self)} slices")
-        index %= len(self)
+        index = _number(index, len(self), "slices")
         file = bisect_right(self._stops, index)
         return file, index - (self._stops[file - 1] if file else 0)
 
@@ -527,9 +568,7 @@ class PatchDataset(_VolumeDataset):
         pad: float = 0.0,
         **options: Unpack[ItemOptions],
     ) -> None:
-        sides = [size] * 3 if isinstance(size, int) else list(size)
-        if len(sides) != 3 or min(sides) < 1:
-            raise UsageError(f"size {size}: expected one number or three, of 1 or more")
+        sides = _sides(size)
         if per_volume < 1 or seed < 0 or not 0 <= foreground <= 1:
             raise UsageError(
                 f"per_volume={per_volume}, seed={seed}, foreground={foreground}: expected at "
@@ -541,6 +580,7 @@ class PatchDataset(_VolumeDataset):
         self._seed = seed
         self._foreground = foreground
         self._pad = pad
+        self._reader.check_pad(pad)
 
     def __len__(self) -> int:
         return self._per_volume * len(self._reader.images)
@@ -553,9 +593,7 @@ class PatchDataset(_VolumeDataset):
 
     @override
     def __getitem__(self, index: int) -> Any:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"item {index} is out of range: there are {len(self)} patches")
-        index %= len(self)
+        index = _number(index, len(self), "patches")
         file = index // self._per_volume
         bounds = self._reader.bounds(file)
         part = _Part(file, self._place(index, file, bounds), self._sides, bounds)

@@ -76,7 +76,7 @@ class Journal:
     Raises
     ------
     UsageError
-        If it is of other work, or another process uses it.
+        If it is a folder, of other work, or another process uses it.
     SourceError
         If it is no journal, or damaged.
     OSError
@@ -85,6 +85,9 @@ class Journal:
 
     def __init__(self, path: str | os.PathLike[str], work: Work) -> None:
         self.path = Path(path)
+        if self.path.is_dir():
+            example = self.path / "journal.jsonl"
+            raise UsageError(f"{path} is a folder: name a file for the journal, such as {example}")
         self._head = {
             "mroi journal": _VERSION,
             "tool": f"mroi {__version__}",

@@ -39,6 +39,7 @@ COLUMNS: dict[str, type] = {
 
 _ENDINGS = (".csv", ".parquet")
 _ROWS = 1000  # of a group of Parquet
+_PIECE = 1 << 20  # bytes read at once
 _KEY = b"mroi.manifest"
 _NAMES = "surrogateescape"  # names of files are bytes on some systems
 
@@ -208,7 +209,8 @@ def entries_of(command: str, result: Result) -> Iterator[Entry]:
         What came of it. Its files are read, for their checksums.
     """
     task, outcome = result.task, result.outcome
-    source_size, source_sha256 = _size_and_sum(task.source)
+    sources = map(str, sorted(task.files)) if task.files else [task.source]
+    source_size, source_sha256 = _size_and_sum(*sources)
     files = () if outcome is None else outcome.files
     is_done = outcome is not None
     for target in files or ("",):
@@ -230,15 +232,17 @@ def entries_of(command: str, result: Result) -> Iterator[Entry]:
         )
 
 
-def _size_and_sum(path: str) -> tuple[int | None, str | None]:
-    """Return size and SHA-256 of a file; nothing of what is none."""
-    if path in ("", STANDARD):
-        return None, None
+def _size_and_sum(*paths: str) -> tuple[int | None, str | None]:
+    """Return size and SHA-256 of files one after the other; nothing if one of them is none."""
+    size, digest = 0, hashlib.sha256()
     try:
-        if not Path(path).is_file():
-            return None, None
-        with Path(path).open("rb") as file:
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-            return file.tell(), checksum
+        for path in paths:
+            if path in ("", STANDARD) or not Path(path).is_file():
+                return None, None
+            with Path(path).open("rb") as file:
+                while data := file.read(_PIECE):
+                    digest.update(data)
+                    size += len(data)
     except (OSError, ValueError):
         return None, None
+    return size, digest.hexdigest()

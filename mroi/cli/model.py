@@ -69,8 +69,19 @@ def info(
 ) -> None:
     """Say what a model is, and where it is from."""
     from mroi.codecs.neural import models
+    from mroi.errors import CodecError, CodecUnavailableError, SourceError
 
-    header = models.find(model)
+    try:
+        try:
+            header = models.find(model)
+        except CodecUnavailableError:
+            if not Path(model).is_file():
+                raise
+            header = models.read_header(Path(model))  # which says that it is none
+    except CodecUnavailableError:
+        raise
+    except CodecError as exc:
+        raise SourceError(exc.message) from exc
     record = _record(header)
     lines = {"codec": header.architecture, "arithmetic": header.arithmetic, "id": header.id}
     sizes = ", ".join(f"{name} {value}" for name, value in header.config.items())
@@ -101,7 +112,7 @@ def import_model(
     """
     from mroi.codecs import native
     from mroi.codecs.neural import models
-    from mroi.errors import CodecUnavailableError, SourceError
+    from mroi.errors import CodecError, CodecUnavailableError, SourceError
 
     if reason := native.find_absent("neural", "torch", "safetensors"):
         raise CodecUnavailableError(reason)
@@ -111,7 +122,10 @@ def import_model(
 
     stem = checkpoint.name.partition(".pth")[0]
     target = output or checkpoint.with_name(stem + models.SUFFIX)
-    header = import_checkpoint(checkpoint, arch.value, target, overwrite=force)
+    try:
+        header = import_checkpoint(checkpoint, arch.value, target, overwrite=force)
+    except CodecError as exc:
+        raise SourceError(exc.message) from exc
     text = f"{checkpoint} -> {target}  {arch.value}, id {header.id[:12]}"
     Report("model", json=json).answer(_record(header), text)
 

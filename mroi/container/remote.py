@@ -391,6 +391,11 @@ class UrlSource:
         except aiohttp.ClientOSError as exc:
             error = SourceError if exc.errno not in (ECONNRESET, EPIPE) else _PassingError
             raise error(f"{self.name}: {exc.strerror or _printable(str(exc))}") from exc
+        except aiohttp.TooManyRedirects as exc:
+            last = f", lastly to {exc.history[-1].headers.get('Location')}" if exc.history else ""
+            raise self._error(
+                f"redirects {len(exc.history)} times{_printable(last)}: is it a circle?"
+            ) from exc
         except aiohttp.ClientResponseError as exc:
             raise self._error(
                 f"sent an answer that is not HTTP: {_printable(exc.message)}"

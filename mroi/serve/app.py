@@ -130,10 +130,16 @@ def _response(service: Service, reply: Reply) -> Response:
     return response
 
 
-async def _no_route(service: Service, _web: WebRequest, exc: Exception) -> Response:
+async def _no_route(service: Service, web: WebRequest, exc: Exception) -> Response:
     assert isinstance(exc, HTTPException)
     allowed = {"Allow": "GET, HEAD"} if exc.status_code == 405 else {}
-    reply = service.failed(RefusedError(exc.status_code, exc.detail))
+    said = exc.detail
+    if exc.status_code == 404:
+        of_file = ", ".join(path for path, _ in ANSWERS.values())
+        is_volume = web.url.path.startswith("/volumes/")
+        said = f"of a volume there are {of_file}" if is_volume else "/ lists the paths"
+        said = f"{exc.detail}: {said}"
+    reply = service.failed(RefusedError(exc.status_code, said))
     return _response(service, Reply(reply.status, {**reply.headers, **allowed}, reply.body))
 
 

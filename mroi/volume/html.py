@@ -10,12 +10,16 @@ import io
 import math
 import time
 from base64 import b64encode
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
+from mroi.codecs import Pipeline
 from mroi.container import name_of
 from mroi.errors import MroiError
+from mroi.format.codec_table import Role
 from mroi.pictures.planes import (
+    Plane,
     View,
     has_place,
     read_coarse,
@@ -40,7 +44,8 @@ def volume_html(volume: Volume, drawn: Volume | None) -> str:
     """Return a table of facts beside pictures of up to three planes, as HTML of a few kB.
 
     Planes are drawn from the overview of a file, if it has one. Without, that across the slice axis
-    is read, and the two others if that promises to take no second; of files on servers none.
+    is read, or the first one of its chunk where a codec is slow, and the two others if that
+    promises to take no second; of files on servers none.
 
     Parameters
     ----------
@@ -105,6 +110,13 @@ def _panels(volume: Volume) -> list[Panel]:
     voxels = math.prod(volume.geom.shape[:3]) // volume.geom.shape[first.axis]
     if volume.reader.source.is_remote or voxels * grid.chunk_shape[first.axis] > _MOST:
         return []
+    pipeline = _pipeline_of(volume)
+    chunk = volume.regions.decoder.spec(grid.extent(0))
+    if pipeline.encode_seconds(chunk) * math.prod(grid.counts[1:]) > _SECONDS:
+        return []
+    begin = _begin_of_chunk(volume, first) if pipeline.supports_prefix else first
+    if begin != first and _seconds(volume, begin, step) * (first.index - begin.index) > _SECONDS:
+        return panels_of(volume, [begin], [read_values(volume, begin, step)], step)
     start = time.monotonic()
     values = {first: read_values(volume, first, step)}
     # The others take all chunks along the axis of the first, several at once.
@@ -116,6 +128,33 @@ def _panels(volume: Volume) -> list[Panel]:
                 values[plane] = read_values(volume, plane, step)
     shown = [plane for plane in planes if plane in values]
     return panels_of(volume, shown, [values[plane] for plane in shown], step)
+
+
+def _pipeline_of(volume: Volume) -> Pipeline:
+    """Return what decodes the chunks of the ROI."""
+    slots = volume.reader.head.codecs
+    return volume.regions.decoder.pipeline([slot.role for slot in slots].index(Role.ROI))
+
+
+def _begin_of_chunk(volume: Volume, plane: Plane) -> Plane:
+    """Return the plane before it that is first in a chunk: the quickest to read."""
+    axis, roi = plane.axis, volume.geom.roi
+    if axis != volume.slice_axis or not roi.start[axis] <= plane.index < roi.stop[axis]:
+        return plane
+    behind = (plane.index - roi.start[axis]) % volume.geom.grid.slab
+    return replace(plane, index=plane.index - behind)
+
+
+def _seconds(volume: Volume, plane: Plane, step: int) -> float:
+    """Return how long a plane takes, but for what is done once in a process."""
+    seconds = math.inf
+    for _ in range(2):
+        start = time.monotonic()
+        read_values(volume, plane, step)
+        seconds = min(seconds, time.monotonic() - start)
+        if seconds < _SECONDS / 64:
+            break
+    return seconds
 
 
 def _image(panels: list[Panel]) -> str:

@@ -105,6 +105,11 @@ def test_another_file_is_left_as_it_is(tmp_path: Path, data: bytes) -> None:
     assert (tmp_path / "journal").read_bytes() == data
 
 
+def test_a_folder_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a folder: name a file .* such as .*journal\.jsonl"):
+        Journal(tmp_path, work_of(tmp_path))
+
+
 def test_of_other_work_it_is_refused(tmp_path: Path, done: bytes) -> None:
     with pytest.raises(UsageError, match=r"other work, with seconds 0\.0, not 1\.0"):
         Journal(tmp_path / "journal", Copy(str(tmp_path / "log"), 1.0))

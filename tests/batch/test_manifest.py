@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from mroi.batch import Journal, run
-from mroi.batch.manifest import COLUMNS
+from mroi.batch.manifest import COLUMNS, entries_of
+from mroi.batch.tasks import Task
+from mroi.batch.told import Outcome, Result
 from mroi.errors import UsageError
 from tests.batch.works import Copy, copies
 from tests.extras import require
@@ -53,6 +55,19 @@ def test_it_says_what_was_written(tmp_path: Path, ending: str) -> None:
             assert "No such file" in str(rows[2]["reason"])
             assert rows[2]["source_size"] is None
     assert len(rows) == 3
+
+
+def test_the_checksum_of_a_series_is_that_of_its_files_by_name(tmp_path: Path) -> None:
+    files = tuple(tmp_path / name for name in ("b.dcm", "a.dcm"))
+    for file in files:
+        file.write_bytes(file.name.encode())
+    task = Task(str(tmp_path), "x.mroi", files=files)
+    (row,) = entries_of("pack", Result(task, Outcome({}, "")))
+    assert row["source_size"] == 10
+    assert row["source_sha256"] == hashlib.sha256(b"a.dcmb.dcm").hexdigest()
+    files[0].unlink()
+    (row,) = entries_of("pack", Result(task, Outcome({}, "")))
+    assert (row["source_size"], row["source_sha256"]) == (None, None)
 
 
 def test_it_has_what_the_journal_has_from_before(tmp_path: Path) -> None:

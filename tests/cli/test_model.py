@@ -53,6 +53,19 @@ def test_info_says_what_a_model_is(mroi: Mroi) -> None:
 
 
 @needs("neural")
+def test_what_is_no_model_is_an_input_that_is_refused(
+    mroi: Mroi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("scan", "scan.mroi-model"):
+        (tmp_path / name).write_bytes(b"something else")
+        done = mroi("model", "info", name)
+        assert (done.code, f"{name} is no model" in done.err) == (ExitCode.NO_INPUT, True)
+    done = mroi("model", "import", "--arch", "tcm", "scan")
+    assert (done.code, "scan is no checkpoint" in done.err) == (ExitCode.NO_INPUT, True)
+
+
+@needs("neural")
 def test_import_refuses_another_network(mroi: Mroi, tmp_path: Path) -> None:
     import torch
     from safetensors.numpy import load_file
@@ -61,7 +74,7 @@ def test_import_refuses_another_network(mroi: Mroi, tmp_path: Path) -> None:
     state = {k: torch.from_numpy(v) for k, v in arrays.items() if not k.startswith("tables.")}
     torch.save({"state_dict": state}, tmp_path / "small.pth.tar")
     done = mroi("model", "import", "--arch", "tcm", tmp_path / "small.pth.tar")
-    assert done.code != 0
+    assert done.code == ExitCode.NO_INPUT
     assert "no checkpoint of tcm" in done.err
     assert not (tmp_path / "small.mroi-model").exists()
 

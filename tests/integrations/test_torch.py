@@ -250,7 +250,11 @@ def test_files_that_are_no_pairs_are_refused(study: Path) -> None:
     ("options", "message"),
     [
         ({"size": 0}, "size 0"),
-        ({"size": (4, 4)}, "expected one number or three"),
+        ({"size": (4, 4)}, "expected one whole number or three"),
+        ({"size": 2.5}, "size 2.5: expected one whole number or three"),
+        ({"size": (4, 4, 1.5)}, "expected one whole number or three"),
+        ({"size": 4, "dtype": torch.uint8, "pad": -1}, "pad -1 is no value of torch.uint8"),
+        ({"size": 4, "dtype": torch.int16, "pad": 0.5}, "a whole number from -32768 to 32767"),
         ({"size": 4, "per_volume": 0}, "per_volume=0"),
         ({"size": 4, "seed": -1}, "seed=-1"),
         ({"size": 4, "foreground": 1.5}, r"foreground=1\.5"),
@@ -261,6 +265,23 @@ def test_files_that_are_no_pairs_are_refused(study: Path) -> None:
 def test_options_out_of_range_are_refused(study: Path, options: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         PatchDataset(study / "images", **options)
+
+
+def test_the_type_of_the_first_volume_says_what_images_are_padded_with(tmp_path: Path) -> None:
+    write(tmp_path / "a.mroi", np.ones((3, 3, 3), "u1"))
+    with pytest.raises(UsageError, match=r"pad -1024 is no value of torch\.uint8: .*float32"):
+        PatchDataset(tmp_path / "a.mroi", size=4, dtype=None, pad=-1024)
+    item = PatchDataset(tmp_path / "a.mroi", size=4, dtype=None, pad=7)[0]
+    assert sorted(item["image"].unique().tolist()) == [1, 7]
+
+
+def test_items_are_numbers(study: Path) -> None:
+    for dataset in (PatchDataset(study / "images", size=4), SliceDataset(study / "images")):
+        for index in (slice(2), [0, 1], 1.0):
+            with pytest.raises(IndexError, match=r"is not supported: .* a Subset takes several"):
+                dataset[index]
+        with pytest.raises(IndexError, match="item 900 is out of range"):
+            dataset[900]
 
 
 def test_nothing_and_damage_are_told_apart(study: Path) -> None:

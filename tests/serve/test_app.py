@@ -279,7 +279,8 @@ def test_other_sites_read_only_if_told(study: Path) -> None:
         ("/volumes/a.mroi/preview.png?coarse=1", 404, "has no overview"),
         ("/volumes/none.mroi/info", 404, "no .mroi file"),
         ("/volumes?limit=0", 400, "expected 1 to"),
-        ("/nothing", 404, "Not Found"),
+        ("/nothing", 404, "Not Found: / lists the paths"),
+        ("/volumes/a.mroi", 404, "Not Found: of a volume there are info, slice/{axis}"),
     ],
 )
 def test_what_cannot_be_done_is_said(client: TestClient, url: str, status: int, said: str) -> None:

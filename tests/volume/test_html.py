@@ -16,6 +16,7 @@ from PIL import Image
 from typing_extensions import override
 
 import mroi
+from mroi.codecs import Pipeline
 from mroi.container import MemorySource
 from mroi.volume import html
 from tests.volume.conftest import cases
@@ -156,6 +157,21 @@ def test_what_takes_long_is_not_drawn(
     assert page_of(mroi.open(path)).pictures == []
     mroi.pack(voxels(), tmp_path / "b.mroi", codec="zstd", overview=2)
     assert (page_of(mroi.open(tmp_path / "b.mroi")).pictures[0]["alt"] or "").count(";") == 2
+
+
+def test_of_a_slow_codec_the_first_slice_of_a_chunk_is_drawn_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mroi.pack(voxels(), tmp_path / "a.mroi", codec="calv:level=small")
+    alts = []
+    for seconds in (60.0, 0.0):
+        monkeypatch.setattr(html, "_SECONDS", seconds)
+        alts.append(page_of(mroi.open(tmp_path / "a.mroi")).pictures[0]["alt"] or "")
+    assert [alt.split()[:3] for alt in alts] == [["k", "=", "14"], ["k", "=", "5"]]
+    assert [alt.count(";") for alt in alts] == [2, 0]
+    monkeypatch.setattr(html, "_SECONDS", 60.0)
+    monkeypatch.setattr(Pipeline, "encode_seconds", lambda *_: 61.0)
+    assert page_of(mroi.open(tmp_path / "a.mroi")).pictures == []
 
 
 def test_files_on_servers_are_not_read_for_it(path: Path) -> None:
