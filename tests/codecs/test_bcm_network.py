@@ -17,6 +17,7 @@ from mroi.codecs.neural.bcm_shapes import Config, tensors
 from mroi.codecs.neural.models import save
 from mroi.codecs.neural.one_thread import one_thread
 from mroi.errors import CodecError
+from tests.codecs import bcm_reference as reference
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 TINY = Config(8, 16, 3, 1, 2)
@@ -64,6 +65,36 @@ def test_priors_are_those_of_the_authors_program() -> None:
             found = network.mixtures(prior, [])[0, :, ::4, ::4].numpy()
             np.testing.assert_allclose(found, numbers[f"{kind}_p0"], atol=5e-6)
             assert numbers[f"{kind}_ctx"].std() > 0.05 < numbers[f"{kind}_p0"].std()
+
+
+def test_it_computes_what_a_second_program_does() -> None:
+    """With an axis of symmetry that is no axis of the slice, and one that leaves it."""
+    rng = np.random.default_rng(2)
+    weights = {name: tensor.double() for name, tensor in initial(TINY, 4).items()}
+    estimator = "i2cg.symmetry_based_intra_slice_ctx_generation.affine_transform.theta_estimator"
+    weights[f"{estimator}.weight"] = torch.from_numpy(rng.normal(0, 0.3, (6, 12)))
+    weights[f"{estimator}.bias"] = torch.tensor([0.9, 0.3, 0.2, -0.3, 0.8, -0.4]).double()
+    for name, tensor in weights.items():
+        if ".norm_" in name:
+            tensor.add_(torch.from_numpy(rng.normal(0, 0.2, tensor.shape)))
+    arrays = {name: tensor.numpy() for name, tensor in weights.items()}
+    network, (base, before, after) = Network(TINY, weights), rng.random((3, 22, 14))
+    quarters = list(rng.normal(0, 3, (3, 11, 7)))
+    with one_thread, torch.inference_mode():
+        slices = [torch.from_numpy(plane)[None, None] for plane in (base, before, after)]
+        pair = (
+            network.reference(slices[1], backward=False),
+            network.reference(slices[2], backward=True),
+        )
+        for references, planes in ((None, []), (pair, [before, after])):
+            prior = network.prior(slices[0], references)
+            expected = reference.prior(base, planes, arrays, TINY)
+            np.testing.assert_allclose(prior[0], expected, rtol=1e-9, atol=1e-12)
+            for k in range(4):
+                seen = [torch.from_numpy(quarter)[None, None] for quarter in quarters[:k]]
+                found = network.mixtures(prior, seen)
+                wanted = reference.mixtures(expected, quarters[:k], arrays)
+                np.testing.assert_allclose(found[0], wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_convolutions_of_decoders_are_those_of_training() -> None:

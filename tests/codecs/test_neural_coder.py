@@ -211,3 +211,27 @@ def test_exceptions_are_of_numbers_that_there_are() -> None:
     for wrong, count in ((places, 5), (places[::-1], 6), (places[[0, 0]], 6)):
         with pytest.raises(ValueError, match="exception"):
             Exceptions(wrong, values).check(count)
+
+
+def test_an_exception_lies_next_to_a_border() -> None:
+    """One that does not was never written: a decoder refuses it (MDL-8)."""
+    numbers = np.array([0.5 + 1e-9, 3.5 + 1e-4, 7.0])
+    for place, value in ((0, 0), (0, 1)):
+        known = Exceptions(np.array([place], np.uint32), np.array([value], np.uint8))
+        integers, _ = rounded(numbers, known)
+        assert integers.tolist() == [value, 4, 7]
+    for place, value in ((0, 2), (1, 0), (1, 1), (2, 1)):
+        known = Exceptions(np.array([place], np.uint32), np.array([value], np.uint8))
+        with pytest.raises(ValueError, match="next to no border"):
+            rounded(numbers, known)
+
+
+def test_exceptions_are_bytes() -> None:
+    known = Exceptions(np.array([3, 70000], np.uint32), np.array([1, 0], np.uint8))
+    data = known.to_bytes()
+    assert data == bytes([3, 0, 0, 0, 0x70, 0x11, 1, 0, 1, 0])
+    again, rest = Exceptions.parse(memoryview(data + b"code"), 2)
+    assert bytes(rest) == b"code"
+    assert again.to_bytes() == data
+    with pytest.raises(ValueError, match="cut short"):
+        Exceptions.parse(memoryview(data[:-1]), 2)

@@ -1,4 +1,4 @@
-"""Codecs with trained or fitted networks: `tcm`, `tcm-auxt`, `sirenmri`.
+"""Codecs with trained or fitted networks: `tcm`, `tcm-auxt`, `bcm-net`, `sirenmri`.
 
 Floating point differs between machines, so nothing here decodes by it alone: what a network says is
 made into integers in a way that every machine repeats (`guardband`, and integers throughout in
@@ -11,8 +11,8 @@ low
 middle
     `shapes` (the networks of `tcm`: sizes and names), `network` (what they compute; imports torch),
     `checkpoint` (files of others to models; imports torch), `objective` (what `mroi train` trains
-    networks for; imports torch); `bcm_shapes`, `bcm_network` and
-    `bcm_model`: the same of `bcm-net`, and how slices are coded with it
+    networks for; imports torch); `bcm_shapes`, `bcm_network` and `bcm_model`: the same of
+    `bcm-net`, and how slices are coded with it; `sine` and `fitting`: those of `sirenmri`
 high, the codecs
-    `tcm`
+    `trained` (what those with models share), `tcm`, `bcm`, `siren`
 """
