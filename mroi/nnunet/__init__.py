@@ -346,9 +346,8 @@ def pack_preprocessed(
         truncated = os.path.join(where, case)  # noqa: PTH118
         target.save_case(*arrays, properties, truncated, max_error=max_error)
         found = target.load_case(case)
-        off = np.abs(found[0][:].astype(np.float64) - arrays[0].astype(np.float64)).max()
-        is_same = max_error or np.array_equal(found[0][:], arrays[0], equal_nan=True)
-        if off > max_error or not is_same or not np.array_equal(found[1][:], arrays[1]):
+        is_near = _are_near(found[0][:], arrays[0], max_error)
+        if not is_near or not np.array_equal(found[1][:], arrays[1]):
             raise UsageError(f"{truncated}.mroi is not equal to its source, which is kept")
         for name in (case, f"{case}_seg"):
             old, new = Path(where) / f"{name}.b2nd", Path(where) / f"{name}.mroi"
@@ -367,3 +366,11 @@ class nnUNetTrainerMroi(nnUNetTrainer):  # noqa: N801 (as nnU-Net names its own)
 nnunet_dataset.file_ending_dataset_mapping["mroi"] = nnUNetDatasetMroi
 if MroiIO not in reader_writer_registry.LIST_OF_IO_CLASSES:
     reader_writer_registry.LIST_OF_IO_CLASSES.append(MroiIO)
+
+
+def _are_near(array: NDArray[Any], other: NDArray[Any], max_error: float) -> bool:
+    """Whether no value is further off, and NaN is where it was: it differs from everything."""
+    a, b = array.astype(np.float64), other.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # equal infinities
+        is_off = np.abs(a - b) > max_error
+    return np.array_equal(np.isnan(a), np.isnan(b)) and not is_off.any()

@@ -298,3 +298,14 @@ def test_the_trainer_is_found_and_trains(tmp_path: Path) -> None:
     assert f"Using trainer 'nnUNetTrainerMroi' from: {TRAINERS}" in done.stdout
     assert done.stdout.split()[-1] == "nnUNetDatasetMroi"
     assert "train_loss" in done.stdout
+
+
+def test_nan_is_near_to_nan_alone() -> None:
+    from mroi.nnunet import _are_near
+
+    nan, inf = np.nan, np.inf
+    same = np.array([nan, 1.0, inf], "f4")
+    assert _are_near(same, same.copy(), 0.0)
+    assert _are_near(np.array([1.1], "f4"), np.array([1.0], "f4"), 0.2)
+    for one, other in ((0.0, nan), (nan, 0.0), (inf, -inf), (inf, 3.0), (1.5, 1.0)):
+        assert not _are_near(np.array([one], "f4"), np.array([other], "f4"), 0.2)
