@@ -141,9 +141,9 @@ def count_decoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     decoded: list[int] = []
     decode = ChunkDecoder.decode
 
-    def counted(self: Any, chunk: Any, count: int | None = None) -> Any:
+    def counted(self: Any, chunk: Any, *args: Any, **options: Any) -> Any:
         decoded.append(chunk.ordinal)
-        return decode(self, chunk, count)
+        return decode(self, chunk, *args, **options)
 
     monkeypatch.setattr(ChunkDecoder, "decode", counted)
     return decoded
