@@ -139,6 +139,18 @@ def test_volumes_of_other_types_go_through_filters() -> None:
     assert (pipeline.decode(pipeline.encode(chunk, spec), spec) == chunk).all()
 
 
+def test_what_it_does_not_take_is_said() -> None:
+    codec = BcmNet("tiny-bcm-net")
+    for shape, dtype, message in (
+        ((1, 4, 4, 3), "u1", "uint8 and uint16, gray, not uint8 RGB"),
+        ((1, 4, 4), "<i2", "not int16"),
+        ((8, 1025, 1024), "u1", "slices of at most 1,048,576 voxels"),
+    ):
+        kind = np.dtype(dtype)
+        assert message in str(codec.refuses(ChunkSpec(shape, kind, 8 * kind.itemsize)))
+    assert codec.refuses(ChunkSpec((8, 1024, 1024), np.dtype("u1"), 8)) is None
+
+
 # -- damage ----------------------------------------------------------------------------------------
 
 

@@ -32,7 +32,7 @@ __all__ = ["BcmNet"]
 _FRONT = struct.Struct("<BI")  # bits of a voxel, size of the base layer
 _SLICE = struct.Struct("<IIH")  # size of the rest, CRC of the voxels, exceptions
 _MOST_EXCEPTIONS = 0xFFFF
-_LARGEST = 1 << 22  # voxels of a slice: what a network needs for one is 3 kB a voxel
+_LARGEST = 1 << 20  # voxels of a slice: the authors' network takes 4 kB of memory for each
 _FEWEST_BITS = 8
 
 

@@ -28,6 +28,7 @@ CORNERS = ((0, 0), (1, 1), (0, 1), (1, 0))
 LEAST_LOG_SCALE = -7.0
 
 _SLOPE = 0.01  # of LeakyReLU
+_PLACES = 1 << 21  # pairs of them that are compared at once: 16 MiB
 _WITHIN = "symmetry_based_intra_slice_ctx_generation"
 _BETWEEN = "bidirectional_inter_slice_ctx_generation"
 _THETA = f"i2cg.{_WITHIN}.affine_transform.theta_estimator"
@@ -140,7 +141,7 @@ class Network:
         found = []
         for order in ((0, 1, 4, 3, 2), (0, 1, 3, 4, 2)):  # columns of places, rows of places
             a, b, c = (part.permute(order) for part in (q, k, v))
-            y = (a @ b.transpose(-1, -2)).softmax(-1) @ c
+            y = _attended(a, b, c)
             back = [order.index(axis) for axis in range(5)]
             found.append(y.permute(back).flatten(1, 2))
         return _mix(torch.cat(found, 1), scope / "out_map")
@@ -297,6 +298,15 @@ def _norm(x: Tensor, scope: Scope) -> Tensor:
     norm = scope / "norm"
     weight, bias = norm["weight"], norm["bias"]
     return F.layer_norm(x.movedim(1, -1), weight.shape, weight, bias, 1e-5).movedim(-1, 1)
+
+
+def _attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Return attention, all but the last two axes by themselves, a part of them at a time."""
+    lines, places = math.prod(q.shape[:-2]), q.shape[-2]
+    most = max(1, _PLACES // places**2)
+    parts = (torch.split(x.reshape(lines, *x.shape[-2:]), most) for x in (q, k, v))
+    found = [(a @ b.transpose(-1, -2)).softmax(-1) @ c for a, b, c in zip(*parts, strict=True)]
+    return torch.cat(found).view(v.shape)
 
 
 def _feed_forward(x: Tensor, seen: Tensor, scope: Scope) -> Tensor:
