@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from mroi.adapters.convert import UnpackResult, pack, unpack, verify
     from mroi.geometry import Box
     from mroi.packing.create import create_volume as create
-    from mroi.packing.options import PackOptions, Target
+    from mroi.packing.options import PackOptions, QualityMask, Target
     from mroi.packing.write import PackResult
     from mroi.volume.model import Volume
     from mroi.volume.model import open_volume as open  # noqa: A004
@@ -62,6 +62,7 @@ __all__ = [
     "Overview",
     "PackOptions",
     "PackResult",
+    "QualityMask",
     "Recovery",
     "SourceError",
     "StreamedSlice",
@@ -89,6 +90,7 @@ _LAZY = {
     "Comparison": "mroi.volume.verify:Comparison",
     "Overview": "mroi.volume.overview:Overview",
     "PackOptions": "mroi.packing.options:PackOptions",
+    "QualityMask": "mroi.packing.options:QualityMask",
     "PackResult": "mroi.packing.write:PackResult",
     "Recovery": "mroi.volume.recover:Recovery",
     "StreamedSlice": "mroi.volume.stream:StreamedSlice",

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mroi.batch.reading import Reading
 from mroi.batch.series import SeriesFinder, series_of
@@ -18,9 +18,11 @@ from mroi.batch.told import Context, Outcome
 from mroi.text import counted, size_text
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from mroi.format.geom import VolumeGeometry
     from mroi.geometry import Box
-    from mroi.packing.options import PackOptions, RoiMethod
+    from mroi.packing.options import PackOptions, QualityMask, RoiMethod
     from mroi.volume.source import VoxelSource
 
 __all__ = ["ROI_BOX", "ROI_METHODS", "Pack", "roi_file"]
@@ -46,6 +48,9 @@ class Pack:
         a table of boxes with a row for each input.
     margin : str, optional
         What a box is widened by: voxels, or ``"5mm"``.
+    mask : str, optional
+        The file that the quality mask of the options is read from, with or without a label; it
+        takes the place of the mask that the options have.
     reading : Reading
         How inputs are read.
     """
@@ -53,6 +58,7 @@ class Pack:
     options: PackOptions | None = None
     roi: str | None = None
     margin: str | None = None
+    mask: str | None = None
     reading: Reading = field(default_factory=Reading)
 
     @property
@@ -103,7 +109,7 @@ class Pack:
             exists,
             endings=[".mroi"],
             find_parts=finder.find,
-            also_read=[roi_file(self.roi or "full")],
+            also_read=[roi_file(self.roi or "full"), roi_file(self.mask or "full")],
             shard=shard,
             share=rename,
         )
@@ -121,6 +127,9 @@ class Pack:
             if self.roi is not None:
                 roi = _chosen(self.roi, self.margin, source, task.subject)
                 options = replace(options, roi=roi)
+            if self.mask is not None and options.quality_mask is not None:
+                mask = _quality_mask(self.mask, options.quality_mask.psnr, source)
+                options = replace(options, quality_mask=mask)
             yield source, options
 
     def rehearse(self, task: Task, context: Context) -> Outcome:
@@ -218,7 +227,10 @@ def _lost(loss: object, source: VoxelSource) -> str:
         scale, unit = (abs(source.geometry.slope), "") if source.rescale is None else (1, " stored")
         text = "not known" if worst is None else f"<= {worst * scale:.4g}{unit}"
         parts.append(f"error {text if worst != 0 else 'none'}")
-    if "psnr" in loss:
+    if mask := loss.get("mask"):
+        parts += [f"PSNR {mask['psnr']:.1f} dB in the mask"] * ("psnr" in mask)
+        parts += [f"{mask['rest_psnr']:.1f} dB beside it"] * ("rest_psnr" in mask)
+    elif "psnr" in loss:
         parts.append(f"PSNR {loss['psnr']:.1f} dB")
     if dropped := loss.get("background"):
         values = f", stored values {dropped['min']:g} to {dropped['max']:g}" * ("min" in dropped)
@@ -266,11 +278,33 @@ def _box_of_table(path: str, subject: str, g: VolumeGeometry) -> Box:
 
 def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
     """Return the box around a mask that is on the grid of `source`."""
+    from mroi.roi.boxes import mask_box
+
+    return mask_box(_read_mask(path, source), label)
+
+
+def _quality_mask(text: str, psnr: float, source: VoxelSource) -> QualityMask:
+    """Return the quality mask of a file, that may have a label behind it, for `source`."""
+    from mroi.errors import SourceError, UsageError
+    from mroi.packing.options import QualityMask
+    from mroi.roi.boxes import split_label
+
+    path, label = split_label(text)
+    values = _read_mask(path, source)
+    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
+    try:
+        return QualityMask(values if label is None else values == label, psnr)
+    except UsageError as exc:
+        raise SourceError(f"mask {text}: {exc.message}") from exc
+
+
+def _read_mask(path: str, source: VoxelSource) -> NDArray[Any]:
+    """Return the values of a mask that is on the grid of `source`, x first."""
     import numpy as np
 
     from mroi.adapters.nifti import NiftiSource
     from mroi.errors import SourceError
-    from mroi.roi.boxes import check_same_grid, mask_box
+    from mroi.roi.boxes import check_same_grid
 
     try:
         with on_disk(path) as file:
@@ -280,4 +314,4 @@ def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
             stored = np.stack(list(mask.planes(2)))  # (z, y, x)
     except OSError as exc:  # of the mask, not of an output
         raise SourceError(f"mask {path}: {exc.strerror or exc}") from exc
-    return mask_box(stored.transpose() * g.slope + g.inter, label)
+    return stored.transpose() * g.slope + g.inter

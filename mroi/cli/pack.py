@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from mroi.adapters.policy import MetadataPolicy
     from mroi.cli.options import Retain
-    from mroi.packing.options import PackOptions, RoiMethod, Target
+    from mroi.packing.options import PackOptions, QualityMask, RoiMethod, Target
     from mroi.volume.layout import Purpose as PackPurpose
 
 EXAMPLES = """\
@@ -60,6 +60,7 @@ EXAMPLES = """\
   mroi pack scan.nii.gz --overview 4              with an overview of a quarter of the resolution
   mroi pack scan.nii.gz --max-error 2             no voxel is off by more than 2
   mroi pack scan.nii.gz --codec jpeg2000 --psnr 40
+  mroi pack scan.nii.gz --codec ebb --quality-mask lesion.nii.gz:45
   mroi pack study/ -o packed/ --roi boxes:roi/bbox3d_by_subject.csv
   mroi pack scan.nii.gz --roi brain.nii.gz --margin 5mm --background drop
   mroi pack - -o - < scan.nii | ssh host 'cat > scan.mroi'
@@ -129,6 +130,16 @@ def run(
         float | None,
         typer.Option(metavar="R", help="Or: a file R times smaller than the voxels. Name one."),
     ] = None,
+    quality_mask: Annotated[
+        str | None,
+        typer.Option(
+            "--quality-mask",
+            metavar="FILE[:LABEL]:DB",
+            help="A PSNR of at least DB where a mask on the same grid is not 0 (or is LABEL). Then "
+            "--psnr is for the rest, by default 15 dB less, or --ratio for the file. Name a codec "
+            "that can, `--codec ebb`.",
+        ),
+    ] = None,
     background: Annotated[
         Background,
         typer.Option(help="Voxels outside the ROI: exact keeps them, drop makes them zero."),
@@ -195,6 +206,7 @@ def run(
         chunk=_chunk(chunk),
         background=background.value,
         quality=_target(max_error, psnr, ratio),
+        quality_mask=_quality_mask(quality_mask),
         overview=_overview(overview),
     )
     _check_roi(roi, margin)
@@ -225,7 +237,11 @@ def run(
     paths, target = scale.places(inputs, output)
     if dask is not None and (file := roi_file(roi)):
         roi = roi.replace(file, scale.places([file], None)[0][0], 1)
-    work = Pack(options, roi, margin, reading)
+    mask = None if quality_mask is None else quality_mask.rpartition(":")[0]
+    if dask is not None and mask is not None:
+        file = roi_file(mask)
+        mask = mask.replace(file, scale.places([file], None)[0][0], 1)
+    work = Pack(options, roi, margin, mask, reading)
     tasks = work.plan(paths, target, exists=exists, shard=scale.shard)
     code = batch.run(
         work, tasks, report, scale, again=batch.again(context, exists, journal=journal)
@@ -328,6 +344,26 @@ def _is_known(codec: str) -> bool:
     from mroi.codecs import available
 
     return codec.partition(":")[0].strip() in {entry.name for entry in available()}
+
+
+def _quality_mask(text: str | None) -> QualityMask | None:
+    """Return what is asked where a mask is; any stands for it until an input comes."""
+    import numpy as np
+
+    from mroi.errors import UsageError
+    from mroi.packing.options import QualityMask
+
+    if text is None:
+        return None
+    found = re.fullmatch(r".+:([-+.0-9e]+)", text)
+    try:
+        return QualityMask(np.ones((1, 1, 1), np.bool_), float(found[1] if found else ""))
+    except ValueError as exc:
+        raise typer.BadParameter(
+            f"--quality-mask {text}: expected FILE:DB, like lesion.nii.gz:45"
+        ) from exc
+    except UsageError as exc:
+        raise typer.BadParameter(exc.message) from exc
 
 
 def _target(max_error: float | None, psnr: float | None, ratio: float | None) -> Target | None:

@@ -27,6 +27,7 @@ from mroi.codecs.base import (
     SupportsPrefix,
     SupportsRange,
     SupportsTarget,
+    SupportsWeights,
     Values,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window
@@ -47,6 +48,7 @@ __all__ = [
     "SupportsPrefix",
     "SupportsRange",
     "SupportsTarget",
+    "SupportsWeights",
     "Values",
     "Window",
     "available",

@@ -34,6 +34,7 @@ __all__ = [
     "SupportsPrefix",
     "SupportsRange",
     "SupportsTarget",
+    "SupportsWeights",
     "Values",
 ]
 
@@ -391,6 +392,36 @@ class SupportsTarget(Protocol):
         values : Values
             The range of the voxels to be encoded, in units of the voxels; `Values.steps` has
             steps for it.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsWeights(Protocol):
+    """A lossy codec that can keep some voxels better than others (``mroi pack --quality-mask``).
+
+    Its decoder need not know which.
+    """
+
+    def encode_weighted(
+        self, chunk: NDArray[Any], spec: ChunkSpec, weights: NDArray[np.float32], /
+    ) -> bytes:
+        """Return the payload of a chunk, smallest where errors count least.
+
+        Parameters
+        ----------
+        chunk : ndarray
+            As for `Codec.encode`.
+        spec : ChunkSpec
+            As for `Codec.encode`.
+        weights : (slices, rows, columns) ndarray of float32
+            What the square of an error counts in each voxel, 1e-6 to 1: where it is 1, the payload
+            is about as good as that of `Codec.encode`.
+
+        Raises
+        ------
+        CodecError
+            If these voxels cannot be encoded.
         """
         ...
 

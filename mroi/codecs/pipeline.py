@@ -25,6 +25,7 @@ from mroi.codecs.base import (
     SupportsPrefix,
     SupportsRange,
     SupportsTarget,
+    SupportsWeights,
     Values,
 )
 from mroi.codecs.filters import Bias, Cast, Planar, Window, filter_class
@@ -116,6 +117,11 @@ class Pipeline:
         """Whether `decode_range` costs less than `decode_prefix`."""
         return _can(type(self.codec), SupportsRange)
 
+    @property
+    def supports_weights(self) -> bool:
+        """Whether `encode` takes weights: the codec does, and no filter moves voxels."""
+        return isinstance(self.codec, SupportsWeights) and not self._moves_voxels()
+
     def refuses(self, spec: ChunkSpec) -> str | None:
         """Return why chunks of this kind cannot be taken, naming those that can, or None."""
         try:
@@ -130,16 +136,33 @@ class Pipeline:
         with guarded(self.codec.name):
             return float(self.codec.encode_seconds(self._specs(spec)[-1]))
 
-    def encode(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes:
+    def encode(
+        self,
+        chunk: NDArray[Any],
+        spec: ChunkSpec,
+        weights: NDArray[np.float32] | None = None,
+    ) -> bytes:
         """Return the payload of a C-contiguous chunk of ``spec.shape`` and ``spec.dtype``.
+
+        Parameters
+        ----------
+        chunk : ndarray
+            The voxels.
+        spec : ChunkSpec
+            What a decoder will know of them.
+        weights : (slices, rows, columns) ndarray of float32, optional
+            What errors count: see `mroi.codecs.SupportsWeights`.
 
         Raises
         ------
         CodecError
-            If the codec or a filter cannot take this chunk; the message says what it takes.
+            If the codec or a filter cannot take this chunk; the message says what it takes. Or if
+            there are weights, and the codec takes none.
         """
         if reason := self.refuses(spec):
             raise CodecError(reason)
+        if weights is not None and not self.supports_weights:
+            raise CodecError(f"{self.codec.name} cannot keep some voxels better than others")
         *before, coded = self._specs(spec)
         for step, kind in zip(self.filters, before, strict=True):
             chunk = step.apply(chunk, kind)
@@ -147,7 +170,12 @@ class Pipeline:
         chunk = np.ascontiguousarray(chunk).view()
         chunk.flags.writeable = False  # it is the caller's
         with guarded(name):
-            payload: object = self.codec.encode(chunk, coded)
+            payload: object
+            if weights is None:
+                payload = self.codec.encode(chunk, coded)
+            else:
+                assert isinstance(self.codec, SupportsWeights)
+                payload = self.codec.encode_weighted(chunk, coded, weights)
         if not isinstance(payload, bytes | bytearray | memoryview):
             raise CodecError(f"{name}: encode gave a {type(payload).__name__}, not bytes")
         return bytes(payload)

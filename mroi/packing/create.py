@@ -48,9 +48,9 @@ def create_volume(
         Of the stored values; slices are not converted to it.
     options : PackOptions, optional
         What is wished for; nothing by default. What only a look at the voxels could tell is
-        refused (`quality`, `overview`, a ROI that is to be found) or chosen without it: the ROI
-        ``"auto"`` is the whole volume, and the codec ``"auto"`` the first of its mode that takes
-        all values of the type; for slices, one that writes each when it comes.
+        refused (`quality`, `quality_mask`, `overview`, a ROI that is to be found) or chosen
+        without it: the ROI ``"auto"`` is the whole volume, and the codec ``"auto"`` the first of
+        its mode that takes all values of the type; for slices, one that writes each when it comes.
     affine : (4, 4) array_like, optional
         Voxel index to position in mm, RAS+; the identity by default.
     spacing : sequence of float, optional
@@ -94,7 +94,7 @@ def create_volume(
     np.int16(1)
     """
     options = options_with(options, wishes)
-    if options.quality is not None:
+    if options.quality is not None or options.quality_mask is not None:
         raise UsageError("a quality is found by trial on all voxels: use mroi.pack")
     if options.roi in ("tight", "medroi"):
         raise UsageError(f"the ROI {options.roi!r} is found in the voxels: give a box")

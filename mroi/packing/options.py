@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict, get_args
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mroi.codecs import Codec, Fidelity, Pipeline, parse
 from mroi.errors import UsageError
@@ -21,6 +24,7 @@ __all__ = [
     "BackgroundChoice",
     "CodecChoice",
     "PackOptions",
+    "QualityMask",
     "RoiMethod",
     "Target",
     "Wishes",
@@ -55,6 +59,8 @@ LOSSY_MODES: dict[str, tuple[str, ...]] = {
 """Candidates of each mode for a largest error: of those that lose something, `calv` alone is read
 faster than ``.nii.gz``. Those of `lossy` serve a PSNR and a ratio, too.
 """
+
+_COARSER = 15.0  # dB: the rest beside a quality mask, if nobody says
 
 _MODES: dict[Purpose, str] = {
     "slices": "fast",
@@ -133,6 +139,46 @@ class Target:
         return self.ratio is not None
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class QualityMask:
+    """Voxels that a lossy codec shall keep better than the rest.
+
+    Attributes
+    ----------
+    mask : (x, y, z) array_like
+        On the grid of the volume: voxels that are not 0 are meant, in all volumes along further
+        axes. Kept as an array of bool.
+    psnr : float
+        Least PSNR in them in dB, the peak being the range of the values of the ROI.
+
+    Raises
+    ------
+    UsageError
+        If the mask has not three axes, or no voxel, or the PSNR is not a positive number.
+    """
+
+    mask: NDArray[Any]
+    psnr: float
+
+    def __post_init__(self) -> None:
+        mask = np.asarray(self.mask)
+        if mask.ndim != 3 or mask.dtype.kind not in "biuf":
+            raise UsageError(
+                f"a quality mask is a 3-D array of numbers; this is {mask.dtype}, {mask.ndim}-D"
+            )
+        taken = (mask != 0) & (mask == mask)  # noqa: PLR0124  # NaN is no voxel of it
+        if not taken.any():
+            raise UsageError("the quality mask is empty: no voxel differs from 0")
+        taken.flags.writeable = False
+        object.__setattr__(self, "mask", taken)
+        if not (math.isfinite(self.psnr) and self.psnr > 0):
+            raise UsageError(f"a PSNR of {self.psnr} in a mask: expected a positive number")
+
+    def rest(self, quality: Target | None) -> Target:
+        """Return what shall hold of the rest, or of the file."""
+        return Target(psnr=max(self.psnr - _COARSER, 1.0)) if quality is None else quality
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackOptions:
     """How a volume is packed. What is not said is chosen, and nothing is lost.
@@ -168,6 +214,9 @@ class PackOptions:
         trial. The codec is then a name, with no settings but those of the encoder alone
         (``"calv:level=small"``). For a largest error ``"auto"`` chooses it, too, among
         `LOSSY_MODES`.
+    quality_mask : QualityMask, optional
+        Voxels to be kept better than the rest, by a codec that can (``"ebb"``). `quality` then is
+        a PSNR of the rest, 15 dB less than that of the mask by default, or the ratio of the file.
     overview : int or tuple of 3 int, optional
         Write the first 3-D volume at a resolution reduced by this factor (1, 2, 4, 8 or 16, along
         all axes or along x, y, z), too: viewers show it at once. 0 for none; by default 4 for the
@@ -196,6 +245,7 @@ class PackOptions:
     chunk: ChunkChoice = None
     background: BackgroundChoice = "exact"
     quality: Target | None = None
+    quality_mask: QualityMask | None = None
     overview: int | Factor | None = None
 
     def __post_init__(self) -> None:
@@ -221,16 +271,30 @@ class PackOptions:
         is_name = isinstance(self.codec, str) and self.mode is None
         if isinstance(self.codec, str) and is_name:
             parse(self.codec)
-        if self.quality is None:
+        if self.quality_mask is not None:
+            self._check_mask(self.quality_mask)
+        elif self.quality is None:
             if self.mode == "lossy":
                 raise UsageError("auto:lossy needs a largest error, a PSNR or a ratio to reach")
             return
-        if self.mode == "lossy" or (self.mode and self.quality.max_error is not None):
+        if self.mode == "lossy":
+            return
+        if self.mode and self.quality is not None and self.quality.max_error is not None:
             return
         if not is_name or _says_loss(str(self.codec)):
             raise UsageError(
-                "a largest error, PSNR or ratio chooses the settings of a lossy codec: name one "
-                "without settings, like jpegls"
+                "a largest error, PSNR, ratio or quality mask chooses the settings of a lossy "
+                "codec: name one without settings, like ebb"
+            )
+
+    def _check_mask(self, mask: QualityMask) -> None:
+        rest = mask.rest(self.quality)
+        if rest.max_error is not None:
+            raise UsageError("a quality mask goes with a PSNR or a ratio, not with a largest error")
+        if rest.psnr is not None and not rest.psnr < mask.psnr:
+            raise UsageError(
+                f"the PSNR of the rest, {rest.psnr:g} dB, has to be less than that of the quality "
+                f"mask, {mask.psnr:g} dB"
             )
 
     @property
@@ -273,6 +337,7 @@ class Wishes(TypedDict, total=False):
     chunk: ChunkChoice
     background: BackgroundChoice
     quality: Target | None
+    quality_mask: QualityMask | None
     overview: int | Factor | None
 
 

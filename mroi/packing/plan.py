@@ -13,10 +13,12 @@ from mroi.errors import SourceError, UsageError
 from mroi.format.geom import Background, Geom, Layout
 from mroi.packing.choose import Trials, choose_untried
 from mroi.packing.fit import fit_codec
-from mroi.packing.options import PackOptions, Target
+from mroi.packing.masked import find_masked
+from mroi.packing.options import LOSSY_MODES, PackOptions, QualityMask
 from mroi.packing.quality import Setting, choose_setting, find_setting
 from mroi.packing.survey import Survey
 from mroi.text import codec_text
+from mroi.volume.focus import Focus
 from mroi.volume.layout import ChunkShape
 from mroi.volume.overview import Factor, check_factor
 
@@ -37,6 +39,8 @@ class PackPlan:
         For the background, if the policy stores it.
     overview : tuple of 3 int, or None
         How much the overview that is written before the chunks is reduced along x, y, z.
+    focus : Focus or None
+        Voxels of the ROI that are kept better than the rest of it.
     provenance : dict
         How ROI, codec and chunks were chosen, for the file.
     untried : Setting or None
@@ -48,6 +52,7 @@ class PackPlan:
     pipeline: Pipeline
     background_pipeline: Pipeline | None
     overview: Factor | None
+    focus: Focus | None
     provenance: Mapping[str, object]
     untried: Setting | None = None
 
@@ -100,12 +105,13 @@ def decide(survey: Survey, options: PackOptions) -> PackPlan:
     if options.chunk is None:
         provenance["purpose"] = options.purpose
     overview = _overview(survey, options)
-    if options.quality is not None:
-        setting = _choose_setting(survey, options, options.quality, provenance)
+    if options.quality is not None or options.quality_mask is not None:
+        setting = _choose_setting(survey, options, provenance)
         shape = _chunk_shape(survey, options, setting.pipeline)
         plan = _plan(survey, options, setting.pipeline, shape, provenance)
+        focus = _focus(options.quality_mask, setting)
         untried = None if setting.is_proven else setting
-        return replace(plan, overview=overview, untried=untried)
+        return replace(plan, overview=overview, focus=focus, untried=untried)
     trials = Trials(survey, options.cut)
     pipeline = _choose_codec(survey, options, trials, provenance)
     may_try = bool(survey.samples) and not _is_slow(pipeline, survey)
@@ -139,15 +145,23 @@ def _choose_codec(
     return trial.pipeline
 
 
-def _choose_setting(
-    survey: Survey, options: PackOptions, quality: Target, provenance: dict[str, object]
-) -> Setting:
+def _choose_setting(survey: Survey, options: PackOptions, provenance: dict[str, object]) -> Setting:
     """Return the setting of the codec that is given, or of the best one of its mode."""
+    quality, mask = options.quality, options.quality_mask
+    if mask is not None:
+        codec = LOSSY_MODES["lossy"][0] if options.mode else cast("str", options.codec)
+        return find_masked(codec, mask, mask.rest(quality), survey)
+    assert quality is not None
     if options.mode is None:
         return find_setting(cast("str", options.codec), quality, survey)
     setting = choose_setting(options.mode, quality, survey)
     provenance["codec"] = {"choice": options.mode, "tried": dict(setting.tried)}
     return setting
+
+
+def _focus(mask: QualityMask | None, setting: Setting) -> Focus | None:
+    """Return what a quality mask means with a setting."""
+    return None if mask is None else Focus(mask.mask, 10 ** (-setting.drop / 10))
 
 
 def _chunk_shape(survey: Survey, options: PackOptions, pipeline: Pipeline) -> ChunkShape:
@@ -183,7 +197,7 @@ def _plan(
         fill=fill,
     )
     behind = options.background_pipeline if policy.is_stored else None
-    return PackPlan(Geom.of(survey.volume, layout), pipeline, behind, None, provenance)
+    return PackPlan(Geom.of(survey.volume, layout), pipeline, behind, None, None, provenance)
 
 
 def _overview(survey: Survey, options: PackOptions) -> Factor | None:

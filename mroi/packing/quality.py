@@ -29,7 +29,7 @@ from mroi.packing.options import LOSSY_MODES, Target
 from mroi.packing.survey import Survey
 from mroi.volume.chunks import Loss, encode_chunk
 
-__all__ = ["Setting", "choose_setting", "find_setting"]
+__all__ = ["Rungs", "Setting", "choose_setting", "find_setting", "search", "target_text"]
 
 _ATTEMPTS = 4  # on the whole volume
 
@@ -50,6 +50,8 @@ class Setting:
         Whether it was tried on the whole volume and reaches the target there.
     tried : dict
         Bytes of the samples by codec, if it was chosen among several.
+    drop : float
+        By how many dB an error beside a quality mask counts less than one in it.
     """
 
     codec: str
@@ -57,6 +59,7 @@ class Setting:
     pipeline: Pipeline
     is_proven: bool
     tried: Mapping[str, int] = field(default_factory=dict)
+    drop: float = 0.0
 
 
 def choose_setting(mode: str, quality: Target, survey: Survey) -> Setting:
@@ -118,29 +121,84 @@ def find_setting(codec: str, quality: Target, survey: Survey) -> Setting:
     SourceError
         If no setting of the codec reaches the target, or the codec does not take such voxels.
     """
-    volume, values = survey.volume, survey.values
-    if values is None:
-        name = volume.datatype.name
-        raise SourceError(f"lossy targets need an integer or float volume, not {name}")
-    rungs = _ladder(codec, values)
-    spec = ChunkSpec((1, *volume.shape[1::-1]), volume.datatype.sample, volume.bits_stored)
-
-    def pipeline(rung: int) -> Pipeline:
-        return Pipeline.fitting(rungs[rung], spec, values)
-
-    raw = sum(sample.planes.nbytes for sample in survey.samples)
+    rungs = Rungs(codec, survey)
 
     def margin(rung: int) -> float:
-        loss, size = _try_samples(pipeline(rung), survey)
-        return quality.margin(loss, raw / max(size, 1), volume.slope)
+        return rungs.margin(quality, rung)
 
-    try:
-        proven, rung = _next_rung(quality, survey, margin, len(rungs))
-        if 0 <= rung < len(rungs):
-            return Setting(codec, rung, pipeline(rung), is_proven=proven)
-    except CodecError as exc:
-        raise SourceError(f"{exc.message} (the volume has {volume.datatype.name})") from exc
-    raise SourceError(f"no setting of {codec} reaches {_text(quality)}")
+    proven, rung = _next_rung(quality, survey, margin, len(rungs))
+    if 0 <= rung < len(rungs):
+        return Setting(codec, rung, rungs.pipeline(rung), is_proven=proven)
+    raise SourceError(f"no setting of {codec} reaches {target_text(quality)}")
+
+
+class Rungs:
+    """The settings of a codec for a volume, by number from fine to coarse.
+
+    Parameters
+    ----------
+    codec : str
+        Name of a codec that can lose something, with no settings but those of the encoder alone.
+    survey : Survey
+        What is known of the volume.
+
+    Raises
+    ------
+    UsageError
+        If the codec has no setting to choose.
+    SourceError
+        If there is nothing to lose.
+    """
+
+    def __init__(self, codec: str, survey: Survey) -> None:
+        volume, values = survey.volume, survey.values
+        if values is None:
+            name = volume.datatype.name
+            raise SourceError(f"lossy targets need an integer or float volume, not {name}")
+        self._survey, self._values = survey, values
+        self._codecs = _ladder(codec, values)
+        if not self._codecs:
+            raise SourceError(
+                "all voxels are equal, or none is finite: there is nothing to lose, and a PSNR is "
+                "not defined; pack it without a target"
+            )
+        shape = (1, *volume.shape[1::-1])
+        self._spec = ChunkSpec(shape, volume.datatype.sample, volume.bits_stored)
+
+    def __len__(self) -> int:
+        return len(self._codecs)
+
+    def pipeline(self, rung: int) -> Pipeline:
+        """Return a setting, with the filters that it needs.
+
+        Raises
+        ------
+        SourceError
+            If it does not take such voxels.
+        """
+        try:
+            return Pipeline.fitting(self._codecs[rung], self._spec, self._values)
+        except CodecError as exc:
+            raise self._refusal(exc) from exc
+
+    def margin(self, quality: Target, rung: int) -> float:
+        """Return by how many dB a setting is better than a target, on the samples.
+
+        Raises
+        ------
+        SourceError
+            If it does not take such voxels.
+        """
+        survey = self._survey
+        try:
+            loss, size = _try_samples(self.pipeline(rung), survey)
+        except CodecError as exc:
+            raise self._refusal(exc) from exc
+        raw = sum(sample.planes.nbytes for sample in survey.samples)
+        return quality.margin(loss, raw / max(size, 1), survey.volume.slope)
+
+    def _refusal(self, exc: CodecError) -> SourceError:
+        return SourceError(f"{exc.message} (the volume has {self._survey.volume.datatype.name})")
 
 
 def _next_rung(
@@ -171,7 +229,7 @@ def _next_rung(
     def meets(rung: int) -> bool:
         return margin(rung) + shift >= 0
 
-    rung = _search(meets, low, high, coarsest=not small)
+    rung = search(meets, low, high, coarsest=not small)
     if low <= rung < high:
         return False, rung
     if met:
@@ -181,7 +239,8 @@ def _next_rung(
     return False, -1
 
 
-def _text(target: Target) -> str:
+def target_text(target: Target) -> str:
+    """Return a target as messages name it."""
     if target.max_error is not None:
         return f"a largest error of {target.max_error:g}"
     if target.psnr is not None:
@@ -214,7 +273,7 @@ def _has_ladder(entry: Entry) -> bool:
     return issubclass(entry.codec, SupportsTarget)
 
 
-def _search(meets: Callable[[int], bool], low: int, high: int, *, coarsest: bool) -> int:
+def search(meets: Callable[[int], bool], low: int, high: int, *, coarsest: bool) -> int:
     """Return the last rung that meets (all finer ones do), or the first (all coarser ones do).
 
     Of those from `low` to `high`, which is not one of them. If none meets, it is the one before
@@ -231,6 +290,8 @@ def _search(meets: Callable[[int], bool], low: int, high: int, *, coarsest: bool
 
 def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, int]:
     """Return what is lost of the samples, and the bytes of their payloads."""
+    if pipeline in survey.tried:
+        return survey.tried[pipeline]
     thick, volume = pipeline.codec.default_slices, survey.volume
     loss, size = Loss(), 0
     for slices in (slices for sample in survey.samples for slices in sample.planes):
@@ -240,5 +301,6 @@ def _try_samples(pipeline: Pipeline, survey: Survey) -> tuple[Loss, int]:
             encoded = encode_chunk(pipeline, chunk, spec, volume.itemsize)
             size += len(encoded.payload)
             if encoded.loss is not None:
-                loss += encoded.loss
+                loss += encoded.loss.whole
+    survey.tried[pipeline] = loss, size
     return loss, size

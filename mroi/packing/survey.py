@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mroi.codecs import Values
+from mroi.codecs import Pipeline, Values
 from mroi.errors import SourceError
 from mroi.format.geom import VolumeGeometry
 from mroi.geometry import Box, in_plane_axes
@@ -70,6 +70,10 @@ class Attempt:
         What was lost in the ROI, in stored values.
     ratio : float
         Bytes of the voxels over bytes of the file, metadata included.
+    drop : float
+        By how many dB an error beside a quality mask counted less than one in it.
+    psnr, rest_psnr : float
+        PSNR in a quality mask, and beside it.
     """
 
     codec: str
@@ -77,6 +81,9 @@ class Attempt:
     rung: int
     loss: Loss
     ratio: float
+    drop: float = 0.0
+    psnr: float = math.inf
+    rest_psnr: float = math.inf
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -101,6 +108,9 @@ class Survey:
         Whether the voxels are there; False if they are still to come, slice by slice.
     attempts : tuple of Attempt
         Settings of a lossy codec that were tried on the whole volume, in order.
+    tried : dict
+        What is lost of the samples, and the bytes that they take, by pipeline: a memory, so that
+        nothing is tried twice.
 
     Raises
     ------
@@ -116,6 +126,7 @@ class Survey:
     differs_in_scale: bool = False
     is_seen: bool = True
     attempts: tuple[Attempt, ...] = ()
+    tried: dict[Pipeline, tuple[Loss, int]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not Box.whole(self.volume.shape).contains(self.box):
@@ -163,9 +174,10 @@ def look(source: VoxelSource, options: PackOptions, progress: Progress | None = 
         box=Box.whole(volume.shape) if box is None else box,
         differs_in_scale=source.rescale is not None,
     )
-    tries_codecs = options.quality is not None or options.mode is not None
+    is_target = options.quality is not None or options.quality_mask is not None
+    tries_codecs = is_target or options.mode is not None
     wants_values = tries_codecs or needs_values(options.codec, volume)
-    tries_spans = options.quality is None and options.cut.is_free(volume.shape)
+    tries_spans = not is_target and options.cut.is_free(volume.shape)
     wants_samples = tries_codecs or options.roi == "auto" or tries_spans
     if box is not None and survey.is_whole and not wants_values and not wants_samples:
         return survey

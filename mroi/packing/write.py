@@ -100,7 +100,17 @@ def _attempt(
         name = plan.geom.datatype.name
         raise SourceError(f"{exc.message} (the volume has {name})") from exc
     ratio = plan.geom.size / writer.size
-    return Attempt(setting.codec, setting.tried, setting.rung, writer.loss, ratio)
+    loss = writer.loss
+    return Attempt(
+        setting.codec,
+        setting.tried,
+        setting.rung,
+        loss.whole,
+        ratio,
+        setting.drop,
+        loss.psnr,
+        loss.rest_psnr,
+    )
 
 
 class _Nothing:
@@ -198,6 +208,7 @@ def _write(
         pipeline=plan.pipeline,
         background_pipeline=plan.background_pipeline,
         rescale=source.rescale,
+        focus=plan.focus,
         overview=overview,
         provenance={"tool": f"mroi {__version__}", **plan.provenance, **source.provenance},
         jobs=jobs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -24,17 +24,20 @@ from mroi.format.checksum import array_bytes, crc32, crc32_repeated
 from mroi.format.codec_table import CodecEntry, Role
 from mroi.format.geom import Geom
 from mroi.format.records import ChunkState
+from mroi.volume.focus import ChunkFocus
 
 __all__ = [
     "ChunkDecoder",
     "EncodedChunk",
     "Loss",
+    "LossByMask",
     "chunk_spec",
     "codec_entry",
     "codec_named",
     "decoded_crc",
     "encode_chunk",
     "open_pipeline",
+    "psnr_of",
 ]
 
 
@@ -97,20 +100,58 @@ class Loss:
     @property
     def psnr(self) -> float:
         """Peak signal to noise ratio in dB; the peak is the range of the original values."""
-        if not self.square_sum:
-            return math.inf
-        span = self.high - self.low
-        return 10 * math.log10(span**2 * self.count / self.square_sum) if span > 0 else 0.0
+        return psnr_of(self.square_sum, self.count, self.high - self.low)
+
+
+def psnr_of(square_sum: float, count: int, span: float) -> float:
+    """Return the PSNR in dB of so many values whose range is `span`; infinite without errors."""
+    if not square_sum:
+        return math.inf
+    if not (math.isfinite(square_sum) and span > 0):
+        return 0.0
+    return 10 * math.log10(span**2 * count / square_sum)
+
+
+@dataclass(frozen=True, slots=True)
+class LossByMask:
+    """What a lossy codec changed where a mask asks for more quality, and in all of the ROI.
+
+    Attributes
+    ----------
+    whole, inside : Loss
+        Of all voxels, and of those in the mask.
+    """
+
+    whole: Loss = field(default_factory=Loss)
+    inside: Loss = field(default_factory=Loss)
+
+    def __add__(self, other: LossByMask) -> LossByMask:
+        return LossByMask(self.whole + other.whole, self.inside + other.inside)
+
+    @property
+    def psnr(self) -> float:
+        """PSNR in the mask; the peak is the range of all values."""
+        return psnr_of(self.inside.square_sum, self.inside.count, self._span)
+
+    @property
+    def rest_psnr(self) -> float:
+        """PSNR outside the mask, against the same peak."""
+        squares = max(self.whole.square_sum - self.inside.square_sum, 0.0)
+        return psnr_of(squares, self.whole.count - self.inside.count, self._span)
+
+    @property
+    def _span(self) -> float:
+        return self.whole.high - self.whole.low
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedChunk:
-    """What is written of one chunk; `loss` is None where nothing was lost."""
+    """What is written of one chunk; `loss` is None where the pipeline loses nothing."""
 
     state: ChunkState
     payload: bytes | memoryview
     decoded_crc: int
-    loss: Loss | None
+    loss: LossByMask | None
 
 
 def chunk_spec(geom: Geom, ordinal: int) -> ChunkSpec:
@@ -128,7 +169,11 @@ def _spec(geom: Geom, extent: tuple[int, int, int, int]) -> ChunkSpec:
 
 
 def encode_chunk(
-    pipeline: Pipeline, chunk: NDArray[Any], spec: ChunkSpec, itemsize: int
+    pipeline: Pipeline,
+    chunk: NDArray[Any],
+    spec: ChunkSpec,
+    itemsize: int,
+    focus: ChunkFocus | None = None,
 ) -> EncodedChunk:
     """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller.
 
@@ -144,6 +189,8 @@ def encode_chunk(
         What a decoder will know of them.
     itemsize : int
         Bytes of an element, all its samples together.
+    focus : ChunkFocus, optional
+        Voxels to be kept better.
 
     Raises
     ------
@@ -152,14 +199,18 @@ def encode_chunk(
     """
     data = array_bytes(chunk)
     crc = crc32(data)
-    if not spec.size:
-        return EncodedChunk(ChunkState.STORED, b"", crc, None)
-    if _is_constant(chunk, itemsize):
-        return EncodedChunk(ChunkState.CONST, bytes(data[:itemsize]), crc, None)
-    payload = pipeline.encode(chunk, spec)
-    if len(payload) >= spec.size:
-        return EncodedChunk(ChunkState.STORED, data, crc, None)
     lossless = pipeline.fidelity is Fidelity.LOSSLESS
+
+    def kept(state: ChunkState, payload: bytes | memoryview) -> EncodedChunk:
+        return EncodedChunk(state, payload, crc, None if lossless else _loss(chunk, chunk, focus))
+
+    if not spec.size:
+        return kept(ChunkState.STORED, b"")
+    if _is_constant(chunk, itemsize):
+        return kept(ChunkState.CONST, bytes(data[:itemsize]))
+    payload = pipeline.encode(chunk, spec, None if focus is None else focus.weights)
+    if len(payload) >= spec.size:
+        return kept(ChunkState.STORED, data)
     if lossless and is_built_in(pipeline.codec):
         return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     decoded = pipeline.decode(payload, spec)
@@ -171,7 +222,15 @@ def encode_chunk(
             )
         return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     crc = crc32(array_bytes(decoded))
-    return EncodedChunk(ChunkState.ENCODED, payload, crc, Loss.between(chunk, decoded))
+    return EncodedChunk(ChunkState.ENCODED, payload, crc, _loss(chunk, decoded, focus))
+
+
+def _loss(chunk: NDArray[Any], decoded: NDArray[Any], focus: ChunkFocus | None) -> LossByMask:
+    """Measure one chunk, and apart from it the voxels of a mask."""
+    whole = Loss.between(chunk, decoded)
+    if focus is None:
+        return LossByMask(whole)
+    return LossByMask(whole, Loss.between(chunk[focus.mask], decoded[focus.mask]))
 
 
 def _is_constant(chunk: NDArray[Any], itemsize: int) -> bool:

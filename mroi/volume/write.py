@@ -24,7 +24,8 @@ from mroi.format.geom import Background, Geom
 from mroi.format.metadata import Digest, DigestScope, build_digest
 from mroi.format.records import FrameType
 from mroi.format.restricted_json import build_json
-from mroi.volume.chunks import EncodedChunk, Loss, chunk_spec, codec_entry, encode_chunk
+from mroi.volume.chunks import EncodedChunk, LossByMask, chunk_spec, codec_entry, encode_chunk
+from mroi.volume.focus import ChunkFocus, Focus
 from mroi.volume.jobs import threads_of
 from mroi.volume.overview import OverviewPlan, encode_overview
 from mroi.volume.source import as_array, find_datatype
@@ -55,6 +56,8 @@ class VolumeWriter:
         For the background, where the policy stores it.
     rescale : bytes, optional
         Payload of SLSC.
+    focus : Focus, optional
+        Voxels that the pipeline keeps better than the rest of the ROI.
     overview : OverviewPlan, optional
         Written before the chunks.
     metadata : sequence of Metadata
@@ -75,6 +78,7 @@ class VolumeWriter:
         pipeline: Pipeline,
         background_pipeline: Pipeline | None = None,
         rescale: bytes | None = None,
+        focus: Focus | None = None,
         overview: OverviewPlan | None = None,
         metadata: Sequence[Metadata] = (),
         provenance: dict[str, object] | None = None,
@@ -87,7 +91,8 @@ class VolumeWriter:
         self._background_pipeline = background_pipeline
         self.provenance = dict(provenance or {})
         self._metadata = list(metadata)
-        self._loss: Loss | None = None
+        self._focus = focus
+        self._loss: LossByMask | None = None
         self._dropped = _Dropped()
         self._jobs = threads_of(jobs)
         entries = [codec_entry(pipeline, Role.ROI)]
@@ -187,8 +192,15 @@ class VolumeWriter:
         for y in range(0, slab.shape[1], height):
             for x in range(0, slab.shape[2], width):
                 chunk = np.ascontiguousarray(slab[:, y : y + height, x : x + width])
-                self._submit(self._pipeline, chunk, self._next_roi, self._write_roi)
+                part = self._focus_of(self._next_roi)
+                self._submit(self._pipeline, chunk, self._next_roi, self._write_roi, part)
                 self._next_roi += 1
+
+    def _focus_of(self, ordinal: int) -> ChunkFocus | None:
+        if self._focus is None:
+            return None
+        chunk = self._grid.chunk(ordinal)
+        return self._focus.part(chunk.box, self._grid.axes, len(chunk.volumes))
 
     def _submit(
         self,
@@ -196,9 +208,10 @@ class VolumeWriter:
         chunk: NDArray[Any],
         ordinal: int,
         then: Callable[[EncodedChunk], None],
+        focus: ChunkFocus | None = None,
     ) -> None:
         spec = chunk_spec(self.geom, ordinal)
-        future = self._pool.submit(encode_chunk, pipeline, chunk, spec, self.geom.itemsize)
+        future = self._pool.submit(encode_chunk, pipeline, chunk, spec, self.geom.itemsize, focus)
         self._pending.append((future, then))
         while len(self._pending) > self._jobs + 1:  # one waits for the first thread to be free
             self._write_next()
@@ -305,9 +318,12 @@ class VolumeWriter:
     def _lost(self) -> dict[str, object]:
         loss: dict[str, object] = {}
         if self._loss is not None:
-            figures = {"max_error": self._loss.max_error, "psnr": self._loss.psnr}
-            loss |= {name: value for name, value in figures.items() if math.isfinite(value)}
-            loss.setdefault("max_error", None)
+            loss = _figures(self._loss.whole.max_error, self._loss.whole.psnr)
+            if self._focus is not None:
+                inside = _figures(self._loss.inside.max_error, self._loss.psnr)
+                if math.isfinite(self._loss.rest_psnr):
+                    inside["rest_psnr"] = self._loss.rest_psnr
+                loss["mask"] = {**self._focus.to_json(self._grid.roi), **inside}
         if self._dropped.voxels:
             loss["background"] = self._dropped.to_json()
         return loss
@@ -327,9 +343,9 @@ class VolumeWriter:
             self._spool.close()
 
     @property
-    def loss(self) -> Loss:
+    def loss(self) -> LossByMask:
         """What lossy codecs changed so far."""
-        return self._loss or Loss()
+        return self._loss or LossByMask()
 
     @property
     def is_exact(self) -> bool:
@@ -354,6 +370,14 @@ class VolumeWriter:
         except BaseException:
             self.abort()
             raise
+
+
+def _figures(max_error: float, psnr: float) -> dict[str, object]:
+    """Return the members of a record of loss; null and nothing for what is not finite."""
+    record: dict[str, object] = {"max_error": max_error if math.isfinite(max_error) else None}
+    if math.isfinite(psnr):
+        record["psnr"] = psnr
+    return record
 
 
 class _Dropped:

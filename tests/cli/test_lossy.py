@@ -145,3 +145,41 @@ def test_unpacking_says_that_voxels_were_lost(mroi: Mroi, wave: Path) -> None:
     assert (done.code, "which is lossy: not equal to the source" in done.err) == (0, True)
     (record,) = mroi("unpack", "w.mroi", "-o", "v.nii", "--json").records
     assert (record["proven"], record["lossless"]) == (False, False)
+
+
+def test_a_quality_mask_is_a_file_on_the_same_grid(mroi: Mroi, wave: Path) -> None:
+    inside = np.zeros(smooth().shape, "u1")
+    inside[8:20, 8:20, 3:9] = 5
+    nib.save(nib.Nifti1Image(inside, AFFINE), "mask.nii.gz")
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "ebb", "--quality-mask", "mask.nii.gz:5:48")
+    assert done.code == 0
+    said = re.search(r"PSNR ([0-9.]+) dB in the mask, ([0-9.]+) dB beside it", done.err)
+    assert said
+    values, restored = smooth() * SLOPE + INTER, read("w.mroi")
+    peak = 20 * np.log10(np.ptp(values))
+    for text, where in zip(said.groups(), (inside > 0, inside == 0), strict=True):
+        found = peak - 10 * np.log10(((restored - values)[where] ** 2).mean())
+        assert float(text) == pytest.approx(found, abs=0.06)
+    assert float(said[1]) >= 48
+    assert float(said[2]) < 40
+    (record,) = mroi("info", "--json", "w.mroi").records
+    assert record["provenance"]["loss"]["mask"]["voxels"] == (inside > 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("mask", "code", "words"),
+    [
+        ("mask.nii.gz", ExitCode.USAGE, "expected FILE:DB"),
+        ("mask.nii.gz:x", ExitCode.USAGE, "expected FILE:DB"),
+        ("mask.nii.gz:-4", ExitCode.USAGE, "positive number"),
+        ("none.nii.gz:40", ExitCode.NO_INPUT, "mask none.nii.gz"),
+        ("mask.nii.gz:40", ExitCode.NO_INPUT, "the mask has shape"),
+    ],
+)
+def test_a_quality_mask_that_is_none(
+    mroi: Mroi, wave: Path, mask: str, code: int, words: str
+) -> None:
+    nib.save(nib.Nifti1Image(np.ones((4, 4, 4), "u1"), AFFINE), "mask.nii.gz")
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "ebb", "--quality-mask", mask)
+    assert (done.code, words in done.err) == (code, True)
+    assert not Path("w.mroi").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -99,31 +100,38 @@ class Ebb(Codec):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
+        return self._payload(chunk, spec, None, self.step)
+
+    def encode_weighted(
+        self, chunk: NDArray[Any], spec: ChunkSpec, weights: NDArray[np.float32], /
+    ) -> bytes:
+        """Return the payload of a chunk, smallest where errors count least.
+
+        See `mroi.codecs.SupportsWeights`.
+        """
+        most = float(weights.max(initial=0))
+        if not 0 < most <= 1:
+            raise CodecError(f"ebb: weights up to {most:g}; expected more than 0, and at most 1")
+        # Steps go with the root of what a squared error costs.
+        step, is_even = self.step / math.sqrt(most), float(weights.min()) == most
+        return self._payload(chunk, spec, None if is_even else weights / most, step)
+
+    @staticmethod
+    def _payload(
+        chunk: NDArray[Any],
+        spec: ChunkSpec,
+        weights: NDArray[np.float32] | None,
+        step: float,
+    ) -> bytes:
         if spec.dtype.kind == "f" and not np.isfinite(chunk).all():
-            raise CodecError("ebb: NaN and infinity have no transform; voxels must be finite")
-        payload = None if chunk.size == 0 else self._compressed(chunk, spec)
+            raise CodecError(
+                "ebb: NaN and infinity have no transform: replace them, or take a codec that "
+                "loses nothing, like zstd"
+            )
+        payload = None if chunk.size == 0 else _compressed(chunk, spec, weights, step)
         if payload is None or len(payload) > spec.size:
             return bytes([_RAW]) + chunk.tobytes()
         return payload
-
-    def _compressed(self, chunk: NDArray[Any], spec: ChunkSpec) -> bytes | None:
-        """Return the payload, or None if the step is too fine, or planes too large, for one."""
-        from mroi.codecs.ebb import slab  # it imports numba
-
-        scale = Scale.of(chunk)
-        if scale.top == 0:
-            return bytes([_WAVELET]) + build_header(Header(scale), chunk.size, spec.dtype)
-        fraction = fraction_bits(scale.top)
-        step = round(min(self.step / scale.scale * (1 << fraction), LARGEST_STEP))
-        symbols = scale.symbols(chunk)
-        series = spec.volumes > 1 and _is_series(symbols, spec.volumes)
-        shape = _slabs(spec, series=series)
-        if step == 0 or _too_large(shape, spec, _DEEP, _FLAT, filtered=False):
-            return None
-        filtered = not _too_large(shape, spec, _DEEP, _FLAT, filtered=True)
-        symbols = _ordered(symbols, spec.volumes if series else 1).reshape(shape)
-        coded = slab.encode(symbols, scale.top, step, (_DEEP, _FLAT), 0, filtered=filtered)
-        return None if coded is None else _joined(coded, scale, step, chunk, series=series)
 
     @override
     def decode(self, payload: Buffer, spec: ChunkSpec, /) -> NDArray[Any]:
@@ -173,6 +181,33 @@ class Ebb(Codec):
         for number, values in enumerate(found):
             fill.put(number, np.ascontiguousarray(values), None)
         return _ordered(chunk, spec.shape[0] // spec.volumes) if header.series else chunk
+
+
+def _compressed(
+    chunk: NDArray[Any], spec: ChunkSpec, weights: NDArray[np.float32] | None, size: float
+) -> bytes | None:
+    """Return the payload, or None if the step is too fine, or planes too large, for one."""
+    from mroi.codecs.ebb import slab  # it imports numba
+
+    scale = Scale.of(chunk)
+    if scale.top == 0:
+        return bytes([_WAVELET]) + build_header(Header(scale), chunk.size, spec.dtype)
+    fraction = fraction_bits(scale.top)
+    step = round(min(size / scale.scale * (1 << fraction), LARGEST_STEP))
+    symbols = scale.symbols(chunk)
+    series = spec.volumes > 1 and _is_series(symbols, spec.volumes)
+    shape = _slabs(spec, series=series)
+    if step == 0 or _too_large(shape, spec, _DEEP, _FLAT, filtered=False):
+        return None
+    filtered = not _too_large(shape, spec, _DEEP, _FLAT, filtered=True)
+    volumes = spec.volumes if series else 1
+    symbols = _ordered(symbols, volumes).reshape(shape)
+    if weights is not None:
+        weights = _ordered(weights, volumes).reshape(shape)
+    coded = slab.encode(
+        symbols, scale.top, step, (_DEEP, _FLAT), 0, filtered=filtered, weights=weights
+    )
+    return None if coded is None else _joined(coded, scale, step, chunk, series=series)
 
 
 def _is_series(symbols: NDArray[np.float32], volumes: int) -> bool:

@@ -17,6 +17,7 @@ from mroi.codecs.ebb import coefficients, smoothing, wavelet
 from mroi.codecs.ebb.bands import SECTIONS, Plan, plan, strip_rows
 from mroi.codecs.ebb.fitting import GROUPS, fit_taps
 from mroi.codecs.ebb.header import Header, even_bits, fraction_bits
+from mroi.codecs.ebb.weights import coarsen
 
 __all__ = ["Coded", "decode", "decode_level", "encode"]
 
@@ -52,6 +53,7 @@ def encode(
     wave: int,
     *,
     filtered: bool,
+    weights: NDArray[np.float32] | None = None,
 ) -> Coded | None:
     """Return the sections of slabs, or None if they would be larger than the slabs.
 
@@ -69,12 +71,16 @@ def encode(
         The wavelet: see `Header`.
     filtered : bool
         Whether a filter may follow.
+    weights : array like `symbols`, optional
+        What the square of an error counts, up to 1; 1 by default.
     """
     fraction = fraction_bits(top)
     how, unit = plan(symbols.shape[1:], *levels), step / (1 << fraction)
     source = symbols.copy()
     for slab in source:
         wavelet.analyse(slab, how, wave)
+    if weights is not None:
+        coarsen(source, weights, how, wave, unit)
     steps = np.zeros(source.shape, np.int32)
     if not _put_lowest(source, steps, how, unit):
         return None
@@ -89,8 +95,9 @@ def encode(
         _synthesise(slab, how, wave, step, shifts, top << fraction)
     products = np.zeros((smoothing.CLASSES, smoothing.TAPS + 1, smoothing.TAPS + 1))
     strip = strip_rows(symbols.shape[3])
-    for slab, wanted in zip(steps, symbols, strict=True):
-        smoothing.sum_products(slab, strip, wanted, step, fraction, products)
+    for number, (slab, wanted) in enumerate(zip(steps, symbols, strict=True)):
+        counts = None if weights is None else weights[number]
+        smoothing.sum_products(slab, strip, wanted, counts, step, fraction, products)
     mode, taps = fit_taps(products, sum(map(len, sections)))
     return Coded(shifts, mode, [*sections, _encode_taps(taps) if mode else b""])
 

@@ -13,6 +13,8 @@ reach; slices are clipped to the slab; classes are counts of comparisons.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from mroi.codecs.compiled import kernel, part, step
@@ -249,8 +251,11 @@ def apply_filter(values, strip, size, taps, fraction, top, out):
 
 
 @kernel
-def sum_products(values, strip, wanted, size, fraction, products):
-    """Sum the products of features, and of features with what is wanted, by classes."""
+def sum_products(values, strip, wanted, weights, size, fraction, products):
+    """Sum the products of features, and of features with what is wanted, by classes.
+
+    `weights` are what each voxel counts, or None.
+    """
     slices, rows, columns = values.shape
     row = np.zeros(TAPS + 1, np.float64)
     unit = np.float64(1 << fraction)
@@ -266,6 +271,8 @@ def sum_products(values, strip, wanted, size, fraction, products):
                     for k in range(TAPS):
                         row[k] = features[k, x]
                     row[TAPS] = wanted[z, first + y, x] * unit - values[z, first + y, x]
+                    if weights is not None:
+                        row *= math.sqrt(weights[z, first + y, x])
                     _add_products(row, products[classes[x]])
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mroi.codecs.compiled import kernel, step
 from mroi.codecs.ebb.bands import Plan
 
-__all__ = ["NAMES", "analyse", "synthesise", "synthesise_slices"]
+__all__ = ["NAMES", "analyse", "spread", "synthesise", "synthesise_slices"]
 
 NAMES = ("6.8", "9/7")
 """The wavelets by their number: both biorthogonal."""
@@ -55,6 +55,10 @@ _FORWARD = [
     np.array([a, [(-1) ** k * tap for k, tap in enumerate(s)]], np.float32)
     for a, s in zip(_ANALYSIS, _SYNTHESIS, strict=True)
 ]
+_ENERGY = [
+    np.array([np.square(s) / (2 * np.square(s).sum() - s[0] ** 2) for s in pair], np.float32)
+    for pair in zip(_SYNTHESIS, _ANALYSIS, strict=True)
+]  # of what a low and a high coefficient become, by distance from it: 1 in all
 _BACKWARD = [
     np.rint(_ONE * _taps(s, a)).astype(np.int64) for a, s in zip(_ANALYSIS, _SYNTHESIS, strict=True)
 ]
@@ -62,10 +66,23 @@ _BACKWARD = [
 
 def analyse(voxels: NDArray[np.float32], plan: Plan, wavelet: int) -> None:
     """Turn the voxels of a slab into its coefficients, in place."""
+    _analyse(voxels, plan, _FORWARD[wavelet])
+
+
+def spread(weights: NDArray[np.float32], plan: Plan, wavelet: int) -> None:
+    """Turn the weights of the voxels of a slab into those of its coefficients, in place.
+
+    The weight of a coefficient is the mean of those of the voxels that it becomes, by its energy
+    in each of them.
+    """
+    _analyse(weights, plan, _ENERGY[wavelet])
+
+
+def _analyse(array: NDArray[np.float32], plan: Plan, taps: NDArray[np.float32]) -> None:
     for level in range(1, len(plan.shapes)):
         for axis in (2, 1, 0):
             if plan.shapes[level][axis] < plan.shapes[level - 1][axis]:
-                _analyse_axis(voxels, plan.shapes[level - 1], axis, _FORWARD[wavelet])
+                _analyse_axis(array, plan.shapes[level - 1], axis, taps)
 
 
 def synthesise(coefficients: NDArray[np.int32], plan: Plan, wavelet: int, last: int = 0) -> None:

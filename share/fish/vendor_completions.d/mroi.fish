@@ -67,7 +67,7 @@ function _shtab_mroi_using
 end
 
 set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve bench codecs train model 'model list' 'model info' 'model import'
-set -g _shtab_mroi_opts_with_value --about --against --arch --axis --background --batch --bbox_csv --channels --chunk --codec --cors --count --cropped_dir --dask --device --exists --for --format --host --index --jobs --journal --kind --lambda --levels --licence --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --patch --pick --port --psnr --purpose --rate --ratio --reproduce --retain --roi --seed --series --shard --size --start --steps --threads --timeout --to --token --validation --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_opts_with_value --about --against --arch --axis --background --batch --bbox_csv --channels --chunk --codec --cors --count --cropped_dir --dask --device --exists --for --format --host --index --jobs --journal --kind --lambda --levels --licence --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --patch --pick --port --psnr --purpose --quality-mask --rate --ratio --reproduce --retain --roi --seed --series --shard --size --start --steps --threads --timeout --to --token --validation --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -86,6 +86,7 @@ complete -c mroi -n '_shtab_mroi_using pack' -l margin -x -d 'Widen a given box 
 complete -c mroi -n '_shtab_mroi_using pack' -l max-error -x -d 'Lose at most X, in the units of the volume; the codec and its setting are found by trial, or name one that can lose something, like `--codec jpegls`.'
 complete -c mroi -n '_shtab_mroi_using pack' -l psnr -x -d 'Or: a PSNR of at least DB in the ROI. Name a codec, like `--codec wavelet3d`.'
 complete -c mroi -n '_shtab_mroi_using pack' -l ratio -x -d 'Or: a file R times smaller than the voxels. Name one.'
+complete -c mroi -n '_shtab_mroi_using pack' -l quality-mask -x -d 'A PSNR of at least DB where a mask on the same grid is not 0 (or is LABEL). Then --psnr is for the rest, by default 15 dB less, or --ratio for the file. Name a codec that can, `--codec ebb`.'
 complete -c mroi -n '_shtab_mroi_using pack' -l background -xka "exact drop" -d 'Voxels outside the ROI: exact keeps them, drop makes them zero. [default: exact]'
 complete -c mroi -n '_shtab_mroi_using pack' -s a -l axis -xka "x y z" -d 'Slices are cheap along it. [default: z]'
 complete -c mroi -n '_shtab_mroi_using pack' -l chunk -x -d 'Slices of a chunk, or its voxels along x, y, z, and volumes; 0 takes all slices, or a whole axis. By default for the purpose.'
