@@ -141,7 +141,7 @@ def _record(entry: Entry, codec: Codec | None) -> dict[str, Any]:
         "settings": {},
         "meanings": {},
         "implementation": None,
-        "notice": entry.codec.notice if entry.codec else "",
+        "notice": str(entry.codec.notice) if entry.codec else "",
     }
     if entry.codec is not None:
         try:

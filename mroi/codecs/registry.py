@@ -156,6 +156,7 @@ def check_declarations(codec: Codec, spec: ChunkSpec) -> None:
         "span_voxels": _is_count(codec.span_voxels),
         "max_slices": codec.max_slices is None or _is_count(codec.max_slices),
         "version": _is_count(codec.version),
+        "notice": isinstance(codec.notice, str),
         "implementation": isinstance(codec.implementation(), str),
         "params": _is_json(codec.params()),
         "settings": _is_json(codec.settings()),
