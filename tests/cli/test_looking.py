@@ -220,8 +220,9 @@ def test_recovering_what_is_whole_says_so(mroi: Mroi, packed: Path) -> None:
 def test_codecs_lists_all_of_them(mroi: Mroi) -> None:
     names = [entry.name for entry in available()]
     assert [record["name"] for record in mroi("codecs", "--json").records] == names
-    lines = mroi("codecs").out.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == names
+    table, *notices = mroi("codecs").out.split("\n\n")
+    assert [line.split()[0] for line in table.splitlines()[1:]] == names
+    assert all(notice.partition(":")[0] in names for notice in notices)
     text = mroi("codecs", "-v").out
     assert re.search(r"\n\nzstd\n  level=3 +1 \(fast\) to 22 \(small\)", text)
 
