@@ -23,10 +23,12 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -71,7 +73,7 @@ def main() -> int:
     if args.command == "docs":
         action = "build" if args.build else "serve"
         return run_all([Step("manual", [BIN / "mkdocs", action, "--strict"])])
-    return run_all([*checks(), *tests()] if args.command == "test" else checks())
+    return run_all(checks(), tests() if args.command == "test" else [])
 
 
 # -- the virtual environment -------------------------------------------------------------------
@@ -132,9 +134,9 @@ def checks() -> list[Step]:
     """Return everything but the tests: seconds, not minutes."""
     generators = ("spec_tables", "spec_rules", "vectors", "codec_vectors", "calv_vectors")
     return [
+        Step("mypy", [PYTHON, "-m", "mypy"]),  # the longest first
         Step("ruff check", [PYTHON, "-m", "ruff", "check", "."]),
         Step("ruff format", [PYTHON, "-m", "ruff", "format", "--check", "."]),
-        Step("mypy", [PYTHON, "-m", "mypy"]),
         Step("layers", [BIN / "lint-imports"]),
         *(Step(name, [PYTHON, ROOT / "tools" / f"{name}.py", "--check"]) for name in generators),
         Step("figures", [PYTHON, ROOT / "tools" / "figures.py", "--check"]),
@@ -146,9 +148,13 @@ def checks() -> list[Step]:
 
 def tests() -> list[Step]:
     """Return the test suite, on several cores if there are."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    parallel = ["-n", str(min(cores, 8)), "--dist", "worksteal"] if cores > 1 else []
+    parallel = ["-n", str(min(cores(), 8)), "--dist", "worksteal"] if cores() > 1 else []
     return [Step("pytest", [PYTHON, "-m", "pytest", "-q", *parallel])]
+
+
+def cores() -> int:
+    """Return how many processors this may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def project_checks() -> list[Step]:
@@ -177,10 +183,30 @@ def package() -> int:
     return run_all([Step("package", [PYTHON, ROOT / "tools" / "package.py", "build"])])
 
 
-def run_all(steps: Sequence[Step]) -> int:
-    """Run every step, also after one has failed; say how each went; return 1 if any failed."""
+def run_all(together: Sequence[Step], alone: Sequence[Step] = ()) -> int:
+    """Run every step, also after one has failed; say how each went; return 1 if any failed.
+
+    Parameters
+    ----------
+    together : sequence of Step
+        As many at a time as there are cores; what each prints is shown when it has ended. One by
+        itself is shown as it prints.
+    alone : sequence of Step
+        Run after the others, one by one.
+    """
     summary = []
-    for step in steps:
+    if len(together) > 1:
+        print(f"{len(together)} checks, {cores()} at a time", flush=True)
+        with ThreadPoolExecutor(cores()) as pool:
+            for step, (code, seconds, printed) in zip(
+                together, pool.map(run, together), strict=True
+            ):
+                say(step.command)
+                print(printed, end="", flush=True)
+                summary.append((step.name, code, seconds))
+    else:
+        alone = [*together, *alone]
+    for step in alone:
         say(step.command)
         start = time.monotonic()
         code = call(step.command)
@@ -193,6 +219,15 @@ def run_all(steps: Sequence[Step]) -> int:
     return 1 if failed else 0
 
 
+def run(step: Step) -> tuple[int, float, str]:
+    """Run a step, and return its exit code, its seconds, and what it printed."""
+    start = time.monotonic()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        code = call(step.command, output=output)
+        output.seek(0)
+        return code, time.monotonic() - start, output.read()
+
+
 def fuzz(seconds: int) -> int:
     """Look for inputs that break the invariant each target states in its first line."""
     set_up("dev", "fuzz")
@@ -201,7 +236,7 @@ def fuzz(seconds: int) -> int:
         corpus = ROOT / "fuzz" / "corpus" / path.stem
         corpus.mkdir(parents=True, exist_ok=True)
         steps.append(Step(path.stem, [PYTHON, path, f"-max_total_time={seconds}", corpus]))
-    return run_all(steps)
+    return run_all([], steps)
 
 
 def bench(arguments: Sequence[str]) -> int:
@@ -276,16 +311,21 @@ def digest(path: Path) -> str:
 # -- running things ----------------------------------------------------------------------------
 
 
-def call(command: Sequence[str | Path], *, quiet: bool = False) -> int:
-    """Run a command from the root of the repository and return its exit code."""
-    output = subprocess.DEVNULL if quiet else None
+def call(
+    command: Sequence[str | Path], *, quiet: bool = False, output: IO[str] | None = None
+) -> int:
+    """Run a command from the root of the repository and return its exit code.
+
+    What it prints goes to `output`; shown as it comes if there is none, unless `quiet`.
+    """
+    into = subprocess.DEVNULL if quiet else output
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}  # an appeal of the theme's, not of the build
     try:
         return subprocess.run(
-            list(map(str, command)), cwd=ROOT, check=False, stdout=output, stderr=output, env=env
+            list(map(str, command)), cwd=ROOT, check=False, stdout=into, stderr=into, env=env
         ).returncode
     except OSError as exc:
-        print(f"{command[0]}: {exc.strerror}", file=sys.stderr)
+        print(f"{command[0]}: {exc.strerror}", file=output or sys.stderr)
         return 127
 
 
