@@ -309,6 +309,13 @@ class PackOptions:
         return mode
 
     @property
+    def may_lose(self) -> bool:
+        """Whether the codec of the ROI may lose something."""
+        if self.quality is not None or self.quality_mask is not None:
+            return True
+        return self.mode is None and codec_named(self.codec).fidelity is not Fidelity.LOSSLESS
+
+    @property
     def cut(self) -> Cut:
         """How the volume is to be cut into chunks."""
         return Cut(self.purpose, self.chunk, axis_number(self.slice_axis))

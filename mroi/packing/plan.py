@@ -41,6 +41,8 @@ class PackPlan:
         How much the overview that is written before the chunks is reduced along x, y, z.
     focus : Focus or None
         Voxels of the ROI that are kept better than the rest of it.
+    peak : float or None
+        Range of the values of the volume, if voxels are lost and it is known.
     provenance : dict
         How ROI, codec and chunks were chosen, for the file.
     untried : Setting or None
@@ -53,6 +55,7 @@ class PackPlan:
     background_pipeline: Pipeline | None
     overview: Factor | None
     focus: Focus | None
+    peak: float | None
     provenance: Mapping[str, object]
     untried: Setting | None = None
 
@@ -197,7 +200,8 @@ def _plan(
         fill=fill,
     )
     behind = options.background_pipeline if policy.is_stored else None
-    return PackPlan(Geom.of(survey.volume, layout), pipeline, behind, None, None, provenance)
+    geom = Geom.of(survey.volume, layout)
+    return PackPlan(geom, pipeline, behind, None, None, survey.span, provenance)
 
 
 def _overview(survey: Survey, options: PackOptions) -> Factor | None:

@@ -100,6 +100,9 @@ class Survey:
         The element that all voxels outside the box have; None if they differ, or there are none.
     values : Values or None
         Range of all voxels; None if it is not known, or the type has no order.
+    span : float or None
+        Range of all finite voxels, where a codec that loses something needs it; None if there is
+        none.
     samples : tuple of Sample
         Parts of the volume to try codecs on; empty if nothing is to be tried.
     differs_in_scale : bool
@@ -122,6 +125,7 @@ class Survey:
     box: Box
     fill: bytes | None = None
     values: Values | None = None
+    span: float | None = None
     samples: tuple[Sample, ...] = ()
     differs_in_scale: bool = False
     is_seen: bool = True
@@ -179,19 +183,22 @@ def look(source: VoxelSource, options: PackOptions, progress: Progress | None = 
     wants_values = tries_codecs or needs_values(options.codec, volume)
     tries_spans = not is_target and options.cut.is_free(volume.shape)
     wants_samples = tries_codecs or options.roi == "auto" or tries_spans
-    if box is not None and survey.is_whole and not wants_values and not wants_samples:
+    wants_span = volume.datatype.is_ordered and options.may_lose
+    if not (box is None or not survey.is_whole or wants_values or wants_samples or wants_span):
         return survey
     axis = options.cut.slice_axis
     outside = TightBox(volume.shape, axis) if box is None else _Outside(box, volume, axis)
-    values = _ValueRange() if wants_values and volume.datatype.is_ordered else None
+    values = _ValueRange() if volume.datatype.is_ordered and (wants_span or wants_values) else None
     sampler = _Sampler(volume, axis) if wants_samples else None
     _pass(source, axis, outside, values, sampler, progress)
     box, fill = outside.result()
+    found = None if values is None else values.result()
     return replace(
         survey,
         box=box,
         fill=fill,
-        values=None if values is None else values.result(),
+        values=found if wants_values else None,
+        span=found.high - found.low if found is not None and wants_span else None,
         samples=() if sampler is None else sampler.result(),
     )
 

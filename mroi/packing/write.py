@@ -26,6 +26,7 @@ from mroi.volume.write import VolumeWriter
 __all__ = ["PackResult", "plan_pack", "write_plan"]
 
 _LOG = logging.getLogger("mroi.packing")
+_PACKING = "packing"
 _LONG = 10.0  # seconds
 
 
@@ -156,7 +157,7 @@ def write_plan(
     """
     say_notice(plan.pipeline)
     _warn_of_time(plan, jobs)
-    writer = _write(source, target, plan, "packing", progress, jobs=jobs, overwrite=overwrite)
+    writer = _write(source, target, plan, _PACKING, progress, jobs=jobs, overwrite=overwrite)
     return PackResult(
         source.stored_size,
         plan.geom.size,
@@ -209,6 +210,7 @@ def _write(
         background_pipeline=plan.background_pipeline,
         rescale=source.rescale,
         focus=plan.focus,
+        peak=plan.peak if step == _PACKING else None,
         overview=overview,
         provenance={"tool": f"mroi {__version__}", **plan.provenance, **source.provenance},
         jobs=jobs,

@@ -25,6 +25,7 @@ from mroi.format.codec_table import CodecEntry, Role
 from mroi.format.geom import Geom
 from mroi.format.records import ChunkState
 from mroi.volume.focus import ChunkFocus
+from mroi.volume.similarity import Similarity
 
 __all__ = [
     "ChunkDecoder",
@@ -120,13 +121,20 @@ class LossByMask:
     ----------
     whole, inside : Loss
         Of all voxels, and of those in the mask.
+    similarity : Similarity
+        Of all slices, if it was measured.
     """
 
     whole: Loss = field(default_factory=Loss)
     inside: Loss = field(default_factory=Loss)
+    similarity: Similarity = field(default_factory=Similarity)
 
     def __add__(self, other: LossByMask) -> LossByMask:
-        return LossByMask(self.whole + other.whole, self.inside + other.inside)
+        return LossByMask(
+            self.whole + other.whole,
+            self.inside + other.inside,
+            self.similarity + other.similarity,
+        )
 
     @property
     def psnr(self) -> float:
@@ -174,6 +182,7 @@ def encode_chunk(
     spec: ChunkSpec,
     itemsize: int,
     focus: ChunkFocus | None = None,
+    peak: float | None = None,
 ) -> EncodedChunk:
     """Encode one C-contiguous chunk: constant, by the codec, or stored if that is not smaller.
 
@@ -191,6 +200,8 @@ def encode_chunk(
         Bytes of an element, all its samples together.
     focus : ChunkFocus, optional
         Voxels to be kept better.
+    peak : float, optional
+        Range of the values of the volume, if the similarity is to be measured.
 
     Raises
     ------
@@ -202,7 +213,9 @@ def encode_chunk(
     lossless = pipeline.fidelity is Fidelity.LOSSLESS
 
     def kept(state: ChunkState, payload: bytes | memoryview) -> EncodedChunk:
-        return EncodedChunk(state, payload, crc, None if lossless else _loss(chunk, chunk, focus))
+        return EncodedChunk(
+            state, payload, crc, None if lossless else _loss(chunk, chunk, focus, peak)
+        )
 
     if not spec.size:
         return kept(ChunkState.STORED, b"")
@@ -222,15 +235,22 @@ def encode_chunk(
             )
         return EncodedChunk(ChunkState.ENCODED, payload, crc, None)
     crc = crc32(array_bytes(decoded))
-    return EncodedChunk(ChunkState.ENCODED, payload, crc, _loss(chunk, decoded, focus))
+    return EncodedChunk(ChunkState.ENCODED, payload, crc, _loss(chunk, decoded, focus, peak))
 
 
-def _loss(chunk: NDArray[Any], decoded: NDArray[Any], focus: ChunkFocus | None) -> LossByMask:
+def _loss(
+    chunk: NDArray[Any],
+    decoded: NDArray[Any],
+    focus: ChunkFocus | None,
+    peak: float | None,
+) -> LossByMask:
     """Measure one chunk, and apart from it the voxels of a mask."""
-    whole = Loss.between(chunk, decoded)
-    if focus is None:
-        return LossByMask(whole)
-    return LossByMask(whole, Loss.between(chunk[focus.mask], decoded[focus.mask]))
+    whole, inside = Loss.between(chunk, decoded), Loss()
+    if focus is not None:
+        inside = Loss.between(chunk[focus.mask], decoded[focus.mask])
+    if peak is None:
+        return LossByMask(whole, inside)
+    return LossByMask(whole, inside, Similarity.between(chunk, decoded, peak))
 
 
 def _is_constant(chunk: NDArray[Any], itemsize: int) -> bool:

@@ -58,6 +58,8 @@ class VolumeWriter:
         Payload of SLSC.
     focus : Focus, optional
         Voxels that the pipeline keeps better than the rest of the ROI.
+    peak : float, optional
+        Range of the values of the volume: then the file says the SSIM of what a codec loses.
     overview : OverviewPlan, optional
         Written before the chunks.
     metadata : sequence of Metadata
@@ -79,6 +81,7 @@ class VolumeWriter:
         background_pipeline: Pipeline | None = None,
         rescale: bytes | None = None,
         focus: Focus | None = None,
+        peak: float | None = None,
         overview: OverviewPlan | None = None,
         metadata: Sequence[Metadata] = (),
         provenance: dict[str, object] | None = None,
@@ -91,7 +94,7 @@ class VolumeWriter:
         self._background_pipeline = background_pipeline
         self.provenance = dict(provenance or {})
         self._metadata = list(metadata)
-        self._focus = focus
+        self._focus, self._peak = focus, peak
         self._loss: LossByMask | None = None
         self._dropped = _Dropped()
         self._jobs = threads_of(jobs)
@@ -193,7 +196,9 @@ class VolumeWriter:
             for x in range(0, slab.shape[2], width):
                 chunk = np.ascontiguousarray(slab[:, y : y + height, x : x + width])
                 part = self._focus_of(self._next_roi)
-                self._submit(self._pipeline, chunk, self._next_roi, self._write_roi, part)
+                self._submit(
+                    self._pipeline, chunk, self._next_roi, self._write_roi, part, self._peak
+                )
                 self._next_roi += 1
 
     def _focus_of(self, ordinal: int) -> ChunkFocus | None:
@@ -209,9 +214,12 @@ class VolumeWriter:
         ordinal: int,
         then: Callable[[EncodedChunk], None],
         focus: ChunkFocus | None = None,
+        peak: float | None = None,
     ) -> None:
         spec = chunk_spec(self.geom, ordinal)
-        future = self._pool.submit(encode_chunk, pipeline, chunk, spec, self.geom.itemsize, focus)
+        future = self._pool.submit(
+            encode_chunk, pipeline, chunk, spec, self.geom.itemsize, focus, peak
+        )
         self._pending.append((future, then))
         while len(self._pending) > self._jobs + 1:  # one waits for the first thread to be free
             self._write_next()
@@ -319,6 +327,8 @@ class VolumeWriter:
         loss: dict[str, object] = {}
         if self._loss is not None:
             loss = _figures(self._loss.whole.max_error, self._loss.whole.psnr)
+            if (mean := self._loss.similarity.mean) is not None:
+                loss["ssim"] = mean
             if self._focus is not None:
                 inside = _figures(self._loss.inside.max_error, self._loss.psnr)
                 if math.isfinite(self._loss.rest_psnr):
