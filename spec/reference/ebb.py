@@ -11,6 +11,7 @@ A callback `trace` is told every decision and every coefficient, as they are dec
 
 from __future__ import annotations
 
+import array
 import importlib.util
 import itertools
 import math
@@ -39,6 +40,17 @@ signed = calv.signed
 ORDER = (1, 2, 4, 3, 5, 6, 7)
 CLASSES = (1, 2, 3, 5, 7, 10, 15, 23, 37, 61, 111)
 ACTIVITIES = (346, 1037, 2419, 4838, 8294, 13824, 24192)
+START = Path(__file__).parent.parent / "codecs" / "ebb-start.bin"
+KEYS = (
+    (12, 12),
+    (12, 12, 6),
+    (44,),
+    (3, 3, 3, 3, 3, 2, 2),
+    (12, 12),
+    (12, 12),
+    (44, 12),
+    (3, 3, 3, 2, 2, 2, 6),
+)
 TRUST = [256 * (10 * k + 6) // (10 * k + 20) for k in range(32)]
 TAPS = (
     (
@@ -288,15 +300,31 @@ class Coder(calv.Coder):
         need(self.at == len(self.words) and self.code == 0, "EBB-7")
 
 
+def started(value: int, fresh: int) -> list[int]:
+    """Return the context that a number of the start stands for."""
+    return [fresh, 0] if value == -128 else [calv.SQUASH[16 * value + 2816], 16]
+
+
 class Model:
     """Contexts and weights, by the names of the page."""
 
     def __init__(self) -> None:
+        numbers = iter(array.array("b", START.read_bytes()))
+        self.known: dict[Any, list[int]] = {}
+        for i, sizes in enumerate(KEYS):
+            for key in itertools.product(*map(range, sizes)):
+                self.known[i, key] = [next(numbers) for _ in range(8)]
         self.magnitudes: dict[Any, list[list[int]]] = {}
         self.signs: dict[Any, list[int]] = {}
-        self.calm = [[655, 0] for _ in range(32)]
+        self.calm = [started(next(numbers), 655) for _ in range(32)]
         self.rest = calv.fresh(42)
         self.weights: dict[Any, list[int]] = {}
+        self.known_signs: dict[Any, int] = {}
+        for i in range(6):
+            for name in itertools.product(range(27 if i == 5 else 81), range(8)):
+                self.known_signs[i, *name] = next(numbers)
+        self.first = [[256 * next(numbers) for _ in range(8)] for _ in range(4)]
+        self.first_of_signs = [256 * next(numbers) for _ in range(6)]
         self.sign_weights: dict[int, list[int]] = {}
 
     def settle(self) -> None:
@@ -307,8 +335,11 @@ class Model:
 
     def context(self, name: Any, decision: int) -> list[int]:
         """Return the context of a decision."""
-        fresh = [[26214 if t else 6554, 0] for t in range(8)]
-        return self.magnitudes.setdefault(name, fresh)[min(decision, 7)]
+        if name not in self.magnitudes:
+            known = self.known[name[0], name[1][: len(KEYS[name[0]])]]
+            fresh = [started(value, 26214 if t else 6554) for t, value in enumerate(known)]
+            self.magnitudes[name] = fresh
+        return self.magnitudes[name][min(decision, 7)]
 
 
 class Grid:
@@ -489,8 +520,9 @@ class BandDecoder:
         """Return whether the magnitude is more than t."""
         found = [self.model.context((i, name), t) for i, name in enumerate(names)]
         v = [calv.STRETCH[c[0] >> 4] * TRUST[min(c[1], 31)] >> 8 for c in found]
+        f = min(t, 3)
         a, b = (
-            self.model.weights.setdefault((min(t, 3), kind, which), [11796] * 8)
+            self.model.weights.setdefault((f, kind, which), list(self.model.first[f]))
             for kind, which in (("band", self.b), ("level", level))
         )
         total = sum(v[i] * (a[i] + b[i]) for i in range(8)) >> 17
@@ -519,16 +551,17 @@ class BandDecoder:
             (w, at(0, 1, 1), n, at(0, 1, -1)),
             (p, px, py),
         )
-        parity = tuple(i % 2 for i in self.place)
+        z, y, x = (i % 2 for i in self.place)
         found = []
         for i, values in enumerate(names):
             number = 0  # of the trits: the first siblings are the highest, those not there 0
             for value in values:
                 number = 3 * number + trit(value)
-            name = (i, number, parity if i == 5 else o)
-            found.append(self.model.signs.setdefault(name, [32768, 0]))
+            name = (i, number, 4 * x + 2 * y + z if i == 5 else o)
+            fresh = started(self.model.known_signs[name], 32768)
+            found.append(self.model.signs.setdefault(name, fresh))
         v = [calv.STRETCH[c[0] >> 4] for c in found]
-        g = self.model.sign_weights.setdefault(self.b, [19661] * 6)
+        g = self.model.sign_weights.setdefault(self.b, list(self.model.first_of_signs))
         total = sum(v[i] * g[i] for i in range(6)) >> 16
         probability = clip(calv.SQUASH[clip(total + 2816, 0, 5632)], 655, 64880)
         bit = self.coder.sharp(probability)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import struct
+import zlib
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from mroi.codecs import ChunkSpec
 from mroi.codecs.calv import coder
-from mroi.codecs.ebb import Ebb, fitting, slab
+from mroi.codecs.ebb import Ebb, fitting, slab, start
 from mroi.codecs.ebb.bands import plan
 from mroi.codecs.ebb.header import Header, Scale, build_header, fraction_bits, parse_header
 from mroi.codecs.ebb.wavelet import NAMES, analyse, synthesise
@@ -174,6 +175,13 @@ def test_what_is_too_large_for_a_decoder_is_refused() -> None:
         Ebb().decode(b"\1" + header + WORDS, spec)
     chunk = (np.arange(1_500_000) % 7).astype("u1").reshape(spec.shape)
     assert Ebb().encode(chunk, spec)[0] == 0
+
+
+def test_the_start_is_that_of_the_page() -> None:
+    data = (Path(start.__file__).with_name("start.bin")).read_bytes()
+    assert data == (SPEC / "codecs" / "ebb-start.bin").read_bytes()
+    page = (SPEC / "codecs" / "ebb.md").read_text("utf-8")
+    assert f"{len(data)} signed bytes\nwith the CRC-32 `{zlib.crc32(data):08x}`" in page
 
 
 # --- promises ---

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from mroi.codecs.calv import coder
 from mroi.codecs.compiled import Integer, inlined, kernel, step
+from mroi.codecs.ebb import start
 
 __all__ = [
     "Neighbours",
@@ -183,17 +184,16 @@ class _Around(NamedTuple):
 
 
 def new_model() -> Model:
-    """Return one that has learnt nothing."""
-    contexts = np.full((sum(_SIZES), _T), 26214 << 16, np.uint32)
-    contexts[:, 0] = 6554 << 16
+    """Return one that knows what the starting state does."""
+    first = start.load()
     return Model(
-        contexts.reshape(-1),
-        np.full(32, 655 << 16, np.uint32),
-        np.full(_SIGNS * _SIGN_SIZE, coder.HALF, np.uint32),
+        first.contexts.copy(),
+        first.calm.copy(),
+        first.signs.copy(),
         np.full(2 * coder.GROUP, coder.HALF, np.uint32),
-        np.full((4 * 32, _MODELS), 11796, np.int32),
-        np.full((4 * _LEVELS, _MODELS), 11796, np.int32),
-        np.full((32, _SIGNS), 19661, np.int32),
+        np.repeat(first.weights, 32, axis=0),
+        np.repeat(first.weights, _LEVELS, axis=0),
+        np.repeat(first.sign_weights[None], 32, axis=0),
         np.zeros(_MODELS, np.int64),
         np.zeros(_MODELS, np.int64),
         np.zeros(_SIGNS, np.int64),
