@@ -95,7 +95,9 @@ def test_the_reference_decodes_whatever_is_encoded(
 encode_slabs = slab.encode
 
 
-def with_other_wavelet(symbols: Any, top: int, step: int, *_: object, filtered: bool) -> Any:
+def with_other_wavelet(
+    symbols: Any, top: int, step: int, *_: object, filtered: bool, **_more: object
+) -> Any:
     return encode_slabs(symbols, top, step, (2, 3), 1, filtered=filtered)
 
 
