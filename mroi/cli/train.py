@@ -38,6 +38,7 @@ class Trainable(StrEnum):
 
     TCM = "tcm"
     TCM_AUXT = "tcm-auxt"
+    BCM_NET = "bcm-net"
 
 
 class Device(StrEnum):
@@ -56,7 +57,7 @@ class Channels(StrEnum):
 
 
 def run(
-    codec: Annotated[Trainable, typer.Argument(metavar="CODEC", help="tcm or tcm-auxt.")],
+    codec: Annotated[Trainable, typer.Argument(metavar="CODEC", help="tcm, tcm-auxt or bcm-net.")],
     data: Annotated[
         list[str],
         typer.Argument(metavar="DATA", help=".mroi files and NIfTI images, or folders of them."),
@@ -84,30 +85,46 @@ def run(
         str, typer.Option(metavar="MODEL", help="Go on from this model, not from random weights.")
     ] = "",
     weight: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--lambda",
             min=1e-6,
             max=1e3,
             metavar="X",
-            help="What errors are worth in bits; more for larger files. Published: 0.0025 to 0.05.",
+            help="Of tcm: what errors are worth in bits, more for larger files. Published: 0.0025 "
+            "to 0.05. Default: 0.013.",
         ),
-    ] = 0.013,
+    ] = None,
     channels: Annotated[
-        Channels, typer.Option(help="As of the codec: a slice three times, or three slices.")
-    ] = Channels.EQUAL,
+        Channels | None,
+        typer.Option(help="Of tcm, as of the codec: a slice three times (default), or three."),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(
+            min=2**-6,
+            max=2**16,
+            metavar="X",
+            help="Of bcm-net: step of the base layer, in units of the voxels. Default: 4.",
+        ),
+    ] = None,
     steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps.")] = 100_000,
     batch: Annotated[int, typer.Option(min=1, metavar="N", help="Patches of a step.")] = 8,
     patch: Annotated[
         int | None,
         typer.Option(
-            min=1, metavar="N", help="Rows and columns of a patch. Default: 256, less for tiny."
+            min=1,
+            metavar="N",
+            help="Rows and columns of a patch. Default: as suits the size.",
         ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            min=1e-9, max=1, metavar="X", help="Learning rate. Default: 1e-4, more for tiny."
+            min=1e-9,
+            max=1,
+            metavar="X",
+            help="Learning rate. Default: as suits the size.",
         ),
     ] = None,
     seed: Annotated[
@@ -165,8 +182,7 @@ def run(
         architecture=codec.value,
         size=size,
         start=start,
-        weight=weight,
-        channels=channels.value,
+        settings=_settings(codec, {"lambda": weight, "channels": channels, "step": step}),
         steps=steps,
         batch=batch,
         patch=patch,
@@ -179,8 +195,8 @@ def run(
         licence=licence,
     )
     paths = _paths(data)
-    with report.progress(1) as (_, step):
-        training = prepare(wish, paths, files, lambda done, count: step("reading", done, count))
+    with report.progress(1) as (_, shown):
+        training = prepare(wish, paths, files, lambda done, count: shown("reading", done, count))
     if resume:
         training.resume()
     seconds, left = training.seconds(), steps - training.step
@@ -224,6 +240,17 @@ def _trained(training: Training, report: Report, steps: int, *, overwrite: bool)
                 )
             )
             raise
+
+
+def _settings(codec: Trainable, given: Mapping[str, object]) -> dict[str, object]:
+    """Return what is trained for; refuse what the codec does not have."""
+    defaults: dict[str, object] = {"lambda": 0.013, "channels": "equal"}
+    if codec is Trainable.BCM_NET:
+        defaults = {"step": 4.0}
+    for name, value in given.items():
+        if value is not None and name not in defaults:
+            raise typer.BadParameter(f"{codec.value} has no --{name}")
+    return {name: value if given[name] is None else given[name] for name, value in defaults.items()}
 
 
 def _check(output: Path, others: Sequence[Path], *, may_be_there: bool) -> None:

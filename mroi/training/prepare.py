@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any, TypeVar
 
-import torch
+import numpy as np
 
 from mroi._version import __version__
-from mroi.codecs.neural import models
-from mroi.codecs.neural.objective import SIZES, RateDistortion, Size
-from mroi.codecs.neural.shapes import Config
-from mroi.codecs.neural.tcm import Tcm, TcmAuxt
-from mroi.errors import CodecError, CodecUnavailableError, UsageError
+from mroi.codecs import ChunkSpec
+from mroi.codecs.ebb import Ebb
+from mroi.codecs.neural import bcm_objective, bcm_shapes, models, objective, shapes
+from mroi.codecs.neural.device import device_of
+from mroi.codecs.registry import codec_class
+from mroi.errors import CodecError, UsageError
 from mroi.training.run import Files, Objective, Plan, Training
-from mroi.training.slices import read_stacks
+from mroi.training.slices import Stack, read_stacks
 
-__all__ = ["Wish", "device_of", "prepare"]
+__all__ = ["Wish", "prepare"]
 
-_CODECS: dict[str, type[Tcm]] = {"tcm": Tcm, "tcm-auxt": TcmAuxt}
+_Config = TypeVar("_Config", shapes.Config, bcm_shapes.Config)
+
 _LARGEST = 1 << 16  # bytes of a file with sizes
+_GROUP = 8  # slices of a chunk of a codec with a base layer
+_FEWEST_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +43,8 @@ class Wish:
         it lacks are as in the size ``medium``.
     start : str
         Model to go on from, instead of random weights of a size; empty for none.
-    weight : float
-        Lambda: what a squared error is worth in bits.
-    channels : str
-        ``equal`` or ``neighbours``, as of the codec.
+    settings : mapping of str to float or str
+        Of the codec: ``lambda`` and ``channels`` of tcm, ``step`` of bcm-net.
     steps, batch, seed : int
         As in `Plan`.
     patch : int or None
@@ -62,8 +64,7 @@ class Wish:
     architecture: str
     size: str
     start: str
-    weight: float
-    channels: str
+    settings: Mapping[str, Any]
     steps: int
     batch: int
     patch: int | None
@@ -74,6 +75,16 @@ class Wish:
     threads: int
     about: str
     licence: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """What is trained, where it begins, and what suits it."""
+
+    objective: Objective
+    start: str
+    rate: float
+    patch: int
 
 
 def prepare(
@@ -101,66 +112,73 @@ def prepare(
         If a volume, a size, a model or the device is none.
     """
     device = device_of(wish.device)
-    objective, size, identity = _objective(wish, device)
-    codec = _CODECS[wish.architecture](channels=wish.channels)
+    has_base = wish.architecture == "bcm-net"
+    begun = (_residues if has_base else _pictures)(wish, device)
     plan = Plan(
         steps=wish.steps,
         batch=wish.batch,
-        patch=wish.patch or size.patch,
-        rate=wish.rate or size.rate,
+        patch=wish.patch or begun.patch,
+        rate=wish.rate or begun.rate,
         seed=wish.seed,
         validation=wish.validation,
     )
     about = {
         "about": wish.about,
-        "channels": wish.channels,
         "command": _command(wish, plan),
         "device": device,
-        "lambda": wish.weight,
         "licence": wish.licence,
         "made by": f"mroi {__version__}, torch {version('torch')}",
-        "start": identity,
+        "start": begun.start,
         "threads": wish.threads,
+        **wish.settings,
     }
-    stacks = read_stacks(paths, codec, told)
-    return Training(objective, plan, stacks, files, about, threads=wish.threads)
+    stacks = read_stacks(paths, codec_class(wish.architecture)(), told)
+    if has_base:
+        stacks = [_with_base(stack, wish.settings["step"]) for stack in stacks]
+    return Training(begun.objective, plan, stacks, files, about, threads=wish.threads)
 
 
-def device_of(name: str) -> str:
-    """Return ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    CodecUnavailableError
-        If a GPU is asked for, and PyTorch sees none.
-    """
-    there = torch.cuda.is_available()
-    if name == "cuda" and not there:
-        raise CodecUnavailableError(
-            f"PyTorch {version('torch')} sees no GPU with CUDA here: take --device cpu"
-        )
-    return "cuda" if name == "cuda" or (name == "auto" and there) else "cpu"
-
-
-def _objective(wish: Wish, device: str) -> tuple[Objective, Size, str]:
-    """Return what is trained, its size, and what it begins as."""
+def _pictures(wish: Wish, device: str) -> _Begun:
+    """Return a network of `tcm` or `tcm-auxt`."""
+    weight, channels = wish.settings["lambda"], wish.settings["channels"]
     if wish.start:
         header = models.find(wish.start, wish.architecture)
-        begun = RateDistortion.of(header, wish.weight, device, wish.channels)
-        return begun, Size(Config.from_json(header.config)), header.id
-    size = _size(wish.size)
-    begun = RateDistortion.begin(
-        wish.architecture, size, wish.weight, wish.seed, device, wish.channels
+        size = objective.Size(shapes.Config.from_json(header.config))
+        begun = objective.RateDistortion.of(header, weight, device, channels)
+        return _Begun(begun, header.id, size.rate, max(size.patch, size.config.multiple))
+    size = objective.SIZES.get(wish.size) or objective.Size(
+        _sizes(wish.size, shapes.Config(), tuple(objective.SIZES))
     )
-    return begun, size, f"random weights, size {wish.size if wish.size in SIZES else 'of a file'}"
+    begun = objective.RateDistortion.begin(
+        wish.architecture, size, weight, wish.seed, device, channels
+    )
+    return _Begun(begun, _random(wish), size.rate, max(size.patch, size.config.multiple))
 
 
-def _size(text: str) -> Size:
-    if text in SIZES:
-        return SIZES[text]
+def _residues(wish: Wish, device: str) -> _Begun:
+    """Return a network of `bcm-net`."""
+    step = wish.settings["step"]
+    if wish.start:
+        header = models.find(wish.start, wish.architecture)
+        begun = bcm_objective.Residues.of(header, step, device)
+        size = bcm_objective.Size(begun.config)
+        return _Begun(begun, header.id, size.rate, size.patch)
+    size = bcm_objective.SIZES.get(wish.size) or bcm_objective.Size(
+        _sizes(wish.size, bcm_shapes.Config(), tuple(bcm_objective.SIZES))
+    )
+    begun = bcm_objective.Residues.begin(size, step, wish.seed, device)
+    return _Begun(begun, _random(wish), size.rate, size.patch)
+
+
+def _random(wish: Wish) -> str:
+    return f"random weights, size {wish.size if not Path(wish.size).is_file() else 'of a file'}"
+
+
+def _sizes(text: str, published: _Config, names: Sequence[str]) -> _Config:
+    """Return the sizes in a JSON file; what it lacks is as it was published."""
     path = Path(text)
     if not path.is_file():
-        raise UsageError(f"--size {text}: expected {', '.join(SIZES)} or a JSON file")
+        raise UsageError(f"--size {text}: expected {', '.join(names)} or a JSON file")
     try:
         record = json.loads(path.read_bytes()[:_LARGEST])
     except ValueError as exc:
@@ -168,19 +186,29 @@ def _size(text: str) -> Size:
     if not isinstance(record, dict):
         raise UsageError(f"{path} holds no JSON object")
     try:
-        config = Config.from_json({**Config().to_json(), **record})
+        return published.from_json({**published.to_json(), **record})
     except CodecError as exc:
         raise UsageError(f"{path}: {exc.message}") from exc
-    return replace(Size(), config=config, patch=max(256, config.multiple))
+
+
+def _with_base(stack: Stack, step: float) -> Stack:
+    """Return slices with their base layer, which is made in the chunks of the codec."""
+    planes, layer = stack.planes, Ebb(step)
+    bits = max(_FEWEST_BITS, int(planes.max()).bit_length())
+    lossy = np.empty_like(planes)
+    for at in range(0, len(planes), _GROUP):
+        chunk = np.ascontiguousarray(planes[at : at + _GROUP])
+        spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.itemsize)
+        lossy[at : at + _GROUP] = layer.decode(layer.encode(chunk, spec), spec)
+    return replace(stack, bits=bits, lossy=lossy)
 
 
 def _command(wish: Wish, plan: Plan) -> str:
     """Return the command that does the same again, without names of files: they may be private."""
-    size = wish.size if wish.size in SIZES else "SIZES.json"
+    size = "SIZES.json" if Path(wish.size).is_file() else wish.size
     options = {
         **({"start": "MODEL"} if wish.start else {"size": size}),
-        "lambda": wish.weight, "channels": wish.channels,
-        **dataclasses.asdict(plan), "device": wish.device, "threads": wish.threads,
+        **wish.settings, **asdict(plan), "device": wish.device, "threads": wish.threads,
     }  # fmt: skip
     words = [f"--{name} {value}" for name, value in options.items()]
     return f"mroi train {wish.architecture} DATA -o MODEL {' '.join(words)}"

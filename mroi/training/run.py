@@ -23,7 +23,7 @@ from torch import Tensor
 
 from mroi.codecs.neural import models
 from mroi.codecs.neural.models import Header
-from mroi.codecs.neural.objective import Loss
+from mroi.codecs.neural.objective import Loss, Patch
 from mroi.container import AtomicFile
 from mroi.errors import CodecError, UsageError
 from mroi.text import counted
@@ -60,8 +60,8 @@ class Objective(Protocol):
         """What rows and columns of a patch are multiples of."""
         ...
 
-    def batch(self, planes: Sequence[NDArray[Any]], bits: Sequence[int]) -> Any:
-        """Return what `loss` takes of patches, each (slices, rows, columns)."""
+    def batch(self, patches: Sequence[Patch], random: np.random.Generator) -> Any:
+        """Return what `loss` takes of patches."""
         ...
 
     def loss(self, batch: Any, random: torch.Generator | None) -> Loss:
@@ -301,7 +301,8 @@ class Training:
         with torch.no_grad():
             for k in range(0, len(self._apart), self._plan.batch):
                 patches = self._apart[k : k + self._plan.batch]
-                loss = self._objective.loss(self._batch(patches), None)
+                batch = self._objective.batch(patches, np.random.default_rng(k))
+                loss = self._objective.loss(batch, None)
                 values = [float(value) for value in (loss.total, loss.rate, loss.error)]
                 found.append([len(patches) * value for value in values])
         total, bpp, error = (math.fsum(one) / len(self._apart) for one in zip(*found, strict=True))
@@ -311,11 +312,8 @@ class Training:
 
     def _drawn(self, step: int) -> Any:
         random = np.random.default_rng((self._plan.seed, step))
-        return self._batch([self._patches.draw(random) for _ in range(self._plan.batch)])
-
-    def _batch(self, patches: Sequence[Stack]) -> Any:
-        planes = [patch.planes for patch in patches]
-        return self._objective.batch(planes, [patch.bits for patch in patches])
+        patches = [self._patches.draw(random) for _ in range(self._plan.batch)]
+        return self._objective.batch(patches, random)
 
     def _random(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self._plan.seed << 32 | step)

@@ -42,10 +42,18 @@ class Stack:
         After the filters that the codec needs.
     bits : int
         Significant bits of a voxel.
+    lossy : ndarray or None
+        Planes as the base layer gives them, for codecs that have one.
     """
 
     planes: NDArray[Any]
     bits: int
+    lossy: NDArray[Any] | None = None
+
+    def part(self, *key: slice) -> Stack:
+        """Return some of it: slices, rows, columns."""
+        lossy = None if self.lossy is None else self.lossy[key]
+        return Stack(self.planes[key], self.bits, lossy)
 
 
 def read_stacks(
@@ -171,7 +179,7 @@ def divide(stacks: Sequence[Stack], share: float) -> tuple[list[Stack], list[Sta
     kept = max(1, round(share * len(only.planes)))
     if kept >= len(only.planes):
         raise UsageError(f"--validation {share:g} leaves none of {len(only.planes)} slices")
-    return [Stack(only.planes[:-kept], only.bits)], [Stack(only.planes[-kept:], only.bits)]
+    return [only.part(slice(-kept))], [only.part(slice(-kept, None))]
 
 
 class Patches:
@@ -217,6 +225,9 @@ class Patches:
         slices, rows, columns = stack.planes.shape
         at = max(0, min(place - self._ends[number] + slices, slices - self._thick))
         row, column = (choose(max(n - size, 0)) for n in (rows, columns))
-        planes = stack.planes[at : at + self._thick, row : row + size, column : column + size]
-        lacks = [(0, size - n) for n in planes.shape[1:]]
-        return Stack(np.pad(planes, ((0, 0), *lacks), "edge"), stack.bits)
+        part = stack.part(
+            slice(at, at + self._thick), slice(row, row + size), slice(column, column + size)
+        )
+        lacks = [(0, 0), *((0, size - n) for n in part.planes.shape[1:])]
+        lossy = None if part.lossy is None else np.pad(part.lossy, lacks, "edge")
+        return Stack(np.pad(part.planes, lacks, "edge"), stack.bits, lossy)

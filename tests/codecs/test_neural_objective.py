@@ -17,6 +17,7 @@ from mroi.codecs.neural.objective import SIZES, RateDistortion
 from mroi.codecs.neural.one_thread import one_thread
 from mroi.codecs.neural.shapes import Config, tensors
 from mroi.codecs.neural.tcm import Tcm
+from mroi.training.slices import Stack
 
 TINY = models.find("tiny-tcm")
 
@@ -25,6 +26,10 @@ TINY = models.find("tiny-tcm")
 def _one_thread() -> Iterator[None]:
     with one_thread:
         yield
+
+
+def batch(objective: RateDistortion, planes: list[np.ndarray], bits: int = 8) -> torch.Tensor:
+    return objective.batch([Stack(one, bits) for one in planes], np.random.default_rng(0))
 
 
 def pictures(count: int, size: int = 128) -> list[np.ndarray]:
@@ -39,7 +44,7 @@ def test_bits_and_errors_are_those_of_the_codec() -> None:
     planes = pictures(3)
     objective = RateDistortion.of(TINY, 0.01)
     with torch.no_grad():
-        loss = objective.loss(objective.batch(planes, [8] * 3), None)
+        loss = objective.loss(batch(objective, planes), None)
     model = Model(TINY, Config.from_json(TINY.config))
     coded = [model.encode(plane.astype(np.float32) / 255) for plane in planes]
     bits = 8 * sum(len(code) - 8 for code, _, _ in coded)  # without the states of the coder
@@ -62,8 +67,8 @@ def test_a_batch_is_what_its_pictures_are(architecture: str) -> None:
     objective = RateDistortion.of(header, 0.01)
     planes = pictures(2, 64)
     with torch.no_grad():
-        both = objective.loss(objective.batch(planes, [8, 8]), None)
-        alone = [objective.loss(objective.batch([one], [8]), None) for one in planes]
+        both = objective.loss(batch(objective, planes), None)
+        alone = [objective.loss(batch(objective, [one]), None) for one in planes]
     for name in ("rate", "error"):
         mean = sum(getattr(one, name).item() for one in alone) / 2
         assert getattr(both, name).item() == pytest.approx(mean, rel=1e-4)
@@ -73,11 +78,11 @@ def test_slices_go_into_channels_as_the_codec_puts_them() -> None:
     objective = RateDistortion.of(TINY, 0.01, channels="neighbours")
     assert objective.thick == 3
     given = np.arange(3 * 64 * 64).reshape(3, 64, 64).astype("u2")
-    (three,) = objective.batch([given], [14])
+    (three,) = batch(objective, [given], 14)
     np.testing.assert_allclose(three.numpy(), given / 16383, rtol=1e-6)
-    (two,) = objective.batch([given[:2]], [14])
+    (two,) = batch(objective, [given[:2]], 14)
     assert torch.equal(two[1], two[2])
-    (one,) = objective.batch([given[:1]], [14])
+    (one,) = batch(objective, [given[:1]], 14)
     assert torch.equal(one[0], one[2])
 
 
@@ -85,8 +90,8 @@ def test_slices_go_into_channels_as_the_codec_puts_them() -> None:
 def test_every_weight_is_trained(architecture: str) -> None:
     """Gradients reach all tensors, and only what is fixed has none."""
     objective = RateDistortion.begin(architecture, SIZES["tiny"], 0.01, 0)
-    batch = objective.batch(pictures(1, 64), [8])
-    objective.loss(batch, torch.Generator().manual_seed(0)).total.backward()
+    one = batch(objective, pictures(1, 64))
+    objective.loss(one, torch.Generator().manual_seed(0)).total.backward()
     without = [name for name, tensor in objective.trained.items() if tensor.grad is None]
     assert without == []
     fixed = tensors(SIZES["tiny"].config, auxiliary=True).keys() - objective.trained.keys()
@@ -102,10 +107,10 @@ def test_every_weight_is_trained(architecture: str) -> None:
 
 def test_linear_layers_of_auxt_are_kept_near_orthogonal_ones() -> None:
     objective = RateDistortion.begin("tcm-auxt", SIZES["tiny"], 0.01, 0)
-    batch = objective.batch(pictures(1, 64), [8])
+    one = batch(objective, pictures(1, 64))
     random = torch.Generator()
     with torch.no_grad():
-        before = objective.loss(batch, random.manual_seed(0))
+        before = objective.loss(one, random.manual_seed(0))
         weights = [t for n, t in objective.trained.items() if n.endswith("OLP.linear.weight")]
         assert len(weights) == 8
         expected = 0.0

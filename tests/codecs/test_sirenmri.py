@@ -26,6 +26,7 @@ from mroi.errors import CodecError, DecodeError
 from mroi.testing import CodecSuite
 from tests.extras import needs
 
+DATA = Path(__file__).resolve().parents[1] / "data"
 VECTORS = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "codecs" / "sirenmri"
 
 _few = settings(
@@ -210,6 +211,37 @@ def test_decoding_needs_no_pytorch() -> None:
 
 
 # -- the fit ---------------------------------------------------------------------------------------
+
+
+@needs("neural")
+def test_a_network_computes_what_the_authors_program_does() -> None:
+    """Numbers of the authors' program in binary64: 256 sines, 3 layers, weights by formula."""
+    import torch
+
+    from mroi.codecs.neural import fitting
+
+    expected = np.load(DATA / "siren_numbers.npy")
+    shape = Shape(3, 256, 1)
+    work = fitting._Fit(shape, fitting.Effort(12, 4, None, None, 30.0, 0))
+    for k, (out, inside) in enumerate(shape.matrices):
+        name = "last_layer.linear" if k == 3 else f"net.{k}.linear"
+        bound = math.sqrt(6 / inside) / 30 if k else 1 / inside
+        for tensor, part, size in zip(
+            work.tensors[2 * k :], ("weight", "bias"), ((out, inside), (out,)), strict=False
+        ):
+            phase = zlib.crc32(f"{name}.{part}".encode()) % 997
+            wave = np.sin(0.7 * np.arange(math.prod(size)) + phase) * bound
+            turns = wave.astype(np.float32).astype(np.float64) * (1 if k == 3 else 15 / math.pi)
+            tensor.data = torch.from_numpy(turns.reshape(size))
+    axes = [np.linspace(-1, 1, n) for n in expected.shape]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    with torch.no_grad():
+        values = work.value(torch.from_numpy(points))[:, 0].numpy()
+    np.testing.assert_allclose(values, expected.ravel(), rtol=1e-9)
+    work.exponents = fitting._exponents(work)
+    network = fitting._integers(work, shape, 0.0, 2.0**19)
+    voxels = network.evaluate(expected.shape, 0, len(expected), np.dtype("<i2"))[0]
+    assert np.abs(voxels / 2.0**19 - expected).max() < 1e-4
 
 
 @needs("neural")

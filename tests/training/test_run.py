@@ -14,22 +14,21 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-import torch
 from safetensors import safe_open
 
 import mroi
 from mroi.codecs.neural import models
-from mroi.errors import CodecError, CodecUnavailableError, UsageError
+from mroi.errors import CodecError, UsageError
 from mroi.training import run
 from mroi.training.curves import Entry
-from mroi.training.prepare import Wish, device_of, prepare
+from mroi.training.prepare import Wish, prepare
 from mroi.training.run import Files, Training
 from tests.training.phantoms import phantom, write
 
 WISH = Wish(
-    architecture="tcm", size="tiny", start="", weight=0.01, channels="equal", steps=40, batch=2,
-    patch=None, rate=None, seed=1, validation=0.34, device="cpu", threads=1, about="phantoms",
-    licence="MIT",
+    architecture="tcm", size="tiny", start="", settings={"lambda": 0.01, "channels": "equal"},
+    steps=40, batch=2, patch=None, rate=None, seed=1, validation=0.34, device="cpu", threads=1,
+    about="phantoms", licence="MIT",
 )  # fmt: skip
 
 
@@ -83,7 +82,8 @@ def test_a_trained_model_makes_smaller_files_of_better_pictures(
 
 
 def test_a_model_says_how_it_was_trained(begin: Begin, data: list[str], tmp_path: Path) -> None:
-    training = begin(steps=2, architecture="tcm-auxt", channels="neighbours")
+    settings = {"lambda": 0.01, "channels": "neighbours"}
+    training = begin(steps=2, architecture="tcm-auxt", settings=settings)
     header = training.run()
     assert header == models.read_header(tmp_path / "m.mroi-model")
     notes = header.notes
@@ -142,7 +142,7 @@ def test_checkpoints_of_something_else_are_refused(begin: Begin, tmp_path: Path)
     path = tmp_path / "m.checkpoint"
     whole = path.read_bytes()
     with pytest.raises(UsageError, match=r"another training: .*lambda was 0\.01, and is 0\.02"):
-        begin(steps=4, weight=0.02).resume()
+        begin(steps=4, settings={**WISH.settings, "lambda": 0.02}).resume()
     for data in (b"", b"?", whole[:-1], whole[:100], whole.replace(b"mroi-training", b"x" * 13)):
         path.write_bytes(data)
         with pytest.raises(UsageError, match="is no checkpoint"):
@@ -156,7 +156,7 @@ def test_checkpoints_of_something_else_are_refused(begin: Begin, tmp_path: Path)
 
 def test_a_loss_that_is_no_number_ends_it(begin: Begin, tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="the loss of step 2 is no number; try a lower --rate"):
-        begin(steps=3, rate=1.0, weight=1e3).run()
+        begin(steps=3, rate=1.0, settings={**WISH.settings, "lambda": 1e3}).run()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,12 +188,3 @@ def test_sizes_come_from_a_file(begin: Begin, tmp_path: Path) -> None:
     assert begin(size=str(path), steps=1, patch=64).run().config == tiny
     with pytest.raises(UsageError, match="patches of 65 do not fit the network"):
         begin(patch=65)
-
-
-def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert device_of("auto") == device_of("cpu") == "cpu"
-    with pytest.raises(CodecUnavailableError, match="sees no GPU"):
-        device_of("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert device_of("auto") == device_of("cuda") == "cuda"

@@ -58,6 +58,8 @@ class Effort:
         Of the first layer.
     seed : int
         Of all that is random.
+    device : str
+        Where it is computed: ``cpu`` or ``cuda``.
     """
 
     bits: int
@@ -66,6 +68,7 @@ class Effort:
     psnr: float | None
     frequency: float
     seed: int
+    device: str = "cpu"
 
 
 class _Fit:
@@ -74,6 +77,7 @@ class _Fit:
     def __init__(self, shape: Shape, effort: Effort) -> None:
         self.effort, self.step, self.spent, self.mse = effort, 0, 0.0, math.nan
         self.ends_at: float | None = None  # the part of the fit at which the target was reached
+        # Drawn on the processor, so that it is the same everywhere.
         random = torch.Generator().manual_seed(effort.seed)
         self.tensors: list[Tensor] = []
         groups = []
@@ -84,10 +88,11 @@ class _Fit:
             bound = 1 / inside if k == 0 else math.sqrt(6 / inside) / 30
             scale = 1.0 if k == last else omega / (2 * math.pi)
             pair = [
-                (2 * torch.rand(size, generator=random) - 1) * bound * scale
+                (2 * torch.rand(size, generator=random, device="cpu") - 1) * bound * scale
                 for size in ((out, inside), (out,))
             ]
-            self.tensors += [tensor.requires_grad_() for tensor in pair]
+            pair = [tensor.to(effort.device).requires_grad_() for tensor in pair]
+            self.tensors += pair
             groups.append({"params": pair, "lr": rate * scale, "full": rate * scale})
         self.exponents: list[int] | None = None
         self.optimizer = torch.optim.Adam(groups)
@@ -155,8 +160,9 @@ def fit(
 
 def _run(work: _Fit, voxels: NDArray[Any], low: float, span: float, kept: _Kept) -> None:
     extent = voxels.shape[1:]
-    axes = [torch.from_numpy((coordinates(n) / ONE).astype(np.float32)) for n in extent]
-    flat = torch.from_numpy(voxels.reshape(len(voxels), -1).astype(np.int32))
+    device = work.effort.device
+    axes = [torch.from_numpy((coordinates(n) / ONE).astype(np.float32)).to(device) for n in extent]
+    flat = torch.from_numpy(voxels.reshape(len(voxels), -1).astype(np.int32)).to(device)
     count = flat.shape[1]
     random = torch.Generator()
     start, said, saved = time.monotonic() - work.spent, time.monotonic(), time.monotonic()
@@ -164,7 +170,8 @@ def _run(work: _Fit, voxels: NDArray[Any], low: float, span: float, kept: _Kept)
         if work.progress >= _ROUNDED and work.exponents is None:
             work.exponents = _exponents(work)
         random.manual_seed(work.effort.seed << 32 | work.step)  # so that it can go on later
-        index = torch.randint(count, (min(_POINTS, max(count, 64)),), generator=random)
+        size = (min(_POINTS, max(count, 64)),)
+        index = torch.randint(count, size, generator=random, device="cpu").to(device)
         plane = extent[1] * extent[2]
         points = torch.stack(
             [
@@ -252,7 +259,7 @@ def _integers(work: _Fit, shape: Shape, low: float, span: float) -> Sine:
     weights, biases = [], []
     for k, exponent in enumerate(exponents):
         weight, bias = (
-            tensor.detach().double().numpy() for tensor in work.tensors[2 * k : 2 * k + 2]
+            tensor.detach().double().cpu().numpy() for tensor in work.tensors[2 * k : 2 * k + 2]
         )
         if k == len(exponents) - 1:
             weight, bias = weight * span, bias * span + low
@@ -266,13 +273,15 @@ def seconds_for(shape: Shape, effort: Effort, points: int) -> float:
     if effort.seconds is not None:
         return effort.seconds
     with one_thread:
-        work, x = _Fit(shape, effort), torch.zeros(min(_POINTS, max(points, 64)), 3)
-        y = torch.zeros(len(x), shape.volumes)
+        work = _Fit(shape, effort)
+        x = torch.zeros(min(_POINTS, max(points, 64)), 3, device=effort.device)
+        y = torch.zeros(len(x), shape.volumes, device=effort.device)
         work.advance(x, y)
-        start = time.thread_time()
+        clock = time.thread_time if effort.device == "cpu" else time.perf_counter
+        start = clock()
         for _ in range(3):
             work.advance(x, y)
-        return (time.thread_time() - start) / 3 * effort.steps
+        return (clock() - start) / 3 * effort.steps
 
 
 class _Kept:
@@ -291,7 +300,7 @@ class _Kept:
         if not self._path.is_file():
             return
         try:
-            state = torch.load(self._path, weights_only=True)
+            state = torch.load(self._path, map_location=work.effort.device, weights_only=True)
             if [t.shape for t in state["tensors"]] != [t.shape for t in work.tensors]:
                 return
             work.optimizer.load_state_dict(state["optimizer"])

@@ -88,7 +88,7 @@ class Model:
         self._medians = found["tables.z.medians"].astype(np.float64)
         self.borders = found["tables.y.scales"].astype(np.float64)[:-1]
         self._check_tables()
-        self._decoder = self._network(found, torch.float64)
+        self._networks = {("cpu", True): self._network(found, torch.float64)}
 
     def _check_tables(self) -> None:
         channels = len(self._hyper.sizes), self._medians.size
@@ -106,50 +106,68 @@ class Model:
         )
         return found
 
-    def _network(self, found: dict[str, NDArray[Any]], dtype: torch.dtype) -> Network:
+    def _network(
+        self, found: dict[str, NDArray[Any]], dtype: torch.dtype, device: str = "cpu"
+    ) -> Network:
         trained = {
-            name: torch.from_numpy(tensor).to(dtype)
+            name: torch.from_numpy(tensor).to(device, dtype)
             for name, tensor in found.items()
             if not name.startswith(("tables.", "entropy_bottleneck."))
         }
         return Network(self._config, trained, auxiliary=self._auxiliary)
 
-    @cached_property
-    def _encoder(self) -> Network:
-        """The transforms that only an encoder needs, which may compute as it likes."""
-        return self._network(self._load(decoded=False), torch.float32)
+    def _on(self, device: str, *, decoder: bool) -> Network:
+        """Return what decodes, in binary64, or the transforms that only an encoder needs.
+
+        The latter may compute as they like.
+        """
+        with self._lock:
+            network = self._networks.get((device, decoder))
+            if network is None:
+                dtype = torch.float64 if decoder else torch.float32
+                network = self._network(self._load(decoded=decoder), dtype, device)
+                self._networks[device, decoder] = network
+        return network
 
     # -- pictures ----------------------------------------------------------------------------------
 
-    def encode(self, planes: NDArray[np.float32]) -> tuple[bytes, int, Exceptions]:
+    def encode(
+        self, planes: NDArray[np.float32], device: str = "cpu"
+    ) -> tuple[bytes, int, Exceptions]:
         """Return the code of a picture, the CRC-32 of its symbols, and the exceptions.
 
         Parameters
         ----------
         planes : (1 to 3, rows, columns) ndarray of float32
             From 0 to 1.
+        device : str
+            Where it is computed: ``cpu`` or ``cuda``.
 
         Raises
         ------
         CodecError
             If the network gives what cannot be coded.
         """
+        encoder = self._on(device, decoder=False)
         with one_thread, torch.inference_mode():
-            with self._lock:
-                encoder = self._encoder
-            latent = encoder.analyse(self._picture(planes))
-            hyper = encoder.analyse_hyper(latent)[0].double().numpy()
+            latent = encoder.analyse(self._picture(planes).to(device))
+            hyper = encoder.analyse_hyper(latent)[0].double().cpu().numpy()
             symbols = _integers(hyper - self._medians[:, None, None])
             follower = _Encoding(self, symbols, latent.double())
             try:
-                self._follow(follower)
+                self._follow(follower, self._on(device, decoder=True))
             except ValueError as exc:
                 raise CodecError(f"{self.header.path.name}: {exc}") from exc
         code = rans.encode([(symbols.ravel(), _channels(symbols), self._hyper), *follower.parts])
         return code, follower.crc, follower.near
 
     def decode(
-        self, code: bytes, crc: int, near: Exceptions, shape: tuple[int, ...]
+        self,
+        code: bytes,
+        crc: int,
+        near: Exceptions,
+        shape: tuple[int, ...],
+        device: str = "cpu",
     ) -> NDArray[np.float64]:
         """Return a picture, flat, from 0 to 1.
 
@@ -163,6 +181,8 @@ class Model:
             From `encode`.
         shape : tuple of 3 int
             Planes, rows, columns.
+        device : str
+            Where it is computed: ``cpu`` or ``cuda``.
 
         Raises
         ------
@@ -176,31 +196,32 @@ class Model:
         symbols = decoder.decode(_channels(small), self._hyper).reshape(small.shape)
         with one_thread, torch.inference_mode():
             follower = _Decoding(self, symbols, decoder, near)
-            latent = self._follow(follower)
+            network = self._on(device, decoder=True)
+            latent = self._follow(follower, network)
             decoder.finish()
             if follower.crc != crc:
                 raise ValueError(
                     "the symbols are not those that were written: this machine computes other "
                     f"scales with torch {torch.__version__}, or the payload is damaged"
                 )
-            picture = self._decoder.synthesise(latent)[0, :, : shape[1], : shape[2]].numpy()
+            picture = network.synthesise(latent)[0, :, : shape[1], : shape[2]].cpu().numpy()
         if not np.isfinite(picture).all():
             raise ValueError("the network gives no finite voxels")
         return _merged(picture, shape[0]).ravel()
 
-    def _follow(self, follower: _Follower) -> Tensor:
+    def _follow(self, follower: _Follower, decoder: Network) -> Tensor:
         """Go through the parts of a latent in the order of coding, and return it."""
-        decoder, hyper = self._decoder, follower.hyper + self._medians[:, None, None]
-        base = decoder.synthesise_hyper(torch.from_numpy(hyper)[None])
+        hyper = follower.hyper + self._medians[:, None, None]
+        base = decoder.synthesise_hyper(torch.from_numpy(hyper)[None].to(decoder.device))
         parts: list[Tensor] = []
         for k in range(self._config.slices):
             mean, scale, support = decoder.parameters(k, base, parts)
-            scales = scale.numpy().ravel()
+            scales = scale.cpu().numpy().ravel()
             if not (np.isfinite(scales).all() and bool(mean.isfinite().all())):
                 raise ValueError("the network gives no finite scales")
             symbols = follower.take(mean, scales)
-            part = torch.from_numpy(symbols.astype(np.float64)).reshape(mean.shape) + mean
-            parts.append(decoder.correct(k, support, part))
+            whole = torch.from_numpy(symbols.astype(np.float64)).to(mean.device)
+            parts.append(decoder.correct(k, support, whole.reshape(mean.shape) + mean))
         return torch.cat(parts, 1)
 
     def _padded(self, rows: int, columns: int) -> tuple[int, int]:
@@ -251,7 +272,7 @@ class _Encoding:
         channels = mean.shape[1]
         start = len(self.parts) * channels
         part = self.latent[:, start : start + channels]
-        symbols = _integers((part - mean).numpy()).ravel()
+        symbols = _integers((part - mean).cpu().numpy()).ravel()
         rows, near = indexes_of(scales, self.model.borders)
         self.near = self.near.and_then(near, at)
         self.parts.append((symbols, rows, self.model.latent))

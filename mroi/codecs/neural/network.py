@@ -45,6 +45,11 @@ class Scope:
         """Type of all of them."""
         return next(iter(self._tensors.values())).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where all of them are."""
+        return next(iter(self._tensors.values())).device
+
 
 class Network:
     """One network.
@@ -69,6 +74,11 @@ class Network:
     def dtype(self) -> torch.dtype:
         """Type in which it computes."""
         return self._scope.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes: what it is given must be there."""
+        return self._scope.device
 
     def analyse(self, picture: Tensor) -> Tensor:
         """Return the latent of a picture of 3 channels, rows and columns a 16th."""
@@ -247,7 +257,7 @@ def _self_attention(x: Tensor, scope: Scope, head: int, window: int, *, shifted:
     q, k, v = x.reshape(-1, places, 3, channels // head, head).permute(2, 0, 3, 1, 4)
     similar = q @ k.transpose(-1, -2) * head**-0.5 + _positions(scope, window)
     if shifted:
-        apart = _apart(down, across, window).to(x.device).repeat(count, 1, 1)
+        apart = _apart(down, across, window, x.device).repeat(count, 1, 1)
         similar = similar.masked_fill(apart[:, None], float("-inf"))
     y = (similar.softmax(-1) @ v).transpose(1, 2).reshape(-1, places, channels)
     y = _linear(y, scope / "linear").reshape(count, down, across, window, window, channels)
@@ -258,17 +268,23 @@ def _self_attention(x: Tensor, scope: Scope, head: int, window: int, *, shifted:
 def _positions(scope: Scope, window: int) -> Tensor:
     """Return what each head adds for a place that looks at another: (heads, places, places)."""
     bias = scope["relative_position_params"]
-    place = torch.cartesian_prod(torch.arange(window), torch.arange(window)).to(bias.device)
+    place = _places(window, bias.device)
     apart = place[:, None] - place[None] + window - 1
     return bias[:, apart[..., 0], apart[..., 1]]
 
 
-def _apart(down: int, across: int, window: int) -> Tensor:
+def _places(window: int, device: torch.device) -> Tensor:
+    """Return row and column of each place of a window."""
+    along = torch.arange(window, device=device)
+    return torch.cartesian_prod(along, along)
+
+
+def _apart(down: int, across: int, window: int, device: torch.device) -> Tensor:
     """Return which places only rolling brought together: (windows, places, places)."""
-    place = torch.cartesian_prod(torch.arange(window), torch.arange(window))
-    before = place < window - window // 2
+    before = _places(window, device) < window - window // 2
     differs = before[:, None] != before[None]
-    mask = torch.zeros(down, across, window * window, window * window, dtype=torch.bool)
+    shape = (down, across, window * window, window * window)
+    mask = torch.zeros(shape, dtype=torch.bool, device=device)
     mask[-1] |= differs[..., 0]
     mask[:, -1] |= differs[..., 1]
     return mask.flatten(0, 1)

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from mroi.codecs.neural.shapes import Config, tensors
 from mroi.codecs.neural.tables import scales
 from mroi.errors import CodecError
 
-__all__ = ["SIZES", "Loss", "RateDistortion", "Size"]
+__all__ = ["SIZES", "Loss", "Patch", "RateDistortion", "Size", "finite"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +100,25 @@ class Loss:
     total: Tensor
     rate: Tensor
     error: Tensor
+
+
+class Patch(Protocol):
+    """What a batch is made of."""
+
+    @property
+    def planes(self) -> NDArray[Any]:
+        """Integers, (slices, rows, columns)."""
+        ...
+
+    @property
+    def bits(self) -> int:
+        """Significant bits of a voxel."""
+        ...
+
+    @property
+    def lossy(self) -> NDArray[Any] | None:
+        """What a base layer makes of them, for codecs that have one."""
+        ...
 
 
 class RateDistortion:
@@ -270,11 +289,12 @@ class RateDistortion:
 
     # -- what comes of it --------------------------------------------------------------------------
 
-    def batch(self, planes: Sequence[NDArray[Any]], bits: Sequence[int]) -> Tensor:
-        """Return pictures for `loss`, of integers of some bits: (planes, rows, columns) each."""
+    def batch(self, patches: Sequence[Patch], _random: np.random.Generator) -> Tensor:
+        """Return pictures for `loss`; of what lacks slices, the last one is repeated."""
         pictures = [
-            patch[[min(k, len(patch) - 1) for k in range(3)]] / np.float32((1 << depth) - 1)
-            for patch, depth in zip(planes, bits, strict=True)
+            patch.planes[[min(k, len(patch.planes) - 1) for k in range(3)]]
+            / np.float32((1 << patch.bits) - 1)
+            for patch in patches
         ]
         return torch.from_numpy(np.stack(pictures)).to(self._all[_SCALES].device)
 
@@ -286,11 +306,16 @@ class RateDistortion:
         CodecError
             If training went wrong, so that there is none.
         """
-        found = {name: tensor.detach().cpu().numpy() for name, tensor in self._all.items()}
-        for name, array in found.items():
-            if not np.isfinite(array).all():
-                raise CodecError(f"training went astray: {name} holds NaN or infinity")
-        return model_of(found, self._architecture, self._config, notes)
+        return model_of(finite(self._all), self._architecture, self._config, notes)
+
+
+def finite(tensors: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """Return tensors as arrays; raises `CodecError` if one holds NaN or infinity."""
+    found = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
+    for name, array in found.items():
+        if not np.isfinite(array).all():
+            raise CodecError(f"training went astray: {name} holds NaN or infinity")
+    return found
 
 
 def _round(x: Tensor) -> Tensor:
@@ -299,7 +324,7 @@ def _round(x: Tensor) -> Tensor:
 
 
 def _noisy(x: Tensor, random: torch.Generator) -> Tensor:
-    noise = torch.rand(x.shape, generator=random)  # on the processor, so that it is the same
+    noise = torch.rand(x.shape, generator=random, device="cpu")  # so that it is the same
     return x + (noise - 0.5).to(x.device)
 
 

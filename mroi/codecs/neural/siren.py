@@ -12,6 +12,7 @@ from typing_extensions import Buffer, override
 
 from mroi.codecs import fields, native
 from mroi.codecs.base import ChunkSpec, Codec, Fidelity, Values
+from mroi.codecs.neural.device import check_device, device_of
 from mroi.errors import CodecError, DecodeError
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class SirenMri(Codec):
         Of the first layer: more for more detail, from a fit that is longer.
     seed : int
         Of the first weights and of the voxels of each step.
+    device : str
+        Where it is fitted: "cpu", "cuda", or "auto", a GPU if there is one.
     """
 
     name: ClassVar[str] = "sirenmri"
@@ -56,6 +59,7 @@ class SirenMri(Codec):
     isolated: ClassVar[bool] = False
     encoder_only: ClassVar[tuple[str, ...]] = (
         *("rate", "width", "layers", "bits", "steps", "seconds", "psnr", "frequency", "seed"),
+        "device",
     )
 
     rate: float = 0.1
@@ -67,6 +71,7 @@ class SirenMri(Codec):
     psnr: float | None = None
     frequency: float = 30.0
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         fields.number("sirenmri: rate", self.rate, *_RATES)
@@ -81,6 +86,7 @@ class SirenMri(Codec):
             fields.number("sirenmri: psnr", self.psnr, 1, 100)
         fields.number("sirenmri: frequency", self.frequency, 0.1, 1000)
         fields.integer("sirenmri: seed", self.seed, 0, 2**31 - 1)
+        check_device("sirenmri", self.device)
 
     @property
     @override
@@ -174,7 +180,15 @@ class SirenMri(Codec):
     def _effort(self) -> Effort:
         from mroi.codecs.neural.fitting import Effort
 
-        return Effort(self.bits, self.steps, self.seconds, self.psnr, self.frequency, self.seed)
+        return Effort(
+            self.bits,
+            self.steps,
+            self.seconds,
+            self.psnr,
+            self.frequency,
+            self.seed,
+            device_of(self.device),
+        )
 
     def _shape(self, spec: ChunkSpec) -> Shape:
         """Return the widest network that the rate allows."""
