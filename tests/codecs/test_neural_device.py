@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from mroi.codecs import ChunkSpec, parse
+from mroi.codecs.neural import bcm_model, latent
 from mroi.codecs.neural.device import device_of, reading_device
 from mroi.codecs.neural.siren import SirenMri
+from mroi.codecs.neural.trained import forget
 from mroi.errors import CodecError, CodecUnavailableError
 
 
@@ -36,7 +38,10 @@ def picture() -> np.ndarray:
     return (100 + 80 * np.sin(place[1] / 5) * np.cos(place[2] / 7)).astype("u1")
 
 
-CODECS = ("tcm:model=tiny-tcm", "tcm-auxt:model=tiny-tcm-auxt", "sirenmri:width=6,steps=8")
+CODECS = (
+    *(f"{name}:model=tiny-{name}" for name in ("tcm", "tcm-auxt", "bcm-net")),
+    "sirenmri:width=6,steps=8",
+)
 
 
 @pytest.fixture
@@ -51,6 +56,7 @@ def _elsewhere() -> Iterator[None]:
 def test_all_tensors_are_where_the_network_is(setting: str) -> None:
     """One that is not would fail with those that are."""
     codec, chunk = parse(setting), picture()
+    forget()  # no model that another test has left
     spec = ChunkSpec(chunk.shape, chunk.dtype, 8)
     assert codec.encode_seconds(spec) > 0
     assert codec.decode(codec.encode(chunk, spec), spec).shape == chunk.shape
@@ -62,6 +68,38 @@ def test_a_device_is_a_setting_of_the_encoder(setting: str) -> None:
     assert (codec.device, parse(setting).params()) == ("auto", codec.params())
     with pytest.raises(CodecError, match="device must be cpu, cuda or auto, not 'tpu'"):
         parse(f"{setting},device=tpu")
+
+
+@pytest.mark.parametrize("setting", CODECS[:3])
+def test_what_a_device_computes_wrong_is_computed_again(
+    setting: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reader gets the voxels that were written, and is told that the device is of no use."""
+    codec, chunk = parse(setting), picture()
+    spec = ChunkSpec(chunk.shape, chunk.dtype, 8)
+    payload = codec.encode(chunk, spec)
+    expected = codec.decode(payload, spec)
+    asked: list[str] = []
+
+    def on(self: Any, device: str, **_kind: object) -> Any:
+        asked.append(device)
+        if device == "cuda":
+            raise ValueError("other scales")
+        return find(self, "cpu", **_kind)
+
+    cls, name = (bcm_model.Model, "on") if "bcm" in setting else (latent.Model, "_on")
+    find = getattr(cls, name)
+    monkeypatch.setattr(cls, name, on)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("MROI_DEVICE", "cuda")
+    assert codec.decode(payload, spec).tobytes() == expected.tobytes()
+    assert {"cpu", "cuda"} == set(asked)
+    assert "cuda computes something else than was written" in caplog.text
+    asked.clear()
+    monkeypatch.setenv("MROI_DEVICE", "cpu")
+    codec.decode(payload, spec)
+    codec.encode(chunk, spec)
+    assert set(asked) == {"cpu"}
 
 
 def test_without_a_gpu_nothing_is_written(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,13 +19,14 @@ from mroi.codecs import fields
 from mroi.codecs.base import ChunkSpec
 from mroi.codecs.ebb import Ebb
 from mroi.codecs.neural.bcm_shapes import STEPS, Config
+from mroi.codecs.neural.device import device_of, read
 from mroi.codecs.neural.guardband import Exceptions
 from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.trained import Trained, opened
 from mroi.errors import CodecError, DecodeError
 
 if TYPE_CHECKING:
-    from mroi.codecs.neural.bcm_model import Code, Model
+    from mroi.codecs.neural.bcm_model import Code, Model, Sequence
 
 __all__ = ["BcmNet"]
 
@@ -51,7 +52,7 @@ class BcmNet(Trained):
 
     name: ClassVar[str] = "bcm-net"
     id: ClassVar[int] = 18
-    encoder_only: ClassVar[tuple[str, ...]] = ("step",)
+    encoder_only: ClassVar[tuple[str, ...]] = ("device", "step")
     notice: ClassVar[str] = (
         "the method is patented (US 12 597 507 B2): check that you may use it; it is never chosen "
         "for you"
@@ -84,14 +85,17 @@ class BcmNet(Trained):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        model = self._opened()
+        from mroi.codecs.neural.bcm_model import Sequence
+
+        device, model = device_of(self.device), self._opened()
         bits = max(int(chunk.max()).bit_length(), _FEWEST_BITS)
         layer = Ebb(self.step or model.step)
         base = layer.encode(chunk, spec)
         lossy = layer.decode(base, spec)
         sections = []
         for start, stop in _volumes(spec):
-            sections += _encoded(model, chunk[start:stop], lossy[start:stop], bits)
+            sequence = Sequence(model, lossy[start:stop].astype(np.int32), bits, device)
+            sections += _encoded(sequence, chunk[start:stop])
         return b"".join([_FRONT.pack(bits, len(base)), base, *sections])
 
     @override
@@ -102,6 +106,13 @@ class BcmNet(Trained):
         self, payload: Buffer, spec: ChunkSpec, start: int, stop: int, /
     ) -> NDArray[Any]:
         """Return some slices; of others, only those are computed that these refer to."""
+        return read(lambda device: self._decode(payload, spec, start, stop, device))
+
+    def _decode(
+        self, payload: Buffer, spec: ChunkSpec, start: int, stop: int, device: str
+    ) -> NDArray[Any]:
+        from mroi.codecs.neural.bcm_model import Sequence
+
         try:
             bits, base, sections = _parsed(memoryview(payload).cast("B"), spec)
             lossy = Ebb().decode(base, spec)
@@ -109,8 +120,9 @@ class BcmNet(Trained):
             model = self._opened()
             for first, last in _volumes(spec):
                 wanted = range(max(start, first), min(stop, last))
-                parts = sections[first:last], lossy[first:last]
-                for k, voxels in _decoded(model, *parts, bits, [k - first for k in wanted]):
+                sequence = Sequence(model, lossy[first:last].astype(np.int32), bits, device)
+                inside = [k - first for k in wanted]
+                for k, voxels in _decoded(sequence, sections[first:last], inside):
                     chunk[first + k - start] = voxels
         except ValueError as exc:
             raise DecodeError(f"{self.name}: {exc}", "CHK-8") from exc
@@ -132,11 +144,10 @@ def _volumes(spec: ChunkSpec) -> Iterable[tuple[int, int]]:
     return [(start, start + count) for start in range(0, spec.shape[0], count)]
 
 
-def _encoded(model: Model, chunk: NDArray[Any], lossy: NDArray[Any], bits: int) -> list[bytes]:
+def _encoded(sequence: Sequence, chunk: NDArray[Any]) -> list[bytes]:
     """Return a section for each slice of a volume."""
-    from mroi.codecs.neural.bcm_model import Sequence, order
+    from mroi.codecs.neural.bcm_model import order
 
-    sequence = Sequence(model, lossy.astype(np.int32), bits)
     codes = {k: sequence.encode(k, chunk[k].astype(np.int32)) for k, _ in order(len(chunk))}
     return [_section(codes[k]) for k in range(len(chunk))]
 
@@ -150,12 +161,11 @@ def _section(code: Code) -> bytes:
 
 
 def _decoded(
-    model: Model, sections: list[memoryview], lossy: NDArray[Any], bits: int, wanted: list[int]
+    sequence: Sequence, sections: list[memoryview], wanted: list[int]
 ) -> Iterable[tuple[int, NDArray[np.int32]]]:
     """Yield the wanted slices of a volume, in the order of coding."""
-    from mroi.codecs.neural.bcm_model import Code, Sequence, needed
+    from mroi.codecs.neural.bcm_model import Code, needed
 
-    sequence = Sequence(model, lossy.astype(np.int32), bits)
     for k in needed(len(sections), wanted):
         _, crc, count = _SLICE.unpack_from(sections[k])
         near, words = Exceptions.parse(sections[k][_SLICE.size :], count)

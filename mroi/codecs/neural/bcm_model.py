@@ -6,6 +6,7 @@ The network computes in binary64, in the encoder as in the decoder.
 from __future__ import annotations
 
 import math
+import threading
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Model:
     tables : Tables
         What its distributions are made of.
     network : Network
-        The network, in binary64.
+        The network, in binary64, on the processor.
 
     Raises
     ------
@@ -118,9 +119,18 @@ class Model:
             raise CodecError(f"{name} is damaged: {exc.message}") from exc
         self.header, self.step = header, float(found[ENCODED][0])
         fields.number(f"{name}: step", self.step, *STEPS)
-        trained = {key: torch.from_numpy(found[key]).double() for key in shapes}
-        self.network = Network(config, trained)
+        self._trained = {key: torch.from_numpy(found[key]).double() for key in shapes}
+        self.network = Network(config, self._trained)
+        self._networks, self._lock = {"cpu": self.network}, threading.Lock()
         self._voxel_work = _work(config)
+
+    def on(self, device: str) -> Network:
+        """Return the network where it shall compute: ``cpu`` or ``cuda``."""
+        with self._lock:
+            if device not in self._networks:
+                moved = {key: tensor.to(device) for key, tensor in self._trained.items()}
+                self._networks[device] = Network(self.network.config, moved)
+            return self._networks[device]
 
     def encode_seconds(self, rows: int, columns: int) -> float:
         """Return how long a slice takes to encode, roughly, on one thread."""
@@ -157,13 +167,18 @@ class Sequence:
         The base layer.
     bits : int
         Voxels are at least 0 and below 2**bits.
+    device : str
+        Where it is computed; what was encoded there is decoded on the processor.
     """
 
-    def __init__(self, model: Model, lossy: NDArray[np.int32], bits: int) -> None:
+    def __init__(
+        self, model: Model, lossy: NDArray[np.int32], bits: int, device: str = "cpu"
+    ) -> None:
+        self._device = device
         self._model, self._lossy, self._bits = model, lossy, bits
         self._plan = dict(order(len(lossy)))
         self._known: dict[int, NDArray[np.int32]] = {}
-        self._contexts: dict[tuple[int, bool], Tensor] = {}
+        self._contexts: dict[tuple[int, bool, str], Tensor] = {}
 
     def encode(self, k: int, voxels: NDArray[np.int32]) -> Code:
         """Return the code of slice `k`, decoded once to see that it can be.
@@ -175,10 +190,10 @@ class Sequence:
         """
         writing = _Writing(self._model.tables, voxels, self._bits)
         try:
-            self._follow(k, writing)
+            self._follow(k, writing, self._device)
             starts, widths = (np.concatenate(found) for found in (writing.starts, writing.widths))
             code = Code(rans.encode_intervals(starts, widths), _crc(voxels), writing.near)
-            self.decode(k, code)
+            self._read(k, code, "cpu")
         except ValueError as exc:
             name = self._model.header.path.name
             raise CodecError(f"{name}: what was written does not decode here: {exc}") from exc
@@ -192,11 +207,15 @@ class Sequence:
         ValueError
             If the code is none, or of other voxels.
         """
+        return self._read(k, code, self._device)
+
+    def _read(self, k: int, code: Code, device: str) -> NDArray[np.int32]:
         _, rows, columns = self._lossy.shape
         logistics = self._model.network.config.logistics
         code.near.check(3 * logistics * rows * columns)
         decoder = rans.Decoder(memoryview(code.words))
-        voxels = self._follow(k, _Reading(self._model.tables, decoder, code.near, self._bits))
+        reading = _Reading(self._model.tables, decoder, code.near, self._bits)
+        voxels = self._follow(k, reading, device)
         decoder.finish()
         if _crc(voxels) != code.crc:
             raise ValueError(
@@ -206,45 +225,50 @@ class Sequence:
         self._known[k] = voxels
         return voxels
 
-    def _follow(self, k: int, follower: _Follower) -> NDArray[np.int32]:
+    def _follow(self, k: int, follower: _Follower, device: str) -> NDArray[np.int32]:
         """Go through the quarters of a slice in the order of coding, and return it."""
-        lossy, network = self._lossy[k], self._model.network
+        lossy, network = self._lossy[k], self._model.on(device)
         found: NDArray[np.int32] = np.empty_like(lossy)
         quarters: list[Tensor] = []
         with one_thread, torch.inference_mode():
-            prior = network.prior(self._scaled(lossy), self._references(k))
+            prior = network.prior(self._scaled(lossy, device), self._references(k, device))
             for i, j in CORNERS:
                 base = lossy[i::2, j::2]
-                residue = torch.zeros(1, 1, *prior.shape[2:], dtype=torch.float64)
+                residue = torch.zeros(1, 1, *prior.shape[2:], dtype=torch.float64, device="cpu")
                 if base.size:
                     rows, columns = base.shape
                     numbers = network.mixtures(prior, quarters)[0, :, :rows, :columns]
                     voxels = follower.take(
-                        numbers.reshape(3, -1, rows * columns).numpy(), np.ravel(base)
+                        numbers.reshape(3, -1, rows * columns).cpu().numpy(), np.ravel(base)
                     ).reshape(base.shape)
                     residue[0, 0, :rows, :columns] = torch.from_numpy(voxels - base)
                     found[i::2, j::2] = voxels
-                quarters.append(residue)
+                quarters.append(residue.to(device))
         return found
 
-    def _references(self, k: int) -> tuple[Tensor, Tensor] | None:
+    def _references(self, k: int, device: str) -> tuple[Tensor, Tensor] | None:
         if not self._plan[k]:
             return None
         ahead, behind = self._plan[k][0], self._plan[k][-1]
-        return self._context(ahead, backward=False), self._context(behind, backward=True)
+        return (
+            self._context(ahead, device, backward=False),
+            self._context(behind, device, backward=True),
+        )
 
-    def _context(self, k: int, *, backward: bool) -> Tensor:
+    def _context(self, k: int, device: str, *, backward: bool) -> Tensor:
         """Return what a slice gives to those that refer to it, which is computed once."""
-        if (k, backward) not in self._contexts:
-            slices = self._scaled(self._known[k])
-            self._contexts[k, backward] = self._model.network.reference(slices, backward=backward)
-        return self._contexts[k, backward]
+        key = (k, backward, device)
+        if key not in self._contexts:
+            slices = self._scaled(self._known[k], device)
+            self._contexts[key] = self._model.on(device).reference(slices, backward=backward)
+        return self._contexts[key]
 
-    def _scaled(self, plane: NDArray[np.int32]) -> Tensor:
+    def _scaled(self, plane: NDArray[np.int32], device: str) -> Tensor:
         """Return what the network is given: even rows and columns, from 0 to 1."""
         rows, columns = plane.shape
         even = np.pad(plane, ((0, rows % 2), (0, columns % 2)), "edge")
-        return torch.from_numpy(even.astype(np.float64) / ((1 << self._bits) - 1))[None, None]
+        scaled = torch.from_numpy(even.astype(np.float64) / ((1 << self._bits) - 1))
+        return scaled[None, None].to(device)
 
 
 class _Follower(Protocol):

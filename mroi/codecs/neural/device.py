@@ -6,11 +6,18 @@ reader computes on a GPU is checked against the symbols and voxels that were wri
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Callable
+from typing import TypeVar
 
-from mroi.errors import CodecError, CodecUnavailableError
+from mroi.errors import CodecError, CodecUnavailableError, DecodeError
 
-__all__ = ["DEVICES", "check_device", "device_of", "reading_device"]
+__all__ = ["DEVICES", "check_device", "device_of", "read", "reading_device"]
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("mroi.codecs")
 
 DEVICES = ("cpu", "cuda", "auto")
 _VARIABLE = "MROI_DEVICE"
@@ -54,3 +61,20 @@ def reading_device() -> str:
     name = os.environ.get(_VARIABLE) or "cpu"
     check_device(_VARIABLE, name)
     return device_of(name)
+
+
+def read(decode: Callable[[str], T]) -> T:
+    """Return what `decode` gives of a device: of that for readers, or of the processor.
+
+    Parameters
+    ----------
+    decode : callable
+        Takes a device, and raises `DecodeError` if what it computes there is not what was written.
+    """
+    device = reading_device()
+    if device != "cpu":
+        try:
+            return decode(device)
+        except DecodeError as exc:
+            _LOG.warning("%s computes something else than was written: %s", device, exc.message)
+    return decode("cpu")

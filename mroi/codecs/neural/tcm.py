@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from typing_extensions import Buffer, override
 
 from mroi.codecs.base import ChunkSpec, Fidelity
+from mroi.codecs.neural.device import device_of, read
 from mroi.codecs.neural.guardband import Exceptions, rounded
 from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.shapes import Config
@@ -129,7 +130,8 @@ class Tcm(Trained):
     def _encode(self, model: Model, picture: NDArray[Any], spec: ChunkSpec) -> bytes:
         """Return the section of a picture, decoded once to see that it can be."""
         top = (1 << spec.bits) - 1
-        code, crc, near = model.encode(picture.astype(np.float32) / np.float32(top))
+        scaled = picture.astype(np.float32) / np.float32(top)
+        code, crc, near = model.encode(scaled, device_of(self.device))
         try:
             numbers = model.decode(code, crc, near, picture.shape)
         except ValueError as exc:
@@ -146,13 +148,23 @@ class Tcm(Trained):
         self, model: Model, section: memoryview, shape: tuple[int, int, int], spec: ChunkSpec
     ) -> NDArray[Any]:
         """Return the voxels of a picture: (planes, rows, columns)."""
+        return read(lambda device: self._decode_on(device, model, section, shape, spec))
+
+    def _decode_on(
+        self,
+        device: str,
+        model: Model,
+        section: memoryview,
+        shape: tuple[int, int, int],
+        spec: ChunkSpec,
+    ) -> NDArray[Any]:
         _, crc, voxel_crc, near_count, unsure_count = _HEADER.unpack_from(section)
         top, body = (1 << spec.bits) - 1, section[_HEADER.size :]
         try:
             near, body = Exceptions.parse(body, near_count)
             unsure, body = Exceptions.parse(body, unsure_count)
             unsure.check(math.prod(shape))
-            numbers = model.decode(bytes(body), crc, near, shape)
+            numbers = model.decode(bytes(body), crc, near, shape, device)
             codes, _ = rounded(numbers * top, unsure)
         except ValueError as exc:
             raise DecodeError(f"{self.name}: {exc}", "CHK-8") from exc

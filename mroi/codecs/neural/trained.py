@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from typing_extensions import override
@@ -13,6 +13,7 @@ from typing_extensions import override
 from mroi.codecs import native
 from mroi.codecs.base import Codec
 from mroi.codecs.neural import models
+from mroi.codecs.neural.device import check_device
 from mroi.codecs.neural.models import Header
 from mroi.errors import CodecError, CodecUnavailableError
 
@@ -36,13 +37,19 @@ class Trained(Codec):
     ----------
     model : str
         Path of a model (.mroi-model), its name in the folder of models, or its id.
+    device : str
+        Where it is encoded: "cpu", "cuda", or "auto", a GPU if there is one. Voxels are decoded on
+        the processor before anything is written.
     """
 
     isolated: ClassVar[bool] = False
+    encoder_only: ClassVar[tuple[str, ...]] = ("device",)
 
     model: str = ""
+    device: str = field(default="cpu", kw_only=True)
 
     def __post_init__(self) -> None:
+        check_device(self.name, self.device)
         if not isinstance(self.model, str):
             raise CodecError(f"{self.name}: model must be a path, a name or an id", "CDC-6")
         if self.model and not models.is_id(self.model):
