@@ -171,6 +171,7 @@ def run(
 
     if reason := native.find_absent("neural", "torch", "safetensors"):
         raise CodecUnavailableError(reason)
+    from mroi.codecs.registry import codec_class
     from mroi.training.prepare import Wish, prepare
     from mroi.training.run import Files
 
@@ -195,6 +196,8 @@ def run(
         licence=licence,
     )
     paths = _paths(data)
+    if notice := codec_class(codec.value).notice:
+        report.warn(codec.value, notice)
     with report.progress(1) as (_, shown):
         training = prepare(wish, paths, files, lambda done, count: shown("reading", done, count))
     if resume:

@@ -333,10 +333,10 @@ class Training:
                 file.write(text.encode())
 
     def _finish(self, *, overwrite: bool) -> Header:
-        last = {
-            name: value for name, value in asdict(self.entries[-1]).items() if value is not None
-        }
-        header, arrays = self._objective.model({**self._about, **last})
+        last = asdict(self.entries[-1])
+        del last["step"]  # all of them
+        known = {name: value for name, value in last.items() if value is not None}
+        header, arrays = self._objective.model({**self._about, **known})
         self._write_curves()
         models.save(self._files.model, header, arrays, overwrite=overwrite)
         self._checkpoint.forget()

@@ -54,6 +54,9 @@ def test_what_cannot_be_is_refused(mroi: Mroi, study: Path) -> None:
         (("tcm", study, *target, *TINY, "--validation", "0.9"), ExitCode.USAGE, "leaves none"),
         (("tcm", study, *target, "--size", "huge"), ExitCode.USAGE, "expected tiny, small"),
         (("tcm", study, *target, "--start", "none"), ExitCode.NO_CODEC, "there is no model"),
+        (("tcm", study, *target, "--step", "2"), ExitCode.USAGE, "tcm has no --step"),
+        (("bcm-net", study, *target, "--lambda", "2"), ExitCode.USAGE, "bcm-net has no --lambda"),
+        (("bcm-net", study, *target, "--size", "large"), ExitCode.USAGE, "expected tiny, small"),
     ):
         done = mroi("train", *words)
         assert (done.code, text in done.err) == (code, True), (words, done)

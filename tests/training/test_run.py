@@ -81,6 +81,36 @@ def test_a_trained_model_makes_smaller_files_of_better_pictures(
     assert psnr > worse + 5
 
 
+def test_bcm_net_learns_to_foresee_voxels(
+    begin: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bytes on disk, of a volume that it has not seen and that comes back without a loss."""
+    monkeypatch.setattr(run, "_ENTRIES", 3)
+    wish = {"architecture": "bcm-net", "settings": {"step": 1.0}, "batch": 2}
+    untrained = begin("untrained", **wish, steps=1, rate=1e-9)
+    untrained.run()
+    training = begin(**wish, steps=24)
+    header = training.run()
+    first, last = untrained.entries[-1], training.entries[-1]
+    assert last.loss == last.bpp < 0.8 * first.bpp
+    assert (last.psnr, last.validation_psnr) == (None, None)
+    assert last.validation_bpp is not None
+    assert header.notes["step"] == 1
+    assert "--step 1.0" in str(header.notes["command"])
+    image = phantom(9, (44, 40, 3))
+    sizes = []
+    for name in ("untrained", "m"):
+        target = tmp_path / "x.mroi"
+        codec = f"bcm-net:model={tmp_path / name}.mroi-model"
+        mroi.pack(image, target, codec=codec, roi="full", overwrite=True)
+        with mroi.open(target) as volume:
+            assert np.array_equal(volume[:], image)
+        sizes.append(target.stat().st_size)
+    assert sizes[1] < 0.9 * sizes[0]
+    again = begin("again", **wish, steps=1, rate=1e-9, start=str(header.path)).run()
+    assert (again.config, again.notes["start"]) == (header.config, header.id)
+
+
 def test_a_model_says_how_it_was_trained(begin: Begin, data: list[str], tmp_path: Path) -> None:
     settings = {"lambda": 0.01, "channels": "neighbours"}
     training = begin(steps=2, architecture="tcm-auxt", settings=settings)

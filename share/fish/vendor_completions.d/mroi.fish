@@ -67,7 +67,7 @@ function _shtab_mroi_using
 end
 
 set -g _shtab_mroi_commands pack unpack roi info verify recover slice preview export serve bench codecs train model 'model list' 'model info' 'model import'
-set -g _shtab_mroi_opts_with_value --about --against --arch --axis --background --batch --bbox_csv --channels --chunk --codec --cors --count --cropped_dir --dask --device --exists --for --format --host --index --jobs --journal --kind --lambda --levels --licence --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --patch --pick --port --psnr --purpose --quality-mask --rate --ratio --reproduce --retain --roi --seed --series --shard --size --start --steps --threads --timeout --to --token --validation --volume --width --window -a -c -f -j -k -o
+set -g _shtab_mroi_opts_with_value --about --against --arch --axis --background --batch --bbox_csv --channels --chunk --codec --cors --count --cropped_dir --dask --device --exists --for --format --host --index --jobs --journal --kind --lambda --levels --licence --manifest --margin --max-error --max-size --metadata --missing --original_dir --output --overview --patch --pick --port --psnr --purpose --quality-mask --rate --ratio --reproduce --retain --roi --seed --series --shard --size --start --step --steps --threads --timeout --to --token --validation --volume --width --window -a -c -f -j -k -o
 
 complete -c mroi -e
 complete -c mroi -f
@@ -270,12 +270,13 @@ complete -c mroi -n '_shtab_mroi_using; and test $_shtab_mroi_npos -eq 0' -a tra
 complete -c mroi -n '_shtab_mroi_using train' -s o -l output -x -d 'The model (.mroi-model). Its curves (.csv, .svg) are written beside it. [required]'
 complete -c mroi -n '_shtab_mroi_using train' -l size -x -d 'tiny, small, medium (as published, N = 64), large (N = 128), or a JSON file with sizes as `mroi model info --json` shows them. [default: medium]'
 complete -c mroi -n '_shtab_mroi_using train' -l start -x -d 'Go on from this model, not from random weights.'
-complete -c mroi -n '_shtab_mroi_using train' -l lambda -x -d 'What errors are worth in bits; more for larger files. Published: 0.0025 to 0.05. [default: 0.013; 1e-06<=x<=1000.0]'
-complete -c mroi -n '_shtab_mroi_using train' -l channels -xka "equal neighbours" -d 'As of the codec: a slice three times, or three slices. [default: equal]'
+complete -c mroi -n '_shtab_mroi_using train' -l lambda -x -d 'Of tcm: what errors are worth in bits, more for larger files. Published: 0.0025 to 0.05. Default: 0.013. [1e-06<=x<=1000.0]'
+complete -c mroi -n '_shtab_mroi_using train' -l channels -xka "equal neighbours" -d 'Of tcm, as of the codec: a slice three times (default), or three.'
+complete -c mroi -n '_shtab_mroi_using train' -l step -x -d 'Of bcm-net: step of the base layer, in units of the voxels. Default: 4. [0.015625<=x<=65536]'
 complete -c mroi -n '_shtab_mroi_using train' -l steps -x -d 'Steps. [default: 100000; x>=1]'
 complete -c mroi -n '_shtab_mroi_using train' -l batch -x -d 'Patches of a step. [default: 8; x>=1]'
-complete -c mroi -n '_shtab_mroi_using train' -l patch -x -d 'Rows and columns of a patch. Default: 256, less for tiny. [x>=1]'
-complete -c mroi -n '_shtab_mroi_using train' -l rate -x -d 'Learning rate. Default: 1e-4, more for tiny. [1e-09<=x<=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l patch -x -d 'Rows and columns of a patch. Default: as suits the size. [x>=1]'
+complete -c mroi -n '_shtab_mroi_using train' -l rate -x -d 'Learning rate. Default: as suits the size. [1e-09<=x<=1]'
 complete -c mroi -n '_shtab_mroi_using train' -l seed -x -d 'Of all that is random. [default: 0; 0<=x<=2147483647]'
 complete -c mroi -n '_shtab_mroi_using train' -l validation -x -d 'Share of the volumes that is not trained on. [default: 0.1; 0<=x<=0.9]'
 complete -c mroi -n '_shtab_mroi_using train' -l device -xka "cpu cuda auto" -d 'auto takes a GPU if there is one. [default: auto]'
