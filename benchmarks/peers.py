@@ -525,7 +525,7 @@ def measure(
         for peer in here:
             read_round(peer, path_for(peer, folder), array, picks, times, is_quick=options.quick)
     for (name, column), values in times.items():
-        if name in found:
+        if name in found and values:
             found[name][column] = min(values)
     for peer in here:
         found[peer.name] |= over_http(peer, path_for(peer, folder), reads_of(array)["z"], counts)
@@ -593,7 +593,8 @@ def means(all_found: Sequence[dict[str, dict[str, float]]]) -> dict[str, dict[st
                       and column in found[peer.name]]  # fmt: skip
             if values:
                 row[column] = statistics.geometric_mean(values)
-        rows[peer.name] = row
+        if row:
+            rows[peer.name] = row
     return rows
 
 
