@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Start", "load"]
+__all__ = ["MODELS", "SIGNS", "Start", "load"]
 
 _FRESH = -128  # of what was never seen
 _SEEN = 16  # times that other contexts count as having learnt
@@ -24,7 +24,7 @@ _SIGN_SIZE = 648
 
 # How many there are of each number that tells contexts of a model, how kernels order them, and how
 # many contexts differ in what is beyond: *start* in ``spec/codecs/ebb.md``.
-_MODELS: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
+MODELS: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
     ((12, 12), (0, 1), 8),
     ((12, 12, 6), (0, 1, 2), 8),
     ((44,), (0,), _BANDS),
@@ -34,7 +34,7 @@ _MODELS: tuple[tuple[tuple[int, ...], tuple[int, ...], int], ...] = (
     ((44, 12), (0, 1), 1),
     ((3, 3, 3, 2, 2, 2, 6), (5, 4, 3, 2, 1, 0, 6), 1),
 )
-_SIGNS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
+SIGNS: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...] = (
     ((3, 3, 3, 3, 8), (3, 2, 1, 0, 4)),
     ((81, 8), (0, 1)),
     ((3, 3, 3, 3, 8), (3, 2, 1, 0, 4)),
@@ -76,20 +76,20 @@ def load() -> Start:
         return taken
 
     magnitudes = []
-    for sizes, order, times in _MODELS:
+    for sizes, order, times in MODELS:
         ordered = take(*sizes, _DECISIONS).transpose(*order, len(sizes))
         magnitudes.append(np.repeat(ordered.reshape(-1, _DECISIONS), times, axis=0))
     calm = take(_BANDS)
-    signs = np.full((len(_SIGNS), _SIGN_SIZE), _FRESH, np.int8)
-    for into, (sizes, order) in zip(signs, _SIGNS, strict=True):
+    signs = np.full((len(SIGNS), _SIGN_SIZE), _FRESH, np.int8)
+    for into, (sizes, order) in zip(signs, SIGNS, strict=True):
         into[: math.prod(sizes)] = take(*sizes).transpose(order).reshape(-1)
     fresh = np.array([6554, *[26214] * (_DECISIONS - 1)], np.uint32)
     return Start(
         _contexts(np.concatenate(magnitudes), fresh).reshape(-1),
         _contexts(calm, np.uint32(655)),
         _contexts(signs, np.uint32(32768)).reshape(-1),
-        256 * take(4, len(_MODELS)).astype(np.int32),
-        256 * take(len(_SIGNS)).astype(np.int32),
+        256 * take(4, len(MODELS)).astype(np.int32),
+        256 * take(len(SIGNS)).astype(np.int32),
     )
 
 
