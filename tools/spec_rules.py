@@ -21,6 +21,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SPEC = ROOT / "spec"
 
+OURS = ("calv", "ebb")
+"""Codecs whose pages have rules with vectors."""
+
 _DEFINED = re.compile(r"^\* \*\*`([A-Z][A-Z0-9]{2})-(\d+)`\*\*", re.MULTILINE)
 _ID = re.compile(r"[A-Z][A-Z0-9]{2}-\d+")
 _NOT_RULES = {"CRC-32", "SHA-256", "UTF-8"}
@@ -50,14 +53,15 @@ def rules(page: Path) -> list[tuple[str, int]]:
 
 
 def known_rules() -> list[str]:
-    """Return the rules that need a vector: those of the format, and of our own codec."""
-    pages = (SPEC / "mroi-1.md", SPEC / "codecs" / "calv.md")
+    """Return the rules that need a vector: those of the format, and of our own codecs."""
+    pages = (SPEC / "mroi-1.md", *(SPEC / "codecs" / f"{name}.md" for name in OURS))
     return [f"{prefix}-{number}" for page in pages for prefix, number in rules(page)]
 
 
 def vectors() -> Counter[str]:
     """Return how many vectors each rule has."""
-    folders = (SPEC / "vectors" / "invalid", SPEC / "vectors" / "calv" / "invalid")
+    vectors = SPEC / "vectors"
+    folders = (vectors / "invalid", *(vectors / name / "invalid" for name in OURS))
     expectations = (path for folder in folders for path in folder.glob("*.json"))
     return Counter(json.loads(path.read_text(encoding="utf-8"))["rule"] for path in expectations)
 

@@ -6,7 +6,8 @@
 sample; `volumes` says how many volumes its slices are of. Values are given flat, in C order.
 `BrokenError` is raised for a payload that breaks a rule.
 
-A callback `trace` is told every decision and every coefficient, as they are decoded.
+A callback `trace` is told the head, every decision and coefficient, and the taps, as they are
+decoded. ``tools/ebb_vectors.py`` makes a trace for other decoders of it.
 """
 
 from __future__ import annotations
@@ -146,6 +147,7 @@ def decode(
         need(data.at == len(payload), "EBB-6")
         return [value(0)] * count
     head = read_head(data)
+    trace("head", top=top, head=head._asdict())
     sections = [data.take(2 * words, "EBB-6") for words in head.sizes]
     need(data.at == len(payload), "EBB-6")
     slices = shape[0] // volumes
@@ -372,11 +374,13 @@ def decode_slabs(
                 if slab == 0:
                     model.settle()
                 if band.orientation == 0:
-                    decode_lowest(coder, model, grid.data[band], band.shape, even)
+                    decode_lowest(coder, model, grid.data[band], band.shape, even, trace)
                 else:
                     BandDecoder(coder, model, grid, band, trace).decode()
         coder.finish()
     taps = decode_taps(sections[3], head.mode, trace)
+    if taps:
+        trace("taps", taps=taps)
     return [finish(restore(grid, head), bands, head, taps, top, fraction) for grid in grids]
 
 
@@ -386,7 +390,7 @@ def places(shape: Place) -> Iterator[Place]:
 
 
 def decode_lowest(
-    coder: Coder, model: Model, data: dict[Place, int], shape: Place, even: int
+    coder: Coder, model: Model, data: dict[Place, int], shape: Place, even: int, trace: Trace
 ) -> None:
     """Decode the lowest band."""
     for z, y, x in places(shape):
@@ -402,6 +406,7 @@ def decode_lowest(
         if even:
             number = number << even | coder.uniform(even)
         data[z, y, x] = wrap32(guess + signed(number))
+        trace("lowest", at=(z, y, x), guess=guess, value=data[z, y, x])
 
 
 def class_of(value: int) -> int:

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("spec_tables", "spec_rules", "vectors", "calv_vectors")
+NAMES = ("spec_tables", "spec_rules", "vectors", "calv_vectors", "ebb_vectors")
 
 
 def tool(name: str) -> ModuleType:
