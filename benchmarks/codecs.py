@@ -42,6 +42,7 @@ SETTINGS = (
     *("calv", "calv:level=small", "calv:level=max"),
     *("jpegls:near=2", "htj2k:step=8", "jpeg2000:psnr=50", "jpegxl:distance=1"),
     *("heif:quality=60", "jpeg2000-3d:psnr=50", "wavelet3d:step=8", "ebb:step=8"),
+    *("calv:near=2", "calv:level=small,near=2"),
     "zfp:tolerance=4",
     "sirenmri:rate=0.05",
 )
