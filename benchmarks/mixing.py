@@ -54,7 +54,7 @@ PARAMETERS = 5
 
 _STEPS = 24  # of a prediction that is part of a context
 _LENGTH = np.array([-math.log2(max(n, 0.5) / 65536) for n in range(65537)])
-_BEGIN = 11796  # of the weights of `ebb`
+_BEGIN = 11796  # of the weights of what is mixed in
 _CALM = np.array([26214, 19661, 19661], np.int32)  # weights where all around is 0, of 65536
 
 
@@ -247,6 +247,11 @@ def _count(model, known, extra, calm, weights, steps, prediction, predicted, sum
         _add_to_sums(known, b)
 
 
+def _widened(weights: NDArray[np.int32], more: int) -> NDArray[np.int32]:
+    """Return weights with those of more inputs."""
+    return np.pad(weights, ((0, 0), (0, more)), constant_values=_BEGIN)
+
+
 def code_lengths(
     steps: NDArray[np.int32],
     how: Plan,
@@ -272,9 +277,9 @@ def code_lengths(
     new = coefficients.new_model()
     model = new._replace(
         rest=np.full(GROUP, HALF, np.uint32),
-        by_band=np.full((4 * 32, _MODELS + 2), _BEGIN, np.int32),
-        by_level=np.full((4 * _LEVELS, _MODELS + 2), _BEGIN, np.int32),
-        by_sign=np.full((32, _SIGNS + 1), new.by_sign[0, 0], np.int32),
+        by_band=_widened(new.by_band, 2),
+        by_level=_widened(new.by_level, 2),
+        by_sign=_widened(new.by_sign, 1),
         inputs=np.zeros(_MODELS + 2, np.int64),
         sign_inputs=np.zeros(_SIGNS + 1, np.int64),
     )
