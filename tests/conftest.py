@@ -17,6 +17,8 @@ from tests.extras import require, require_import
 
 MODELS = Path(__file__).resolve().parents[1] / "spec" / "vectors" / "models"
 os.environ["MROI_MODEL_PATH"] = str(MODELS)  # nobody's own
+os.environ.pop("MROI_DEVICE", None)
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # threads of PyTorch that wait take no time from others
 
 settings.register_profile("same", deadline=None, derandomize=True)
 settings.register_profile("search", deadline=None, max_examples=5000)

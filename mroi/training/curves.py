@@ -73,13 +73,13 @@ def draw_curves(entries: Sequence[Entry]) -> str:
 
 
 def _panel(entries: Sequence[Entry], name: str, label: str) -> str:
-    series = []
+    series, is_log = [], name != "psnr"
     for prefix, called in (("", "training"), ("validation_", "validation")):
         points = tuple(
             Point(float(entry.step), value, f"step {entry.step:,}: {value:.4g}")
             for entry in entries
-            if (value := getattr(entry, prefix + name)) is not None
+            if (value := getattr(entry, prefix + name)) is not None and (value > 0 or not is_log)
         )
         if points:
             series.append(Series(called, points))
-    return draw_chart(series, "steps", label, log_y=name == "loss")
+    return draw_chart(series, "steps", label, log_y=is_log)

@@ -171,6 +171,8 @@ class _AtLeast(torch.autograd.Function):
 
 def at_least(x: Tensor, bound: float) -> Tensor:
     """Return `x`, or `bound` where it is less, with the gradients of CompressAI's lower bound."""
+    if not torch.is_grad_enabled():
+        return x.clamp_min(bound)
     bounded: Tensor = _AtLeast.apply(x, bound)  # type: ignore[no-untyped-call]
     return bounded
 
