@@ -45,6 +45,9 @@ class BcmNet(Trained):
     ----------
     model : str
         Path of a model (.mroi-model), its name in the folder of models, or its id.
+    device : str
+        Where it is encoded: "cpu", "cuda", or "auto", a GPU if there is one. Voxels are decoded on
+        the processor before anything is written.
     step : float
         Quantisation step of the base layer, which `ebb` makes, in units of the voxels; 0 takes the
         one that the model was trained for.

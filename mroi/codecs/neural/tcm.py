@@ -42,6 +42,9 @@ class Tcm(Trained):
     ----------
     model : str
         Path of a model (.mroi-model), its name in the folder of models, or its id.
+    device : str
+        Where it is encoded: "cpu", "cuda", or "auto", a GPU if there is one. Voxels are decoded on
+        the processor before anything is written.
     channels : str
         What the three channels of the network are given: "equal", a slice three times, or
         "neighbours", three slices. RGB has three of its own.
@@ -192,6 +195,9 @@ class TcmAuxt(Tcm):
     ----------
     model : str
         Path of a model (.mroi-model), its name in the folder of models, or its id.
+    device : str
+        Where it is encoded: "cpu", "cuda", or "auto", a GPU if there is one. Voxels are decoded on
+        the processor before anything is written.
     channels : str
         What the three channels of the network are given: "equal", a slice three times, or
         "neighbours", three slices. RGB has three of its own.
