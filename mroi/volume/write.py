@@ -328,7 +328,7 @@ class VolumeWriter:
         if self._loss is not None:
             loss = _figures(self._loss.whole.max_error, self._loss.whole.psnr)
             if (mean := self._loss.similarity.mean) is not None:
-                loss["ssim"] = mean
+                loss["ssim"] = round(mean, 6)  # the same whatever the order of a sum
             if self._focus is not None:
                 inside = _figures(self._loss.inside.max_error, self._loss.psnr)
                 if math.isfinite(self._loss.rest_psnr):
