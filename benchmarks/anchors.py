@@ -1,6 +1,7 @@
-"""Lossy codecs to compare with, none of them a dependency: x265, SVT-AV1, SPERR, SZ3.
+"""Lossy codecs by their settings: ours, and to compare with x265, SVT-AV1, SPERR and SZ3.
 
-Each turns a volume and a setting into a bare stream, which is decoded again. The video codecs get
+Each turns a volume and a setting into bytes, which are decoded again. Ours make whole files, the
+others bare streams; none of those is or becomes a dependency. The video codecs get
 slices along z as frames, from the least value of the volume to its largest, on one thread: x265
 (preset slower, tuned for PSNR, 12 bits, no second key frame, without the text about itself) and
 SVT-AV1 (preset 4, tuned for PSNR, 10 bits, which are its most). SPERR and SZ3 get the volume as
@@ -9,15 +10,17 @@ one chunk of float32. PyAV brings the first two, x265 under the GPL; imagecodecs
 
 from __future__ import annotations
 
+import io
 import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["ANCHORS", "Anchor"]
+__all__ = ["ANCHORS", "OURS", "Anchor", "code_ours"]
 
 os.environ.setdefault("SVT_LOG", "1")  # errors alone
 
@@ -36,9 +39,9 @@ class Anchor:
         In tables.
     fine, coarse : float
         Bounds of its setting. Beyond 46, x265 codes frames of 12 bits that are not what was given.
-    code : callable
+    code : callable or str
         From a volume (x, y, z), float32 in C order, and a setting to the size of the stream, and
-        what is decoded from it.
+        what is decoded from it; or what `mroi.pack` takes, with the setting in it.
     unit : float
         Settings are multiples of it.
     is_log : bool
@@ -48,7 +51,7 @@ class Anchor:
     name: str
     fine: float
     coarse: float
-    code: Callable[[Array, float], tuple[int, Array]]
+    code: Callable[[Array, float], tuple[int, Array]] | str
     unit: float = 0.01
     is_log: bool = False
 
@@ -147,6 +150,23 @@ def sz3(volume: Array, share: float) -> tuple[int, Array]:
     return len(data), imagecodecs.sz3_decode(data, shape=volume.shape, dtype=volume.dtype)
 
 
+def code_ours(path: Path, roi: str, text: str, setting: float) -> tuple[int, Array]:
+    """Pack a volume, and return the size of the file and what the ROI is decoded to.
+
+    The setting is a share of the range of values where the text says so.
+    """
+    import mroi
+
+    file = io.BytesIO()
+    if "{step" in text:
+        import nibabel as nib
+
+        setting *= float(np.ptp(np.asarray(nib.load(path).dataobj.get_unscaled())))
+    mroi.pack(path, file, codec=text.format(setting, step=setting), roi=roi)
+    with mroi.open(file) as volume:
+        return file.getbuffer().nbytes, np.asarray(volume.cropped)
+
+
 X265 = Video("libx265", "hevc", "gray12le", 12, {
     "preset": "slower", "tune": "psnr",
     "x265-params": "crf={crf}:keyint=-1:pools=none:frame-threads=1:info=0:log-level=none",
@@ -155,6 +175,15 @@ SVT_AV1 = Video("libsvtav1", "libdav1d", "yuv420p10le", 10, {
     "preset": "4", "svtav1-params": "crf={crf}:tune=1:lp=1:keyint=-1",
 })  # fmt: skip
 
+OURS = (
+    Anchor("ebb", 1e-3, 0.8, "ebb:step={step:.4g}", is_log=True),
+    Anchor("wavelet3d", 1e-3, 0.8, "wavelet3d:step={step:.4g}", is_log=True),
+    Anchor("jpeg2000-3d", 90.0, 15.0, "jpeg2000-3d:psnr={:.2f}"),
+    Anchor("jpeg2000", 90.0, 15.0, "jpeg2000:psnr={:.2f}"),
+    Anchor("jpegxl", 0.05, 25.0, "jpegxl:distance={:.3f}", is_log=True),
+    Anchor("htj2k", 1e-3, 0.8, "htj2k:step={step:.4g}", is_log=True),
+    Anchor("heif", 100.0, 1.0, "heif:quality={:.0f}", unit=1.0),
+)
 ANCHORS = (
     Anchor("x265", -10.0, 46.0, X265.code),
     Anchor("SVT-AV1", 1.0, 70.0, SVT_AV1.code, unit=0.25),

@@ -5,16 +5,16 @@
 
 Each volume (the first of a series) is brought to 8 bits, lowest value 0, highest 255, as in the
 MedROI paper, and written into FOLDER; ``--original`` leaves values as they are. All codecs get that
-volume. Ours are measured by ``mroi bench``: whole files, every byte, the coarsest setting that
-reaches the PSNR. The others (`anchors`) are bare streams of the same box, to which MedROI's record
-of 54 bytes is added: settings are tried until one is near the PSNR, and bytes are interpolated
-in their logarithm. The PSNR is that of the ROI, voxels rounded, the peak its range; ratios are to
-the whole volume, a byte a voxel (two with ``--original``).
+volume. Ours make whole files, every byte counts; the others (`anchors`) bare streams of the same
+box, to which MedROI's record of 54 bytes is added. Settings are tried until one is near the PSNR,
+targets share what was tried, and bytes are interpolated in their logarithm. The PSNR is that of the
+ROI, voxels rounded, the peak its range; ratios are to the whole volume, a byte a voxel (two with
+``--original``).
 
-Everything that was measured is kept in FOLDER and not measured again: ``others.json``, and
-``bench/CODEC``, to be removed by hand when a codec has changed. ``headline.json`` and
-``headline.md`` are written from what there is; ``tools/figures.py`` draws from the first.
-``--strip NAME`` draws the worst slice of `ebb` of a volume at the first PSNR into ``NAME.png``.
+What was tried is kept in ``FOLDER/trials.json`` and not tried again; remove the entries of a codec
+that has changed (``--forget ebb``). ``headline.json`` is written from what there is; put into
+``benchmarks/``, ``tools/figures.py`` makes docs/headline.md and its pictures from it.
+``--strip NAME`` draws the worst slice of `ebb` at the first PSNR as ``NAME.png``.
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ import io
 import json
 import math
 import multiprocessing
-import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -41,15 +39,17 @@ import numpy as np
 import mroi
 from mroi.bench.metrics import Difference
 
-sys.path.insert(0, str(Path(__file__).parent))
-from anchors import ANCHORS, Anchor
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tools")]
+from anchors import ANCHORS, OURS, Anchor, code_ours  # noqa: E402
+from headline_page import tables  # noqa: E402
 
-OURS = ("ebb", "wavelet3d", "jpeg2000-3d", "jpeg2000", "htj2k", "jpegxl", "heif")
 _RECORD = 54  # bytes: the box, the shape and the affine, as the paper stores them
 _NEAR = 0.25  # dB between a target and a setting that was tried
 _MARGIN = 0.1  # dB that the first and the last target are passed by, so that all lie between
 _TRIES = 8  # for a target
-_SHOWN = 0.5  # dB above a target: a codec has no coarser setting
+
+_POOLS: dict[str, ProcessPoolExecutor] = {}
 
 Array = np.ndarray[Any, Any]
 
@@ -119,11 +119,11 @@ def subject(path: Path, roi: str) -> Subject:
         return Subject(path.name.removesuffix(".nii.gz"), path, volume.shape, box)
 
 
-# -- others ------------------------------------------------------------------------------------
+# -- trials ------------------------------------------------------------------------------------
 
 
 class Trials:
-    """What was tried of the codecs to compare with, kept in a file.
+    """What was tried, kept in a file.
 
     Parameters
     ----------
@@ -142,6 +142,11 @@ class Trials:
         found = self._kept.get(f"{subject.name}/{roi}/{name}", [])
         return sorted(found, key=lambda trial: trial["psnr"])
 
+    def forget(self, names: Sequence[str]) -> None:
+        """Forget what was tried of these codecs."""
+        kept = {key: some for key, some in self._kept.items() if key.split("/")[2] not in names}
+        self._kept = kept
+
     def run(
         self, subject: Subject, roi: str, anchor: Anchor, crop: Array, setting: float
     ) -> dict[str, float]:
@@ -150,32 +155,42 @@ class Trials:
         for trial in self._kept.setdefault(key, []):
             if trial["setting"] == setting:
                 return trial
-        trial = in_process(anchor.name, crop, setting)
+        trial = in_process(anchor.name, crop, setting, subject.path, roi)
         self._kept[key].append(trial)
         self._path.write_text(json.dumps(self._kept, indent=1), "utf-8")
         print(key, trial, flush=True)
         return trial
 
 
-def in_process(name: str, crop: Array, setting: float) -> dict[str, float]:
-    """Try a setting in a process of its own, again if it crashes: these libraries do, sometimes."""
+def in_process(name: str, *arguments: Any) -> dict[str, float]:
+    """Try a setting in another process, again if it crashes: some of these libraries do."""
     for _ in range(3):
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            try:
-                return pool.submit(tried, name, crop, setting).result()
-            except BrokenProcessPool:
-                print(f"{name} crashed with {setting}", flush=True)
-    sys.exit(f"{name} crashes with {setting}")
+        pool = _POOLS.setdefault(name, new_pool())
+        try:
+            return pool.submit(tried, name, *arguments).result()
+        except BrokenProcessPool:
+            print(f"{name} crashed with {arguments[1]}", flush=True)
+            del _POOLS[name]
+    sys.exit(f"{name} crashes with {arguments[1]}")
 
 
-def tried(name: str, crop: Array, setting: float) -> dict[str, float]:
-    """Return the setting, bytes with the record, PSNR, and seconds of CPU for both directions."""
-    anchor = next(one for one in ANCHORS if one.name == name)
+def new_pool() -> ProcessPoolExecutor:
+    """Return what starts one process when it is needed."""
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+
+
+def tried(name: str, crop: Array, setting: float, path: Path, roi: str) -> dict[str, float]:
+    """Return the setting, bytes, PSNR, and seconds of CPU for both directions."""
+    anchor = next(one for one in (*OURS, *ANCHORS) if one.name == name)
     start = time.process_time()
-    size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
+    if isinstance(anchor.code, str):
+        size, decoded = code_ours(path, roi, anchor.code, setting)
+    else:
+        size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
+        size += _RECORD
     return {
         "setting": setting,
-        "bytes": size + _RECORD,
+        "bytes": size,
         "psnr": psnr_of(crop, decoded),
         "seconds": round(time.process_time() - start, 2),
     }
@@ -255,116 +270,25 @@ def at_targets(
     }
 
 
-# -- ours --------------------------------------------------------------------------------------
-
-
-def run_ours(paths: Sequence[Path], options: argparse.Namespace) -> None:
-    """Measure our codecs, each into a folder of its own."""
-    for codec in options.codec or OURS:
-        for rois, background in parts_of(options.roi):
-            folder = folder_of(options.out, codec, background)
-            command = [sys.executable, "-c", "from mroi.cli import main; main()", "bench",
-                       *map(str, paths), "-o", str(folder), "--codec", codec,
-                       *(word for roi in rois for word in ("--roi", roi)),
-                       "--psnr", options.psnr, "--background", background]  # fmt: skip
-            subprocess.run(command, check=False)
-
-
-def parts_of(rois: Sequence[str]) -> Iterator[tuple[list[str], str]]:
-    """Yield the ROIs with what becomes of voxels outside: that of the paper drops them."""
-    exact = [roi for roi in rois if roi != "medroi"]
-    if exact:
-        yield exact, "exact"
-    if "medroi" in rois:
-        yield ["medroi"], "drop"
-
-
-def folder_of(out: Path, codec: str, background: str) -> Path:
-    """Return the folder of results of a codec."""
-    return out / "bench" / (codec if background == "exact" else f"{codec}-{background}")
-
-
-def rows_of(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows of our codecs that were measured."""
-    rows = []
-    for codec in OURS:
-        for background in ("exact", "drop"):
-            path = folder_of(options.out, codec, background) / "results.json"
-            if path.exists():
-                rows += json.loads(path.read_text("utf-8"))["rows"]
-    return [row for row in rows if row["status"] == "ok" and row["target"]]
-
-
 # -- report ------------------------------------------------------------------------------------
 
 
 def summary(subjects: dict[str, list[Subject]], options: argparse.Namespace) -> dict[str, Any]:
     """Return what was measured: for each volume, ROI and codec bytes and PSNR at each target."""
-    trials, rows = Trials(options.out / "others.json"), rows_of(options)
+    trials = Trials(options.out / "trials.json")
     targets = [float(target) for target in options.psnr.split(",")]
     volumes: dict[str, Any] = {}
     for roi, found in subjects.items():
         for one in found:
-            volume = volumes.setdefault(one.name, {"shape": one.shape, "codecs": {}})
+            volume = volumes.setdefault(one.name, {"shape": one.shape, "share": {}, "codecs": {}})
+            volume["share"][roi] = round(one.share, 4)
             codecs = volume["codecs"].setdefault(roi, {})
-            volume.setdefault("share", {})[roi] = round(one.share, 4)
-            for row in rows:
-                if (row["volume"].removesuffix(".nii.gz"), row["roi"]) == (one.name, roi):
-                    target = row["target"].removeprefix("psnr=")
-                    point = {"psnr": round(row["psnr"], 3), "bytes": row["bytes"]}
-                    codecs.setdefault(row["codec"], {})[f"{float(target):g}"] = point
-            for anchor in ANCHORS:
+            for anchor in (*OURS, *ANCHORS):
                 points = at_targets(trials.of(one, roi, anchor.name), targets)
                 if points:
                     codecs[anchor.name] = points
     base = 2 if options.original else 1
     return {"psnr": targets, "bytes_a_voxel": base, "volumes": volumes}
-
-
-def cell(point: dict[str, float] | None, target: float, base: int) -> str:
-    """Return a ratio; with its PSNR if there is no coarser setting."""
-    if point is None:
-        return ""
-    ratio = f"{base / point['bytes']:.4g}" if base / point["bytes"] >= 1000 else (
-        f"{base / point['bytes']:.1f}"
-    )  # fmt: skip
-    above = point["psnr"] > target + _SHOWN
-    return f"{ratio} ({point['psnr']:.1f} dB)" if above else ratio
-
-
-def tables(found: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:
-    """Yield the tables of a summary, each with its name: the mean, and each volume."""
-    targets = found["psnr"]
-    heads = [f"{target:g} dB" for target in targets]
-    rule = "| --- | --- |" + " ---: |" * len(heads)
-    yield "mean", [f"| codec | {' | '.join(heads)} |", rule.replace("--- | ", "", 1), *means(found)]
-    for name, volume in found["volumes"].items():
-        base = math.prod(volume["shape"]) * found["bytes_a_voxel"]
-        lines = [f"| codec | ROI | {' | '.join(heads)} |", rule]
-        for roi, codecs in volume["codecs"].items():
-            for codec, points in codecs.items():
-                cells = (cell(points.get(f"{target:g}"), target, base) for target in targets)
-                lines.append(f"| {codec} | {roi} | {' | '.join(cells)} |")
-        yield name, lines
-
-
-def means(found: dict[str, Any]) -> Iterator[str]:
-    """Yield rows: bytes with tight ROI, those of `ebb` as 1, where both are at the PSNR."""
-    shares: dict[str, dict[float, list[float]]] = {}
-    for volume in found["volumes"].values():
-        codecs = volume["codecs"].get("tight", {})
-        for codec, points in codecs.items():
-            for target in found["psnr"]:
-                pair = [one.get(f"{target:g}") for one in (points, codecs.get("ebb", {}))]
-                if all(point and point["psnr"] <= target + _SHOWN for point in pair):
-                    into = shares.setdefault(codec, {}).setdefault(target, [])
-                    into.append(pair[0]["bytes"] / pair[1]["bytes"])
-    for codec, by_target in shares.items():
-        cells = []
-        for target in found["psnr"]:
-            some = by_target.get(target)
-            cells.append(f"{statistics.geometric_mean(some):.2f} ({len(some)})" if some else "")
-        yield f"| {codec} | {' | '.join(cells)} |"
 
 
 # -- pictures ----------------------------------------------------------------------------------
@@ -373,24 +297,16 @@ def means(found: dict[str, Any]) -> Iterator[str]:
 def strip(one: Subject, options: argparse.Namespace) -> None:
     """Draw the worst slice of `ebb` as it was, and as three codecs have it, with a detail."""
     target = float(options.psnr.split(",")[0])
-    rows = {
-        row["codec"]: row
-        for row in rows_of(options)
-        if row["volume"].removesuffix(".nii.gz") == one.name
-        and (row["roi"], row["target"]) == ("tight", f"psnr={target:g}")
-    }
-    crop = one.crop()
+    trials, crop = Trials(options.out / "trials.json"), one.crop()
     panels: list[tuple[str, Array, int]] = [("original", crop, 0)]
-    for codec in ("ebb", "jpeg2000"):
-        file = io.BytesIO()
-        mroi.pack(one.path, file, codec=rows[codec]["setting"], roi="tight")
-        with mroi.open(file) as volume:
-            panels.append((codec, np.asarray(volume.cropped), file.getbuffer().nbytes))
-    anchor = ANCHORS[0]
-    found = Trials(options.out / "others.json").of(one, "tight", anchor.name)
-    trial = min(found, key=lambda trial: abs(trial["psnr"] - target))
-    size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), trial["setting"])
-    panels.insert(2, (anchor.name, np.clip(np.rint(decoded), 0, 255), size + _RECORD))
+    for anchor in (OURS[0], ANCHORS[0], next(one for one in OURS if one.name == "jpeg2000")):
+        found = trials.of(one, "tight", anchor.name)
+        setting = min(found, key=lambda trial: abs(trial["psnr"] - target))["setting"]
+        if isinstance(anchor.code, str):
+            size, decoded = code_ours(one.path, "tight", anchor.code, setting)
+        else:
+            size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
+        panels.append((anchor.name, np.clip(np.rint(decoded), crop.min(), crop.max()), size))
     errors = (panels[1][1].astype(float) - crop) ** 2
     worst = int(np.argmax(errors.mean((0, 1))))
     sheet = draw_strip(panels, worst, errors[:, :, worst], one.voxels)
@@ -441,35 +357,35 @@ def psnr_at(original: Array, decoded: Array, k: int) -> float:
 
 def main() -> None:
     """Measure, and write the tables."""
+    ours, others = ([one.name for one in some] for some in (OURS, ANCHORS))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--psnr", default="30,35,40,45")
-    parser.add_argument("--roi", action="append", choices=("tight", "full", "medroi"))
-    parser.add_argument("--codec", action="append", choices=OURS)
-    parser.add_argument("--anchor", action="append", choices=[one.name for one in ANCHORS])
+    parser.add_argument("--roi", action="append", choices=("tight", "full"))
+    parser.add_argument("--codec", action="append", choices=[*ours, *others])
     parser.add_argument("--only", choices=("ours", "others", "report"))
+    parser.add_argument("--forget", action="append", choices=[*ours, *others], default=[])
     parser.add_argument("--original", action="store_true")
     parser.add_argument("--strip", action="append", default=[])
     options = parser.parse_args()
     options.roi = options.roi or ["tight"]
+    options.out.mkdir(parents=True, exist_ok=True)
     paths = [prepared(path, options.out, original=options.original) for path in options.files]
     subjects = {roi: [subject(path, roi) for path in paths] for roi in options.roi}
-    if options.only in (None, "others"):
-        trials = Trials(options.out / "others.json")
-        targets = [float(target) for target in options.psnr.split(",")]
-        for roi in set(options.roi) - {"medroi"}:
-            for one in subjects[roi]:
-                for anchor in ANCHORS:
-                    if anchor.name in (options.anchor or [anchor.name]):
-                        search(one, roi, anchor, trials, targets)
-    if options.only in (None, "ours"):
-        run_ours(paths, options)
+    trials = Trials(options.out / "trials.json")
+    trials.forget(options.forget)
+    chosen = {"ours": OURS, "others": ANCHORS, "report": ()}.get(options.only, (*OURS, *ANCHORS))
+    targets = [float(target) for target in options.psnr.split(",")]
+    for anchor in chosen:
+        if anchor.name in (options.codec or [anchor.name]):
+            for roi, some in subjects.items():
+                for one in some:
+                    search(one, roi, anchor, trials, targets)
     found = summary(subjects, options)
     (options.out / "headline.json").write_text(json.dumps(found) + "\n", "utf-8")
-    text = "\n\n".join(f"{name}\n\n" + "\n".join(lines) for name, lines in tables(found)) + "\n"
-    (options.out / "headline.md").write_text(text, "utf-8")
-    print(text)
+    for name, lines in tables(found):
+        print(f"\n{name}\n", *lines, sep="\n")
     for name in options.strip:
         strip(next(one for one in subjects["tight"] if one.name == name), options)
 

@@ -1,11 +1,12 @@
 """Draw the pictures of the manual, as SVG, and write its tables of codecs.
 
-    python tools/figures.py            # write docs/pictures/*.svg and docs/codecs.md
+    python tools/figures.py            # write docs/pictures/*.svg, tables of two pages
     python tools/figures.py --check    # fail if one is not what this writes
 
 Colours are variables: a file by itself has those of the light or the dark scheme of its viewer, and
 in a page of the manual ``docs/style.css`` gives it those of the theme. ``codecs.svg`` and
-the tables are made from the one that ``benchmarks/codecs.py`` writes into ``benchmarks/codecs.md``.
+the tables are made from the one that ``benchmarks/codecs.py`` writes into ``benchmarks/codecs.md``,
+docs/headline.md and its pictures (`headline_page`) from what ``benchmarks/headline.py`` wrote.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ def main() -> int:
     """Write or check all pictures; return the exit code."""
     made = {FOLDER / f"{name}.svg": draw() for name, draw in PICTURES.items()}
     made[PAGE] = with_tables(PAGE.read_text("utf-8"))
+    made |= headline()
     stale = []
     for path, content in made.items():
         if "--check" not in sys.argv[1:]:
@@ -438,6 +440,17 @@ def with_tables(markdown: str) -> str:
         table = "\n".join(lines)
         markdown = f"{before}<!-- table: {title} -->\n{table}\n<!-- /table -->{after}"
     return markdown
+
+
+def headline() -> dict[Path, str]:
+    """Return the pictures and the page of the headline, by their paths."""
+    import headline_page as found  # it draws with what is here
+
+    made = {
+        FOLDER / f"{name}.svg": page(width, height, parts)
+        for name, width, height, parts in found.pictures()
+    }
+    return made | {found.PAGE: found.with_tables(found.PAGE.read_text("utf-8"))}
 
 
 def short(figure: float) -> str:
