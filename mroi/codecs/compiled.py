@@ -94,6 +94,7 @@ class _Folder(_caching._CacheLocator):  # type: ignore[misc]  # noqa: SLF001
     """Where a kernel is kept: the sources are in the name, so what lies there is never stale."""
 
     def __init__(self, function: Callable[..., Any], path: str) -> None:
+        self._py_file = path  # numba names it where a kernel cannot be kept
         self._line = function.__code__.co_firstlineno
         self._stamp = _fingerprint(path)
 

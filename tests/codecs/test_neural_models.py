@@ -265,6 +265,22 @@ def test_a_network_that_gives_no_numbers_is_refused(tmp_path: Path) -> None:
         Tcm(str(path)).encode(chunk, ChunkSpec(chunk.shape, chunk.dtype, 8))
 
 
+def test_a_model_that_fails_its_trial_leaves_the_old_one(tmp_path: Path) -> None:
+    header, kept = model_of(trained(), "tcm", SIZES, {})
+    path = tmp_path / "mine.mroi-model"
+    path.write_bytes(b"the one before")
+
+    def fail(written: Path) -> None:
+        assert load_file(written).keys() == kept.keys()
+        raise CodecError("no good")
+
+    with pytest.raises(CodecError, match="no good"):
+        models.save(path, header, kept, overwrite=True, trial=fail)
+    assert [(one.name, one.read_bytes()) for one in tmp_path.iterdir()] == [
+        ("mine.mroi-model", b"the one before")
+    ]
+
+
 def test_shapes_name_what_is_decoded() -> None:
     shapes = tensors(SIZES, auxiliary=False)
     assert {

@@ -111,14 +111,11 @@ def import_checkpoint(
             header, kept = model_of(found, architecture, _sizes(found), notes)
     except CodecError as exc:
         raise CodecError(f"{path.name} is no checkpoint of {architecture}: {exc.message}") from exc
-    save(target, header, kept, overwrite=overwrite)
-    header = replace(header, path=target)
-    try:
-        _try(header)
-    except CodecError:
-        target.unlink()
-        raise
-    return header
+    save(
+        target, header, kept, overwrite=overwrite,
+        trial=lambda written: _try(replace(header, path=written)),
+    )  # fmt: skip
+    return replace(header, path=target)
 
 
 def _sizes(found: Mapping[str, NDArray[Any]]) -> Config:

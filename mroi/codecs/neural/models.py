@@ -269,6 +269,7 @@ def save(
     tensors: Tensors,
     *,
     overwrite: bool = False,
+    trial: Callable[[Path], None] | None = None,
 ) -> None:
     """Write a model, all of it or nothing.
 
@@ -282,6 +283,8 @@ def save(
         All of them.
     overwrite : bool
         Whether a file that exists is replaced.
+    trial : callable, optional
+        Gets what was written before it takes its name, and raises where it is no good.
 
     Raises
     ------
@@ -302,6 +305,8 @@ def save(
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         unfinished.write_bytes(data)
+        if trial is not None:
+            trial(unfinished)
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
