@@ -46,6 +46,8 @@ class Anchor:
         Settings are multiples of it.
     is_log : bool
         Whether PSNR goes with the logarithm of the setting.
+    chunk : int, optional
+        Of ours: slices of a chunk, 0 for all, if not as usual.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Anchor:
     code: Callable[[Array, float], tuple[int, Array]] | str
     unit: float = 0.01
     is_log: bool = False
+    chunk: int | None = None
 
     def place(self, setting: float) -> float:
         """Return a number that PSNR is nearly linear in."""
@@ -150,19 +153,20 @@ def sz3(volume: Array, share: float) -> tuple[int, Array]:
     return len(data), imagecodecs.sz3_decode(data, shape=volume.shape, dtype=volume.dtype)
 
 
-def code_ours(path: Path, roi: str, text: str, setting: float) -> tuple[int, Array]:
+def code_ours(path: Path, roi: str, anchor: Anchor, setting: float) -> tuple[int, Array]:
     """Pack a volume, and return the size of the file and what the ROI is decoded to.
 
     The setting is a share of the range of values where the text says so.
     """
     import mroi
 
-    file = io.BytesIO()
+    file, text = io.BytesIO(), str(anchor.code)
     if "{step" in text:
         import nibabel as nib
 
         setting *= float(np.ptp(np.asarray(nib.load(path).dataobj.get_unscaled())))
-    mroi.pack(path, file, codec=text.format(setting, step=setting), roi=roi)
+    codec = text.format(setting, step=setting)
+    mroi.pack(path, file, codec=codec, roi=roi, chunk=anchor.chunk)
     with mroi.open(file) as volume:
         return file.getbuffer().nbytes, np.asarray(volume.cropped)
 
@@ -177,6 +181,7 @@ SVT_AV1 = Video("libsvtav1", "libdav1d", "yuv420p10le", 10, {
 
 OURS = (
     Anchor("ebb", 1e-3, 0.8, "ebb:step={step:.4g}", is_log=True),
+    Anchor("ebb, one chunk", 1e-3, 0.8, "ebb:step={step:.4g}", is_log=True, chunk=0),
     Anchor("wavelet3d", 1e-3, 0.8, "wavelet3d:step={step:.4g}", is_log=True),
     Anchor("jpeg2000-3d", 90.0, 15.0, "jpeg2000-3d:psnr={:.2f}"),
     Anchor("jpeg2000", 90.0, 15.0, "jpeg2000:psnr={:.2f}"),

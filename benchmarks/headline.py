@@ -184,7 +184,7 @@ def tried(name: str, crop: Array, setting: float, path: Path, roi: str) -> dict[
     anchor = next(one for one in (*OURS, *ANCHORS) if one.name == name)
     start = time.process_time()
     if isinstance(anchor.code, str):
-        size, decoded = code_ours(path, roi, anchor.code, setting)
+        size, decoded = code_ours(path, roi, anchor, setting)
     else:
         size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
         size += _RECORD
@@ -303,7 +303,7 @@ def strip(one: Subject, options: argparse.Namespace) -> None:
         found = trials.of(one, "tight", anchor.name)
         setting = min(found, key=lambda trial: abs(trial["psnr"] - target))["setting"]
         if isinstance(anchor.code, str):
-            size, decoded = code_ours(one.path, "tight", anchor.code, setting)
+            size, decoded = code_ours(one.path, "tight", anchor, setting)
         else:
             size, decoded = anchor.code(np.ascontiguousarray(crop, np.float32), setting)
         panels.append((anchor.name, np.clip(np.rint(decoded), crop.min(), crop.max()), size))

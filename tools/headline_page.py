@@ -20,7 +20,7 @@ MEASURED = {"8 bits": "headline.json", "as stored": "headline-stored.json"}
 
 _SHOWN = 1.0  # dB above a target: there is no coarser setting
 _STYLES = {
-    "ebb": ("one", 3, ""), "wavelet3d": ("one", 1.6, "7 3"),
+    "ebb": ("one", 3, ""), "ebb, one chunk": ("one", 1.6, "2 3"), "wavelet3d": ("one", 1.6, "7 3"),
     "x265": ("two", 2, ""), "SVT-AV1": ("two", 1.6, "7 3"),
     "SPERR": ("three", 2, ""), "SZ3": ("three", 1.6, "7 3"),
     "jpeg2000-3d": ("ink", 1.4, ""), "jpeg2000": ("faint", 1.4, "7 3"),
