@@ -1,13 +1,15 @@
 """The extras of the package, and what to do with tests that need one which is not installed.
 
-They are skipped, with the name of the extra. A test says what it needs by what it does:
+They are skipped, with the name of the extra, and so are those that need what the development group
+alone brings. A test says what it needs by what it does:
 
 * a module that imports what an extra brings (``import pydicom``) needs nothing else: see
   ``conftest.py``;
 * ``needs("remote")`` marks a test, or a module as its ``pytestmark``;
 * ``needs_codec("heif")`` does the same for codecs, by what they say of themselves;
 * ``codec_param("heif", ...)`` is a row of parameters that begins with a codec;
-* ``require("dicom")`` stands in a fixture or a test that finds out late.
+* ``require("dicom")`` stands in a fixture or a test that finds out late;
+* ``needs_tools`` marks tests that run what the specification is made with.
 
 What is not marked must pass in a plain install.
 """
@@ -43,9 +45,16 @@ EXTRAS = {
 }
 """Modules that each extra of ``pyproject.toml`` brings."""
 
+_TOOLS = ("construct", "scipy", "yaml")  # of the development group: the package imports none
+
 _MISSING = {
     module for brought in EXTRAS.values() for module in brought if find_spec(module) is None
 }
+
+
+needs_tools = pytest.mark.skipif(
+    any(find_spec(module) is None for module in _TOOLS), reason="needs the group dev"
+)
 
 
 def is_missing(extra: str) -> bool:
@@ -83,6 +92,8 @@ def require_import(error: BaseException | None) -> None:
     if not isinstance(error, ModuleNotFoundError) or error.name is None:
         return
     module = error.name.partition(".")[0]
+    if module in _TOOLS:
+        pytest.skip("needs the group dev", allow_module_level=True)
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
         traceback = traceback.tb_next

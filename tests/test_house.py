@@ -23,10 +23,12 @@ HEAVY = {
 BEHIND = {
     "mroi/codecs/neural/bcm_model.py": "neural",
     "mroi/codecs/neural/bcm_network.py": "neural",
+    "mroi/codecs/neural/bcm_objective.py": "neural",
     "mroi/codecs/neural/checkpoint.py": "neural",
     "mroi/codecs/neural/fitting.py": "neural",
     "mroi/codecs/neural/latent.py": "neural",
     "mroi/codecs/neural/network.py": "neural",
+    "mroi/codecs/neural/objective.py": "neural",
     "mroi/codecs/neural/one_thread.py": "neural",
     "mroi/monai.py": "monai",
     "mroi/nnunet/__init__.py": "nnunet",
@@ -37,6 +39,9 @@ BEHIND = {
     "mroi/serve/server.py": "serve",
     "mroi/torch.py": "torch",
     "mroi/torchio.py": "torchio",
+    "mroi/training/prepare.py": "neural",
+    "mroi/training/run.py": "neural",
+    "mroi/training/state.py": "neural",
     "mroi/xarray.py": "xarray",
     "mroi/zarr.py": "zarr",
 }

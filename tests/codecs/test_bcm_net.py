@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mroi.codecs.neural.bcm_network import Network, initial
 from mroi.codecs.neural.bcm_shapes import Config
 from mroi.codecs.neural.checkpoint import import_checkpoint
 from mroi.codecs.neural.mixture import Mixtures, Tables
+from mroi.codecs.neural.trained import forget
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError
 from mroi.testing import CodecSuite
 
@@ -371,6 +373,19 @@ def test_the_step_is_the_models_or_given() -> None:
     for step in (-1.0, 2.0**17, float("nan"), True, "4"):
         with pytest.raises(CodecError):
             BcmNet("tiny-bcm-net", step)  # type: ignore[arg-type]
+
+
+def test_without_pytorch_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    chunk = anatomy((2, 9, 9), 8)
+    codec = BcmNet("tiny-bcm-net")
+    payload = codec.encode(chunk, spec_of(chunk))
+    forget()
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "mroi.codecs.neural.bcm_model")
+    for work in (lambda: codec.decode(payload, spec_of(chunk)),
+                 lambda: codec.encode(chunk, spec_of(chunk))):  # fmt: skip
+        with pytest.raises(CodecUnavailableError, match=r"mroi\[neural\]"):
+            work()
 
 
 def test_a_checkpoint_becomes_a_model(tmp_path: Path) -> None:

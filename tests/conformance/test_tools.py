@@ -11,8 +11,13 @@ from types import ModuleType
 
 import pytest
 
+from tests.extras import needs_tools
+
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("spec_tables", "spec_rules", "vectors", "calv_vectors", "ebb_vectors")
+NAMES = (
+    *(pytest.param(name, marks=needs_tools) for name in ("spec_tables", "vectors")),
+    *("spec_rules", "calv_vectors", "ebb_vectors"),
+)
 
 
 def tool(name: str) -> ModuleType:
@@ -39,6 +44,7 @@ def spec(tmp_path: Path) -> Path:
     return copy
 
 
+@needs_tools
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -97,6 +103,7 @@ def test_a_test_that_is_gone_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
+@needs_tools
 def test_a_changed_vector_is_found(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = tool("vectors")
     monkeypatch.setattr(module, "VECTORS", spec / "vectors")

@@ -88,9 +88,9 @@ class BcmNet(Trained):
 
     @override
     def encode(self, chunk: NDArray[Any], spec: ChunkSpec, /) -> bytes:
-        from mroi.codecs.neural.bcm_model import Sequence
-
         device, model = device_of(self.device), self._opened()
+        from mroi.codecs.neural.bcm_model import Sequence  # PyTorch is there by now
+
         bits = max(int(chunk.max()).bit_length(), _FEWEST_BITS)
         layer = Ebb(self.step or model.step)
         base = layer.encode(chunk, spec)
@@ -114,13 +114,13 @@ class BcmNet(Trained):
     def _decode(
         self, payload: Buffer, spec: ChunkSpec, start: int, stop: int, device: str
     ) -> NDArray[Any]:
-        from mroi.codecs.neural.bcm_model import Sequence
-
         try:
             bits, base, sections = _parsed(memoryview(payload).cast("B"), spec)
             lossy = Ebb().decode(base, spec)
             chunk = np.empty((stop - start, *spec.shape[1:]), spec.dtype)
             model = self._opened()
+            from mroi.codecs.neural.bcm_model import Sequence  # PyTorch is there by now
+
             for first, last in _volumes(spec):
                 wanted = range(max(start, first), min(stop, last))
                 sequence = Sequence(model, lossy[first:last].astype(np.int32), bits, device)
