@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -228,14 +229,22 @@ def _lost(loss: object, source: VoxelSource) -> str:
         text = "not known" if worst is None else f"<= {worst * scale:.4g}{unit}"
         parts.append(f"error {text if worst != 0 else 'none'}")
     if mask := loss.get("mask"):
-        parts += [f"PSNR {mask['psnr']:.1f} dB in the mask"] * ("psnr" in mask)
-        parts += [f"{mask['rest_psnr']:.1f} dB beside it"] * ("rest_psnr" in mask)
+        parts.append(_by_mask(mask.get("psnr"), mask.get("rest_psnr")))
     elif "psnr" in loss:
         parts.append(f"PSNR {loss['psnr']:.1f} dB")
     if dropped := loss.get("background"):
         values = f", stored values {dropped['min']:g} to {dropped['max']:g}" * ("min" in dropped)
         parts.append(f"background dropped: {counted(dropped['voxels'], 'voxel')}{values}")
     return "  lossy: " + ", ".join(parts)
+
+
+def _by_mask(psnr: float | None, rest_psnr: float | None) -> str:
+    """Return the PSNR in a mask and beside it, for people; None is where nothing was lost."""
+    if psnr is None:
+        beside = "" if rest_psnr is None else f", PSNR {rest_psnr:.1f} dB beside it"
+        return f"no error in the mask{beside}"
+    inside = f"PSNR {psnr:.1f} dB in the mask"
+    return inside if rest_psnr is None else f"{inside}, {rest_psnr:.1f} dB beside it"
 
 
 def _chosen(roi: str, margin: str | None, source: VoxelSource, path: str) -> Box | RoiMethod:
@@ -285,17 +294,16 @@ def _box_of_mask(path: str, label: int | None, source: VoxelSource) -> Box:
 
 def _quality_mask(text: str, psnr: float, source: VoxelSource) -> QualityMask:
     """Return the quality mask of a file, that may have a label behind it, for `source`."""
-    from mroi.errors import SourceError, UsageError
+    from mroi.errors import SourceError
     from mroi.packing.options import QualityMask
-    from mroi.roi.boxes import split_label
+    from mroi.roi.boxes import in_mask, split_label
 
     path, label = split_label(text)
     values = _read_mask(path, source)
-    values = values.reshape(values.shape[:3] + tuple(n for n in values.shape[3:] if n > 1))
     try:
-        return QualityMask(values if label is None else values == label, psnr)
-    except UsageError as exc:
-        raise SourceError(f"mask {text}: {exc.message}") from exc
+        return QualityMask(in_mask(values, label), psnr)
+    except SourceError as exc:
+        raise SourceError(f"quality mask {path}: {exc.message}") from exc
 
 
 def _read_mask(path: str, source: VoxelSource) -> NDArray[Any]:
@@ -311,6 +319,12 @@ def _read_mask(path: str, source: VoxelSource) -> NDArray[Any]:
             mask = NiftiSource(file)
             g, of = mask.geometry, source.geometry
             check_same_grid(g.shape, g.affine, of.shape, of.affine)
+            volumes, kind = math.prod(g.shape[3:]), g.datatype
+            if volumes > 1 or not kind.is_ordered:
+                raise SourceError(
+                    f"mask {path} has {counted(volumes, 'volume')} of {kind.name}; expected one, "
+                    "of integers or floats"
+                )
             stored = np.stack(list(mask.planes(2)))  # (z, y, x)
     except OSError as exc:  # of the mask, not of an output
         raise SourceError(f"mask {path}: {exc.strerror or exc}") from exc

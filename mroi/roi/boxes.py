@@ -24,6 +24,7 @@ __all__ = [
     "Margin",
     "TightBox",
     "check_same_grid",
+    "in_mask",
     "mask_box",
     "parse_box",
     "parse_margin",
@@ -167,7 +168,15 @@ def tight_box(volume: NDArray[Any], slice_axis: int = 2) -> tuple[Box, bytes | N
 
 
 def mask_box(mask: NDArray[Any], label: float | None = None) -> Box:
-    """Return the smallest box around a mask.
+    """Return the smallest box around a mask; parameters and errors are those of `in_mask`."""
+    taken = in_mask(mask, label)
+    on = [np.flatnonzero(taken.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = ((int(indices[0]), int(indices[-1]) + 1) for indices in on)
+    return Box((x[0], y[0], z[0]), (x[1], y[1], z[1]))
+
+
+def in_mask(mask: NDArray[Any], label: float | None = None) -> NDArray[np.bool_]:
+    """Return which voxels a mask takes, (x, y, z).
 
     Parameters
     ----------
@@ -187,12 +196,11 @@ def mask_box(mask: NDArray[Any], label: float | None = None) -> Box:
         raise SourceError(
             f"a mask must be a 3-D volume of numbers; this is {mask.dtype} of shape {mask.shape}"
         )
+    taken: NDArray[np.bool_]
     taken = (mask == label) if label is not None else (mask != 0) & (mask == mask)  # noqa: PLR0124
-    on = [np.flatnonzero(taken.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
-    if not on[0].size:
+    if not taken.any():
         raise SourceError(_why_empty(mask, label))
-    x, y, z = ((int(indices[0]), int(indices[-1]) + 1) for indices in on)
-    return Box((x[0], y[0], z[0]), (x[1], y[1], z[1]))
+    return taken
 
 
 def _why_empty(mask: NDArray[Any], label: float | None) -> str:

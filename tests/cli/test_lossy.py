@@ -147,6 +147,45 @@ def test_unpacking_says_that_voxels_were_lost(mroi: Mroi, wave: Path) -> None:
     assert (record["proven"], record["lossless"]) == (False, False)
 
 
+@pytest.mark.parametrize("psnr", ["30", "400"])
+def test_a_mask_of_all_voxels_and_one_without_errors_are_said(
+    mroi: Mroi, wave: Path, psnr: str
+) -> None:
+    """There is no PSNR beside the one, and none in the other."""
+    whole = psnr == "30"
+    inside = np.full(smooth().shape, whole, "u1")
+    inside[8:20, 8:20, 3:9] = 1
+    nib.save(nib.Nifti1Image(inside, AFFINE), "mask.nii.gz")
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "ebb", "--quality-mask", f"mask.nii.gz:{psnr}")
+    assert done.code == 0
+    assert ("dB in the mask" in done.err, "no error in the mask" in done.err) == (whole, not whole)
+    (record,) = mroi("info", "--json", "w.mroi").records
+    loss = record["provenance"]["loss"]["mask"]
+    assert ("psnr" in loss, "rest_psnr" in loss) == (whole, False)
+
+
+@pytest.mark.parametrize(
+    ("mask", "option", "words"),
+    [
+        (np.ones((1, 1, 1, 3), "u1"), "mask.nii.gz:45", "3 volumes of uint8; expected one"),
+        (np.ones((1, 1, 1), "c8"), "mask.nii.gz:45", "1 volume of complex64; expected one"),
+        (np.ones((1, 1, 1), "u1"), "mask.nii.gz:7:45", "no voxel of label 7; it has 1"),
+        (np.zeros((1, 1, 1), "u1"), "mask.nii.gz:45", "the mask is empty"),
+    ],
+)
+def test_what_is_no_quality_mask_is_said(
+    mroi: Mroi, wave: Path, mask: np.ndarray, option: str, words: str
+) -> None:
+    nib.save(
+        nib.Nifti1Image(np.tile(mask, smooth().shape + (1,) * (mask.ndim - 3)), AFFINE),
+        "mask.nii.gz",
+    )
+    done = mroi("pack", wave, "-o", "w.mroi", "-c", "ebb", "--quality-mask", option)
+    assert done.code == ExitCode.NO_INPUT
+    assert words in done.err
+    assert not Path("w.mroi").exists()
+
+
 def test_a_quality_mask_is_a_file_on_the_same_grid(mroi: Mroi, wave: Path) -> None:
     inside = np.zeros(smooth().shape, "u1")
     inside[8:20, 8:20, 3:9] = 5
