@@ -84,8 +84,8 @@ def find_masked(codec: str, mask: QualityMask, rest: Target, survey: Survey) -> 
         or the codec does not take such voxels.
     """
     _check_codec(codec)
-    _check_mask(mask, survey)
     rungs, wish = Rungs(codec, survey), _Wish(mask.psnr, rest)
+    _check_mask(mask, survey)
     if not rungs.pipeline(0).supports_weights:
         raise SourceError("a quality mask needs voxels of one sample, not colours")
     attempts = survey.attempts

@@ -157,6 +157,11 @@ class Rungs:
             raise SourceError(f"lossy targets need an integer or float volume, not {name}")
         self._survey, self._values = survey, values
         self._codecs = _ladder(codec, values)
+        if not self._codecs and values.high > values.low:
+            raise SourceError(
+                f"{codec} has no setting for values from {values.low:g} to {values.high:g}: take "
+                "another codec, or scale them"
+            )
         if not self._codecs:
             raise SourceError(
                 "all voxels are equal, or none is finite: there is nothing to lose, and a PSNR is "

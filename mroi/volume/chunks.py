@@ -42,6 +42,7 @@ __all__ = [
 ]
 
 
+_LARGEST_SPAN = 1e150  # of values whose squares, and sums of them, are floats
 _MOST_OPENED = 16
 _opened: dict[str, Pipeline] = {}  # by what their slots say
 
@@ -79,11 +80,13 @@ class Loss:
         a, b = a[finite], b[finite]
         if not a.size:
             return cls(count=original.size)
-        difference = np.abs(a - b)
+        with np.errstate(over="ignore"):  # the sum is infinite then
+            difference = np.abs(a - b)
+            square_sum = float((difference**2).sum())
         magnitude = np.abs(a) if a.dtype.kind == "c" else a
         return cls(
             float(difference.max()),
-            float((difference**2).sum()),
+            square_sum,
             float(magnitude.min()),
             float(magnitude.max()),
             original.size,
@@ -105,11 +108,14 @@ class Loss:
 
 
 def psnr_of(square_sum: float, count: int, span: float) -> float:
-    """Return the PSNR in dB of so many values whose range is `span`; infinite without errors."""
+    """Return the PSNR in dB of so many values whose range is `span`.
+
+    Infinite without errors; minus infinity without a range, or with squares that no float holds.
+    """
     if not square_sum:
         return math.inf
-    if not (math.isfinite(square_sum) and span > 0):
-        return 0.0
+    if not (math.isfinite(square_sum) and 0 < span < _LARGEST_SPAN):
+        return -math.inf
     return 10 * math.log10(span**2 * count / square_sum)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ class Similarity:
             Range of the values of the volume.
         """
         rows, columns = original.shape[1:3]
-        if min(rows, columns) < _WINDOW or not peak > 0:
+        if min(rows, columns) < _WINDOW or not 0 < peak < math.inf:
             return cls()
         if original is decoded and original.dtype.kind != "f":
             windows = len(original) * (rows - _WINDOW + 1) * (columns - _WINDOW + 1)

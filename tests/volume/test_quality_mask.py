@@ -11,6 +11,7 @@ import pytest
 
 import mroi
 from mroi import Box, QualityMask, Target
+from tests.extras import needs_codec
 
 MASK = np.zeros((44, 40, 24), bool)
 MASK[14:24, 12:22, 8:14] = True
@@ -125,6 +126,21 @@ def test_all_voxels_equal_is_said() -> None:
         array = np.full((9, 8, 7), value, "<f4")
         with pytest.raises(mroi.SourceError, match="all voxels are equal, or none is finite"):
             mroi.pack(array, io.BytesIO(), codec="auto:lossy", quality=Target(psnr=40))
+
+
+def test_a_range_that_a_codec_has_no_setting_for_is_said() -> None:
+    array = np.random.default_rng(0).normal(0, 1e200, (9, 8, 7))
+    with pytest.raises(mroi.SourceError, match="ebb has no setting for values from"):
+        mroi.pack(array, io.BytesIO(), codec="ebb", quality=Target(psnr=40))
+
+
+@needs_codec("zfp")
+def test_what_no_float_holds_the_square_of_has_no_psnr() -> None:
+    array, file = np.random.default_rng(0).normal(0, 1e200, (9, 8, 7)), io.BytesIO()
+    mroi.pack(array, file, codec="zfp:tolerance=1e199")
+    found: Any = mroi.open(file).provenance["loss"]
+    assert 1e190 < found["max_error"] <= 1e199
+    assert "psnr" not in found
 
 
 def test_what_is_not_finite_is_said_with_what_to_do() -> None:

@@ -63,6 +63,7 @@ def test_windows_that_are_not_finite_do_not_count() -> None:
     a[0, 0, 0] = np.nan
     assert Similarity.between(a, a, 400).windows == 14 * 14 - 1
     assert Similarity.between(a, a, 0).mean is None
+    assert Similarity.between(a, -a, np.inf).mean is None
 
 
 @pytest.mark.parametrize(
