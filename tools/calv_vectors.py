@@ -20,7 +20,9 @@ ROOT = Path(__file__).resolve().parent.parent
 VECTORS = ROOT / "spec" / "vectors" / "calv"
 
 sys.path.insert(0, str(ROOT / "spec"))
-from cases import calv as broken  # noqa: E402  # they stand beside the text
+from cases import broken  # noqa: E402  # they stand beside the text
+from cases import calv as calv_cases  # noqa: E402
+from cases.broken import line  # noqa: E402
 from reference import calv  # noqa: E402
 
 PLANE = {"W": (0, 0, 1), "WW": (0, 0, 2), "N": (0, 1, 0), "NN": (0, 2, 0), "NW": (0, 1, 1),
@@ -67,45 +69,16 @@ def trace(path: Path) -> bytes:
     return f'{{\n"head": {line(recorder.head)},\n"steps": [\n{steps}\n]\n}}\n'.encode()
 
 
-def line(value: object) -> str:
-    """Return JSON in one line."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 def files() -> Iterator[tuple[Path, bytes]]:
     """Yield the path and the content of every file."""
     for path in VECTORS.glob("tiny-*.calv"):
         yield path.with_suffix(".trace.json"), trace(path)
-    for case in broken.cases():
-        stem = VECTORS / "invalid" / f"{case.rule.lower()}-{case.name}"
-        about = {
-            "description": case.description,
-            "rule": case.rule,
-            "shape": case.payload.shape,
-            "dtype": case.payload.dtype,
-        }
-        yield stem.with_suffix(".calv"), case.payload.build()
-        yield stem.with_suffix(".json"), f"{line(about)}\n".encode()
-
-
-def main(arguments: list[str]) -> int:
-    """Write or check the files."""
-    made = dict(files())
-    there = {*VECTORS.glob("*.trace.json"), *VECTORS.glob("invalid/*")}
-    if arguments == ["--check"]:
-        stale = {path for path in made if path not in there or path.read_bytes() != made[path]}
-        wrong = sorted(stale | (there - set(made)))
-        for path in wrong:
-            print(f"{path.relative_to(ROOT)}: not as tools/calv_vectors.py makes it")
-        return int(bool(wrong))
-    for path in there - set(made):
-        path.unlink()
-    for path, data in made.items():
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(data)
-    print(f"{len(made)} files, {sum(map(len, made.values())):,} bytes")
-    return 0
+    yield from broken.files(VECTORS, calv_cases.cases())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.path.insert(0, str(Path(__file__).parent))
+    import written
+
+    there = {*VECTORS.glob("*.trace.json"), *VECTORS.glob("invalid/*")}
+    sys.exit(written.main(__file__, dict(files()), there))

@@ -21,7 +21,9 @@ VECTORS = ROOT / "spec" / "vectors" / "ebb"
 TRACED = ROOT / "spec" / "vectors" / "codecs" / "ebb" / "003.bin"
 
 sys.path.insert(0, str(ROOT / "spec"))
-from cases import ebb as broken  # noqa: E402  # they stand beside the text
+from cases import broken  # noqa: E402  # they stand beside the text
+from cases import ebb as ebb_cases  # noqa: E402
+from cases.broken import line  # noqa: E402
 from reference import ebb  # noqa: E402
 
 
@@ -51,44 +53,15 @@ def trace(path: Path) -> bytes:
     return f"[\n{steps}\n]\n".encode()
 
 
-def line(value: object) -> str:
-    """Return JSON in one line."""
-    return json.dumps(value, separators=(",", ":"))
-
-
 def files() -> Iterator[tuple[Path, bytes]]:
     """Yield the path and the content of every file."""
     yield VECTORS / f"{TRACED.stem}.trace.json", trace(TRACED)
-    for case in broken.cases():
-        stem = VECTORS / "invalid" / f"{case.rule.lower()}-{case.name}"
-        about = {
-            "description": case.description,
-            "rule": case.rule,
-            "shape": case.payload.shape,
-            "dtype": case.payload.dtype,
-        }
-        yield stem.with_suffix(".ebb"), case.payload.build()
-        yield stem.with_suffix(".json"), f"{line(about)}\n".encode()
-
-
-def main(arguments: list[str]) -> int:
-    """Write or check the files."""
-    made = dict(files())
-    there = {path for path in VECTORS.rglob("*") if path.is_file()}
-    if arguments == ["--check"]:
-        stale = {path for path in made if path not in there or path.read_bytes() != made[path]}
-        wrong = sorted(stale | (there - set(made)))
-        for path in wrong:
-            print(f"{path.relative_to(ROOT)}: not as tools/ebb_vectors.py makes it")
-        return int(bool(wrong))
-    for path in there - set(made):
-        path.unlink()
-    for path, data in made.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    print(f"{len(made)} files, {sum(map(len, made.values())):,} bytes")
-    return 0
+    yield from broken.files(VECTORS, ebb_cases.cases())
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.path.insert(0, str(Path(__file__).parent))
+    import written
+
+    there = {path for path in VECTORS.rglob("*") if path.is_file()}
+    sys.exit(written.main(__file__, dict(files()), there))

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from unittest import mock
 
+from cases.broken import Case
 from reference import calv
 
 SHAPE = (1, 3, 4)
@@ -187,16 +188,6 @@ MAX = Payload(3, coded(3, (*HEAD, *(1,) * 12)))
 LABELS = Payload(4, coded(4, (1, 1, 1)))
 SOUND = (FAST, SMALL, MAX, LABELS)
 """Payloads of zeros that break nothing."""
-
-
-@dataclass(frozen=True)
-class Case:
-    """A payload that breaks a rule."""
-
-    rule: str
-    name: str
-    description: str
-    payload: Payload
 
 
 def cases() -> list[Case]:

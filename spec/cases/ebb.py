@@ -10,6 +10,8 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from cases.broken import Case
+
 SHAPE = (2, 3, 4)
 WORDS = 39  # of zeros, that a decoder of `SOUND` takes: each decision is a 1
 SIZES = {"u1": 1, "<i2": 2, "<f4": 4}
@@ -66,16 +68,6 @@ def n7(number: int) -> bytes:
 
 SOUND = Payload()
 FLOATS = replace(SOUND, dtype="<f4", flags=2, offset=0.5, scale=0.25)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A payload that breaks a rule."""
-
-    rule: str
-    name: str
-    description: str
-    payload: Payload
 
 
 def cases() -> Iterator[Case]:

@@ -1,6 +1,5 @@
 """Payloads of calv that break one rule: the reference names it, and the library refuses them."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,12 @@ import pytest
 from mroi.codecs.base import ChunkSpec
 from mroi.codecs.calv import Calv
 from mroi.errors import DecodeError
+from tests.codecs.broken_payloads import load
 from tests.codecs.test_calv_vectors import SPEC, VECTORS, reference, reference_decode
 from tests.conformance.test_tools import tool
 
 PATHS = sorted((VECTORS / "invalid").glob("*.calv"))
-CASES = tool("calv_vectors").broken
-
-
-def load(path: Path) -> tuple[bytes, ChunkSpec, str]:
-    """Return a payload, of what it is said to be, and the rule that it breaks."""
-    about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    dtype = np.dtype(about["dtype"])
-    spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize)
-    return path.read_bytes(), spec, about["rule"]
+CASES = tool("calv_vectors").calv_cases
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

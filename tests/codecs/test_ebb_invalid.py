@@ -13,20 +13,13 @@ import pytest
 from mroi.codecs.base import ChunkSpec
 from mroi.codecs.ebb import Ebb
 from mroi.errors import DecodeError
+from tests.codecs.broken_payloads import load
 from tests.codecs.test_ebb import SPEC, by_reference, reference
 from tests.conformance.test_tools import tool
 
 FOLDER = SPEC / "vectors" / "ebb"
 PATHS = sorted((FOLDER / "invalid").glob("*.ebb"))
-CASES = tool("ebb_vectors").broken
-
-
-def load(path: Path) -> tuple[bytes, ChunkSpec, str]:
-    """Return a payload, of what it is said to be, and the rule that it breaks."""
-    about: dict[str, Any] = json.loads(path.with_suffix(".json").read_text("utf-8"))
-    dtype = np.dtype(about["dtype"])
-    spec = ChunkSpec(tuple(about["shape"]), dtype, 8 * dtype.itemsize)
-    return path.read_bytes(), spec, about["rule"]
+CASES = tool("ebb_vectors").ebb_cases
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)

@@ -18,7 +18,7 @@ VALID = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "valid"
 DATATYPES = {"u1": 2, "<u8": 1280, "<f4": 16}
 valid = tool("vectors").valid
 # The last payload of each rule.
-BROKEN = list({case.rule: case for case in tool("calv_vectors").broken.cases()}.values())
+BROKEN = list({case.rule: case for case in tool("calv_vectors").calv_cases.cases()}.values())
 
 
 def first_bytes(name: str) -> list[list[int]]:
