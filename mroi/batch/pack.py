@@ -16,6 +16,7 @@ from mroi.batch.shard import Shard
 from mroi.batch.streams import on_disk, sink
 from mroi.batch.tasks import Action, Exists, Input, Task, plan_tasks
 from mroi.batch.told import Context, Outcome
+from mroi.errors import UsageError
 from mroi.text import counted, size_text
 
 if TYPE_CHECKING:
@@ -54,6 +55,11 @@ class Pack:
         takes the place of the mask that the options have.
     reading : Reading
         How inputs are read.
+
+    Raises
+    ------
+    UsageError
+        If there is a mask, and the options have no quality mask, whose PSNR it needs.
     """
 
     options: PackOptions | None = None
@@ -61,6 +67,10 @@ class Pack:
     margin: str | None = None
     mask: str | None = None
     reading: Reading = field(default_factory=Reading)
+
+    def __post_init__(self) -> None:
+        if self.mask is not None and (self.options is None or self.options.quality_mask is None):
+            raise UsageError(f"mask {self.mask}: the options have no quality mask, with its PSNR")
 
     @property
     def command(self) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mroi.batch import Workers, run
-from mroi.errors import WorkerError
+from mroi import PackOptions
+from mroi.batch import Pack, Workers, run
+from mroi.errors import UsageError, WorkerError
 from tests.batch.works import Copy, copies
 
 CONTENTS = [b"%d" % number for number in range(12)]
@@ -96,3 +97,8 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path: Path) -> None:
         results = {r.task.target: r for r in run(Copy(str(tmp_path / "l")), tasks, executor=pool)}
     assert isinstance(results[tasks[1].target].error, FileExistsError)
     assert Path(tasks[1].target).read_bytes() == b"mine"
+
+
+def test_a_mask_without_its_quality_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"mask mask\.nii: the options have no quality mask"):
+        Pack(PackOptions(), mask="mask.nii")
