@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import StrEnum
@@ -108,12 +109,15 @@ def run(
             help="Of bcm-net: step of the base layer, in units of the voxels. Default: 4.",
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, metavar="N", help="Steps.")] = 100_000,
-    batch: Annotated[int, typer.Option(min=1, metavar="N", help="Patches of a step.")] = 8,
+    steps: Annotated[int, typer.Option(min=1, max=10**9, metavar="N", help="Steps.")] = 100_000,
+    batch: Annotated[
+        int, typer.Option(min=1, max=4096, metavar="N", help="Patches of a step.")
+    ] = 8,
     patch: Annotated[
         int | None,
         typer.Option(
             min=1,
+            max=2**16,
             metavar="N",
             help="Rows and columns of a patch. Default: as suits the size.",
         ),
@@ -140,7 +144,10 @@ def run(
     threads: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Of the processor. Results are the same with the same number."
+            min=1,
+            max=1024,
+            metavar="N",
+            help="Of the processor. Results are the same with the same number.",
         ),
     ] = 1,
     about: Annotated[
@@ -260,7 +267,13 @@ def _check(output: Path, others: Sequence[Path], *, may_be_there: bool) -> None:
     """Refuse to begin what could not be written."""
     if not output.name.endswith(".mroi-model"):
         raise typer.BadParameter(f"{output} must end in .mroi-model, by which models are found")
+    if not output.parent.is_dir():
+        raise UsageError(f"{output.parent} is no folder: make it first")
+    if not os.access(output.parent, os.W_OK):
+        raise UsageError(f"nothing can be written into {output.parent}")
     for path in (output, *others):
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder")
         if path.exists() and not may_be_there:
             raise UsageError(f"{path} exists; --resume goes on with it, --force begins anew")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -26,6 +27,7 @@ __all__ = ["Wish", "prepare"]
 _Config = TypeVar("_Config", shapes.Config, bcm_shapes.Config)
 
 _LARGEST = 1 << 16  # bytes of a file with sizes
+_MOST_WEIGHTS = 1 << 28  # over three times those of the largest published network
 _GROUP = 8  # slices of a chunk of a codec with a base layer
 _FEWEST_BITS = 8
 
@@ -149,6 +151,7 @@ def _pictures(wish: Wish, device: str) -> _Begun:
     size = objective.SIZES.get(wish.size) or objective.Size(
         _sizes(wish.size, shapes.Config(), tuple(objective.SIZES))
     )
+    _check_weights(shapes.tensors(size.config, auxiliary=wish.architecture == "tcm-auxt"))
     begun = objective.RateDistortion.begin(
         wish.architecture, size, weight, wish.seed, device, channels
     )
@@ -166,6 +169,7 @@ def _residues(wish: Wish, device: str) -> _Begun:
     size = bcm_objective.SIZES.get(wish.size) or bcm_objective.Size(
         _sizes(wish.size, bcm_shapes.Config(), tuple(bcm_objective.SIZES))
     )
+    _check_weights(bcm_shapes.tensors(size.config))
     begun = bcm_objective.Residues.begin(size, step, wish.seed, device)
     return _Begun(begun, _random(wish), size.rate, size.patch)
 
@@ -180,8 +184,9 @@ def _sizes(text: str, published: _Config, names: Sequence[str]) -> _Config:
     if not path.is_file():
         raise UsageError(f"--size {text}: expected {', '.join(names)} or a JSON file")
     try:
-        record = json.loads(path.read_bytes()[:_LARGEST])
-    except ValueError as exc:
+        with path.open("rb") as file:
+            record = json.loads(file.read(_LARGEST))
+    except (ValueError, RecursionError) as exc:
         raise UsageError(f"{path} is no JSON: {exc}") from exc
     if not isinstance(record, dict):
         raise UsageError(f"{path} holds no JSON object")
@@ -189,6 +194,13 @@ def _sizes(text: str, published: _Config, names: Sequence[str]) -> _Config:
         return published.from_json({**published.to_json(), **record})
     except CodecError as exc:
         raise UsageError(f"{path}: {exc.message}") from exc
+
+
+def _check_weights(tensors: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse a network that is too large, before there is memory for it."""
+    count = sum(map(math.prod, tensors.values()))
+    if count > _MOST_WEIGHTS:
+        raise UsageError(f"a network of {count:,} weights: at most {_MOST_WEIGHTS:,} are trained")
 
 
 def _with_base(stack: Stack, step: float) -> Stack:

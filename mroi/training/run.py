@@ -39,6 +39,7 @@ _FALLS = ((0.96, 0.01), (0.9, 0.1))  # of the learning rate, after these parts o
 _APART = 8  # patches of a validation
 _ENTRIES = 50  # of curves
 _SAVED = 60.0  # seconds between checkpoints
+_ALLOCATOR = "DefaultCPUAllocator"  # in what PyTorch says where memory of the processor lacks
 
 Told = Callable[[int, Entry], object]
 """Called after each step, with the steps done and the last entry."""
@@ -212,7 +213,7 @@ class Training:
     def seconds(self) -> float:
         """Return how long the steps that are left take, roughly: one is tried, and forgotten."""
         least = math.inf
-        with _threads(self._threads):
+        with _threads(self._threads), _memory():
             for _ in range(2):  # the first one prepares
                 start = time.perf_counter()
                 loss = self._objective.loss(self._drawn(self.step), self._random(self.step))
@@ -227,9 +228,14 @@ class Training:
         Raises
         ------
         UsageError
-            If there is none, or it was another.
+            If there is none, or it was another, or its file is damaged.
         """
-        self.step, self.entries, self._sums = self._checkpoint.restore(self._weights)
+        step, entries, sums = self._checkpoint.restore(self._weights)
+        most, since = self._plan.steps, step - (entries[-1].step if entries else 0)
+        is_over = step == most
+        if not 0 <= since <= step <= most or (is_over and since) or sums[3:] != [since]:
+            raise UsageError(f"{self._files.checkpoint} is damaged: its steps do not fit together")
+        self.step, self.entries, self._sums = step, entries, sums
 
     def run(self, told: Told = lambda _step, _entry: None, *, overwrite: bool = False) -> Header:
         """Take all steps that are left, write the model and the curves, and return what it is.
@@ -247,9 +253,11 @@ class Training:
         ------
         CodecError
             If the loss is no number any more.
+        MemoryError
+            If a step does not fit.
         """
         saved = time.monotonic()
-        with _threads(self._threads), _signals() as stopped:
+        with _threads(self._threads), _memory(), _signals() as stopped:
             while self.step < self._plan.steps:
                 entry = self._advance()
                 told(self.step, entry)
@@ -351,6 +359,17 @@ def _threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _memory() -> Iterator[None]:
+    """Turn what PyTorch says where memory lacks into what Python says."""
+    try:
+        yield
+    except RuntimeError as exc:
+        if not isinstance(exc, torch.cuda.OutOfMemoryError) and _ALLOCATOR not in str(exc):
+            raise
+        raise MemoryError("a step does not fit: take a smaller --batch or --patch") from exc
 
 
 def _psnr(error: float) -> float | None:

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from mroi.adapters.convert import open_input
 from mroi.codecs import ChunkSpec, Codec, Values
-from mroi.errors import SourceError, UsageError
+from mroi.errors import MroiError, SourceError, UsageError
 from mroi.format.geom import VolumeGeometry
 from mroi.geometry import Box
 from mroi.packing.fit import fit_codec
 from mroi.roi.find import find_box
+from mroi.text import counted
 from mroi.volume.model import open_volume
 from mroi.volume.source import ArraySource, VoxelSource
 
@@ -84,9 +85,9 @@ def read_stacks(
         told(number, len(paths))
         try:
             found += _read(Path(path), codec)
-        except SourceError as exc:
+        except MroiError as exc:
             text = f"{path}: {exc.message.removeprefix(f'{path}: ')}"
-            raise SourceError(text, exc.rule) from exc
+            raise type(exc)(text, exc.rule, exc.offset) from exc
         except OSError as exc:
             raise SourceError(f"{path}: {exc.strerror or exc}") from exc
     told(len(paths), len(paths))
@@ -171,15 +172,22 @@ def divide(stacks: Sequence[Stack], share: float) -> tuple[list[Stack], list[Sta
     if not share:
         return list(stacks), []
     if len(stacks) > 1:
-        kept = max(1, round(share * len(stacks)))
-        if kept >= len(stacks):
-            raise UsageError(f"--validation {share:g} leaves none of {len(stacks)} volumes")
+        kept = _kept(share, len(stacks), "volume")
         return list(stacks[:-kept]), list(stacks[-kept:])
     (only,) = stacks
-    kept = max(1, round(share * len(only.planes)))
-    if kept >= len(only.planes):
-        raise UsageError(f"--validation {share:g} leaves none of {len(only.planes)} slices")
+    kept = _kept(share, len(only.planes), "slice")
     return [only.part(slice(-kept))], [only.part(slice(-kept, None))]
+
+
+def _kept(share: float, count: int, name: str) -> int:
+    """Return how many are kept apart: one at least, and not all."""
+    kept = max(1, round(share * count))
+    if kept >= count:
+        raise UsageError(
+            f"--validation {share:g} leaves none of {counted(count, name)} to train on: give "
+            "less, or 0"
+        )
+    return kept
 
 
 class Patches:

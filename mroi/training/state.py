@@ -143,8 +143,8 @@ class Checkpoint:
                 record = json.loads(file.metadata()[_KEY])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             identity, step = record["identity"], int(record["step"])
-            entries = [Entry(*values) for values in record["entries"]]
-            sums = [float(value) for value in record["sums"]]
+            entries = [_entry(*values) for values in record["entries"]]
+            sums = [_finite(value) for value in record["sums"]]
             is_ours = record["format"] == _FORMAT and isinstance(identity, dict)
         except Exception as exc:
             raise UsageError(f"{self._path} is no checkpoint of a training: {exc}") from exc
@@ -178,3 +178,18 @@ class Checkpoint:
     def forget(self) -> None:
         """Delete it."""
         self._path.unlink(missing_ok=True)
+
+
+def _entry(step: object, loss: object, bpp: object, *others: object) -> Entry:
+    """Return an entry of a file; raises for what none holds."""
+    if type(step) is not int:
+        raise TypeError("an entry of no step")
+    rest = [None if value is None else _finite(value) for value in others]
+    return Entry(step, _finite(loss), _finite(bpp), *rest)
+
+
+def _finite(value: Any) -> float:
+    """Return a number of a file; raises for what is none."""
+    if type(value) not in (int, float) or not math.isfinite(value):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

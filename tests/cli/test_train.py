@@ -48,6 +48,9 @@ def test_what_cannot_be_is_refused(mroi: Mroi, study: Path) -> None:
     for words, code, text in (
         (("zstd", study, *target), ExitCode.USAGE, "'zstd' is not one of"),
         (("tcm", study, "-o", "m.bin"), ExitCode.USAGE, "must end in .mroi-model"),
+        (("tcm", study, "-o", "none/m.mroi-model"), ExitCode.USAGE, "none is no folder"),
+        (("tcm", study, *target, "--steps", "1" + 400 * "0"), ExitCode.USAGE, "--steps"),
+        (("tcm", study, *target, "--threads", "1000000"), ExitCode.USAGE, "--threads"),
         (("tcm", "none", *target, *TINY), ExitCode.NO_INPUT, "none"),
         (("tcm", "-", *target, *TINY), ExitCode.USAGE, "not from standard input"),
         (("tcm", study, *target, *TINY, "--resume"), ExitCode.USAGE, "to go on with"),

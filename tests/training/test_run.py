@@ -14,7 +14,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
+from safetensors.numpy import save
 
 import mroi
 from mroi.codecs.neural import models
@@ -184,6 +186,64 @@ def test_checkpoints_of_something_else_are_refused(begin: Begin, tmp_path: Path)
         assert set(file.metadata()) == {"mroi-training"}  # tensors and JSON: nothing that runs
 
 
+def test_checkpoints_with_other_numbers_are_refused(begin: Begin, tmp_path: Path) -> None:
+    """Those that no training writes, each of the same tensors."""
+    training = begin(steps=4)
+    training._save()
+    path = tmp_path / "m.checkpoint"
+    with safe_open(path, framework="numpy") as file:
+        record = json.loads(file.metadata()["mroi-training"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    entry = [2, 1.0, 1.0, None, None, None, None]
+    cases: list[tuple[dict[str, object], str]] = [
+        ({"step": -1}, "do not fit together"),
+        ({"step": 5, "sums": [1, 1, 1, 5]}, "do not fit together"),
+        ({"step": 4, "sums": [1, 1, 1, 4]}, "do not fit together"),
+        ({"step": 3, "sums": [1, 1, 3]}, "do not fit together"),
+        ({"step": 3, "entries": [entry]}, "do not fit together"),
+        ({"sums": [1, 1, float("nan"), 0]}, "is no checkpoint"),
+        ({"step": 2, "entries": [["2", *entry[1:]]]}, "is no checkpoint"),
+        ({"step": 2, "entries": [[2, None, *entry[2:]]]}, "is no checkpoint"),
+        ({"step": 2, "entries": [[*entry[:-1], "1"]]}, "is no checkpoint"),
+    ]
+    for change, match in cases:
+        path.write_bytes(save(tensors, {"mroi-training": json.dumps({**record, **change})}))
+        with pytest.raises(UsageError, match=match):
+            training.resume()
+    there = {"step": 3, "entries": [entry], "sums": [1, 1, 1, 1]}
+    path.write_bytes(save(tensors, {"mroi-training": json.dumps({**record, **there})}))
+    training.resume()
+    assert training.step == 3
+
+
+@pytest.mark.parametrize("name", ["entropy_bottleneck.quantiles", "tables.y.scales"])
+def test_a_model_that_lacks_what_is_trained_is_refused(
+    begin: Begin, tmp_path: Path, name: str
+) -> None:
+    header = models.find("tiny-tcm")
+    tensors = models.load(header, {}, lambda there: there != name)
+    path = tmp_path / "less.mroi-model"
+    models.save(path, header, tensors)
+    there = tmp_path / "none" / "m.mroi-model"
+    with pytest.raises(FileNotFoundError) as caught:
+        models.save(there, header, tensors)
+    assert caught.value.filename == str(there)
+    with pytest.raises(CodecError, match="is damaged"):
+        begin(start=str(path))
+
+
+def test_a_step_that_does_not_fit_is_said(begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = begin(steps=1)
+
+    def loss(*_: object) -> object:
+        return torch.empty(1 << 60)
+
+    monkeypatch.setattr(training._objective, "loss", loss)
+    for work in (training.seconds, training.run):
+        with pytest.raises(MemoryError, match="a smaller --batch or --patch"):
+            work()
+
+
 def test_a_loss_that_is_no_number_ends_it(begin: Begin, tmp_path: Path) -> None:
     with pytest.raises(CodecError, match="the loss of step 2 is no number; try a lower --rate"):
         begin(steps=3, rate=1.0, settings={**WISH.settings, "lambda": 1e3}).run()
@@ -206,7 +266,8 @@ def test_sizes_come_from_a_file(begin: Begin, tmp_path: Path) -> None:
     path = tmp_path / "sizes.json"
     for text, match in (
         ("?", "is no JSON"), ("[]", "no JSON object"), ('{"width": 7}', "no multiple"),
-        ('{"wide": 8}', "its sizes are"),
+        ('{"wide": 8}', "its sizes are"), ("[" * 60_000, "is no JSON"),
+        ('{"latent": 4095, "hyper": 4096}', "weights: at most 268,435,456 are trained"),
     ):  # fmt: skip
         path.write_text(text)
         with pytest.raises(UsageError, match=match):

@@ -10,7 +10,7 @@ import pytest
 
 import mroi
 from mroi.codecs.neural.tcm import Tcm
-from mroi.errors import SourceError, UsageError
+from mroi.errors import FormatError, SourceError, UsageError
 from mroi.training.slices import Patches, Stack, digest_of, divide, read_stacks
 from tests.training.phantoms import phantom, write
 
@@ -53,6 +53,11 @@ def test_what_cannot_be_trained_on_is_named(tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(array, np.eye(4)), path)
         with pytest.raises(SourceError, match=f"x.nii: .*{match}"):
             read_stacks([path], Tcm())
+    mroi.pack(phantom(0), tmp_path / "z.mroi", codec="zstd")
+    whole = (tmp_path / "z.mroi").read_bytes()
+    (tmp_path / "z.mroi").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FormatError, match=r"z\.mroi: the file ends early"):
+        read_stacks([tmp_path / "z.mroi"], Tcm())
     (tmp_path / "y.nii").write_bytes(b"?")
     with pytest.raises(SourceError, match=r"y\.nii"):
         read_stacks([tmp_path / "y.nii"], Tcm())

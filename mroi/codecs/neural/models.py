@@ -308,6 +308,10 @@ def save(
         if trial is not None:
             trial(unfinished)
         unfinished.replace(path)
+    except OSError as exc:
+        raise OSError(
+            exc.errno, exc.strerror, str(path)
+        ) from exc  # which a full disk does not name
     finally:
         unfinished.unlink(missing_ok=True)
 
@@ -329,7 +333,7 @@ def _parse(path: Path, metadata: Mapping[str, str] | None) -> Header:
     text = (metadata or {}).get(_KEY, "")
     try:
         record = json.loads(text) if len(text) <= _LONGEST else None
-    except ValueError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict) or sorted(record) != sorted(_MEMBERS):
         raise CodecError(f"{path.name} is no model: it does not say what it is")

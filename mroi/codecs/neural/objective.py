@@ -204,9 +204,13 @@ class RateDistortion:
         """
         config = Config.from_json(header.config)
         shapes = tensors(config, auxiliary=header.architecture == "tcm-auxt")
-        found = load(header, shapes, lambda _name: True)
-        found[_SCALES] = found["tables.y.scales"].astype(np.float32)
-        found = {k: np.array(v) for k, v in found.items() if not k.startswith("tables.")}
+        density = {name: array.shape for name, array in _density(config.hyper, 0).items()}
+        found = load(header, {**shapes, **density}, lambda _name: True)
+        borders = found.get("tables.y.scales", np.empty(0))
+        if borders.ndim != 1 or not borders.size:
+            raise CodecError(f"{header.path.name} is damaged: it has no scales of the latent")
+        found = {name: np.array(found[name], np.float32) for name in (*shapes, *density)}
+        found[_SCALES] = borders.astype(np.float32)
         return cls(header.architecture, config, weight, found, device, channels)
 
     @property
