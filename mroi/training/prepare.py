@@ -28,8 +28,6 @@ _Config = TypeVar("_Config", shapes.Config, bcm_shapes.Config)
 
 _LARGEST = 1 << 16  # bytes of a file with sizes
 _MOST_WEIGHTS = 1 << 28  # over three times those of the largest published network
-_GROUP = 8  # slices of a chunk of a codec with a base layer
-_FEWEST_BITS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,12 +204,12 @@ def _check_weights(tensors: Mapping[str, tuple[int, ...]]) -> None:
 def _with_base(stack: Stack, step: float) -> Stack:
     """Return slices with their base layer, which is made in the chunks of the codec."""
     planes, layer = stack.planes, Ebb(step)
-    bits = max(_FEWEST_BITS, int(planes.max()).bit_length())
+    bits = max(bcm_shapes.FEWEST_BITS, int(planes.max()).bit_length())
     lossy = np.empty_like(planes)
-    for at in range(0, len(planes), _GROUP):
-        chunk = np.ascontiguousarray(planes[at : at + _GROUP])
+    for at in range(0, len(planes), bcm_shapes.GROUP):
+        chunk = np.ascontiguousarray(planes[at : at + bcm_shapes.GROUP])
         spec = ChunkSpec(chunk.shape, chunk.dtype, 8 * chunk.itemsize)
-        lossy[at : at + _GROUP] = layer.decode(layer.encode(chunk, spec), spec)
+        lossy[at : at + bcm_shapes.GROUP] = layer.decode(layer.encode(chunk, spec), spec)
     return replace(stack, bits=bits, lossy=lossy)
 
 

@@ -18,11 +18,11 @@ from typing_extensions import Buffer, override
 from mroi.codecs import fields
 from mroi.codecs.base import ChunkSpec
 from mroi.codecs.ebb import Ebb
-from mroi.codecs.neural.bcm_shapes import STEPS, Config
+from mroi.codecs.neural.bcm_shapes import FEWEST_BITS, GROUP, STEPS, Config
 from mroi.codecs.neural.device import device_of, read
 from mroi.codecs.neural.guardband import Exceptions
 from mroi.codecs.neural.models import Header
-from mroi.codecs.neural.trained import Trained, opened
+from mroi.codecs.neural.trained import Trained, opened, sections_of
 from mroi.errors import CodecError, DecodeError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _FRONT = struct.Struct("<BI")  # bits of a voxel, size of the base layer
 _SLICE = struct.Struct("<IIH")  # size of the rest, CRC of the voxels, exceptions
 _MOST_EXCEPTIONS = 0xFFFF
 _LARGEST = 1 << 20  # voxels of a slice: the authors' network takes 4 kB of memory for each
-_FEWEST_BITS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class BcmNet(Trained):
     @property
     @override
     def default_slices(self) -> int:
-        return 8  # a group of slices that refer to each other
+        return GROUP
 
     @override
     def refuses(self, spec: ChunkSpec) -> str | None:
@@ -91,7 +90,7 @@ class BcmNet(Trained):
         device, model = device_of(self.device), self._opened()
         from mroi.codecs.neural.bcm_model import Sequence  # PyTorch is there by now
 
-        bits = max(int(chunk.max()).bit_length(), _FEWEST_BITS)
+        bits = max(int(chunk.max()).bit_length(), FEWEST_BITS)
         layer = Ebb(self.step or model.step)
         base = layer.encode(chunk, spec)
         lossy = layer.decode(base, spec)
@@ -183,23 +182,15 @@ def _parsed(view: memoryview, spec: ChunkSpec) -> tuple[int, memoryview, list[me
     Raises
     ------
     ValueError
-        If the payload is not exactly that.
+        If its front is cut short, or of other voxels.
+    DecodeError
+        If the rest is not exactly that.
     """
     if len(view) < _FRONT.size:
         raise ValueError("the payload is cut short")
     bits, size = _FRONT.unpack_from(view)
-    if not _FEWEST_BITS <= bits <= 8 * spec.dtype.itemsize:
+    if not FEWEST_BITS <= bits <= 8 * spec.dtype.itemsize:
         raise ValueError(f"voxels of {bits} bits are not {spec.dtype}")
     at = _FRONT.size + size
-    base, sections = view[_FRONT.size : at], []
-    for _ in range(spec.shape[0]):
-        if len(view) - at < _SLICE.size:
-            raise ValueError("the payload is cut short")
-        end = at + _SLICE.size + _SLICE.unpack_from(view, at)[0]
-        if end > len(view):
-            raise ValueError("the payload is cut short")
-        sections.append(view[at:end])
-        at = end
-    if at != len(view):
-        raise ValueError(f"{len(view) - at} bytes follow the last slice")
-    return bits, base, sections
+    sections = sections_of(BcmNet.name, view[at:], _SLICE, spec.shape[0], "slice")
+    return bits, view[_FRONT.size : at], sections

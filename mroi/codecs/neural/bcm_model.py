@@ -21,7 +21,7 @@ from torch import Tensor
 from mroi.codecs import fields
 from mroi.codecs.neural import mixture, models, rans
 from mroi.codecs.neural.bcm_network import CORNERS, Network
-from mroi.codecs.neural.bcm_shapes import ENCODED, STEPS, Config, tensors
+from mroi.codecs.neural.bcm_shapes import ENCODED, GROUP, STEPS, Config, tensors
 from mroi.codecs.neural.guardband import NONE, Exceptions
 from mroi.codecs.neural.mixture import Mixtures, Tables
 from mroi.codecs.neural.models import Header
@@ -32,7 +32,6 @@ __all__ = ["Code", "Model", "Sequence", "model_of", "needed", "order"]
 
 _NAME = "bcm-net"
 _ARITHMETIC = "f64-guard"
-_GROUP = 8  # slices
 _REFERENCES = ((8, 0), (4, 0, 8), (2, 0, 4), (6, 4, 8), (1, 0, 2), (3, 2, 4), (5, 4, 6), (7, 6, 8))
 
 
@@ -323,7 +322,7 @@ class _Reading:
 def order(count: int) -> list[tuple[int, tuple[int, ...]]]:
     """Return slices in the order of coding, each with those that it refers to: 0, 1 or 2."""
     found: list[tuple[int, tuple[int, ...]]] = [(0, ())]
-    for start in range(0, count, _GROUP):
+    for start in range(0, count, GROUP):
         for k, *references in _REFERENCES:
             there = tuple(start + other for other in references if start + other < count)
             if start + k < count:

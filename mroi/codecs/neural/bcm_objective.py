@@ -18,14 +18,13 @@ from torch import Tensor
 
 from mroi.codecs.neural.bcm_model import model_of, order
 from mroi.codecs.neural.bcm_network import Network, bits, initial
-from mroi.codecs.neural.bcm_shapes import Config, tensors
+from mroi.codecs.neural.bcm_shapes import GROUP, Config, tensors
 from mroi.codecs.neural.models import Header, load
 from mroi.codecs.neural.objective import Loss, Patch, finite
 
 __all__ = ["SIZES", "Residues", "Size"]
 
 _ALONE = 0.25  # of the slices are foreseen from nothing but themselves
-_GROUP = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +83,7 @@ class Residues:
     """
 
     settled: Mapping[str, Tensor] = {}
-    thick = _GROUP
+    thick = GROUP
     multiple = 2
 
     def __init__(

@@ -15,7 +15,7 @@ from typing import Any, Self
 from mroi.codecs import fields
 from mroi.errors import CodecError
 
-__all__ = ["ENCODED", "STEPS", "Config", "tensors"]
+__all__ = ["ENCODED", "FEWEST_BITS", "GROUP", "STEPS", "Config", "tensors"]
 
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
@@ -24,6 +24,12 @@ ENCODED = "base.step"
 
 STEPS = (2.0**-6, 2.0**16)
 """The finest and the coarsest step of the base layer."""
+
+GROUP = 8
+"""Slices of a chunk that refer to each other."""
+
+FEWEST_BITS = 8
+"""Voxels have at least so many, whatever they need."""
 
 _MOST = {"features": 512, "prior": 512, "logistics": 16, "depth": 64, "heads": 512}
 

@@ -21,7 +21,7 @@ from mroi.codecs.neural.device import device_of, read
 from mroi.codecs.neural.guardband import Exceptions, rounded
 from mroi.codecs.neural.models import Header
 from mroi.codecs.neural.shapes import Config
-from mroi.codecs.neural.trained import Trained, opened
+from mroi.codecs.neural.trained import Trained, opened, sections_of
 from mroi.errors import CodecError, DecodeError
 
 if TYPE_CHECKING:
@@ -109,7 +109,8 @@ class Tcm(Trained):
 
     def decode_prefix(self, payload: Buffer, spec: ChunkSpec, count: int, /) -> NDArray[Any]:
         """Return the first `count` slices; those after them are not computed."""
-        sections = _sections(self.name, memoryview(payload).cast("B"), len(self._pictures(spec)))
+        view = memoryview(payload).cast("B")
+        sections = sections_of(self.name, view, _HEADER, len(self._pictures(spec)), "picture")
         model = self._opened()
         found: list[NDArray[Any]] = []
         for shape, section in zip(self._pictures(spec), sections, strict=True):
@@ -211,22 +212,3 @@ def _planes(chunk: NDArray[Any], at: int, shape: tuple[int, int, int]) -> NDArra
     """Return the picture that begins with slice `at`: (planes, rows, columns)."""
     planes: NDArray[Any] = chunk[at : at + shape[0]]
     return planes if chunk.ndim == 3 else chunk[at].transpose(2, 0, 1)
-
-
-# -- sections --------------------------------------------------------------------------------------
-
-
-def _sections(name: str, view: memoryview, count: int) -> list[memoryview]:
-    """Return the sections of a payload, of which there must be so many and nothing else."""
-    found, at = [], 0
-    for _ in range(count):
-        if len(view) - at < _HEADER.size:
-            raise DecodeError(f"{name}: the payload is cut short", "CHK-8")
-        end = at + _HEADER.size + _HEADER.unpack_from(view, at)[0]
-        if end > len(view):
-            raise DecodeError(f"{name}: the payload is cut short", "CHK-8")
-        found.append(view[at:end])
-        at = end
-    if at != len(view):
-        raise DecodeError(f"{name}: {len(view) - at} bytes follow the last picture", "CHK-8")
-    return found

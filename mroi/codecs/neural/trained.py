@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -15,9 +16,9 @@ from mroi.codecs.base import Codec
 from mroi.codecs.neural import models
 from mroi.codecs.neural.device import check_device
 from mroi.codecs.neural.models import Header
-from mroi.errors import CodecError, CodecUnavailableError
+from mroi.errors import CodecError, CodecUnavailableError, DecodeError
 
-__all__ = ["Trained", "forget", "opened"]
+__all__ = ["Trained", "forget", "opened", "sections_of"]
 
 _KEPT = 2  # models in memory
 
@@ -126,3 +127,40 @@ def forget() -> None:
     """Keep no model in memory."""
     with _lock:
         _models.clear()
+
+
+def sections_of(
+    codec: str, view: memoryview, header: struct.Struct, count: int, kind: str
+) -> list[memoryview]:
+    """Return the sections of a payload, of which there must be so many and nothing else.
+
+    Parameters
+    ----------
+    codec : str
+        Its name.
+    view : memoryview
+        The payload.
+    header : Struct
+        What each begins with; its first number is the size of what follows it.
+    count : int
+        How many there must be.
+    kind : str
+        What a section holds, for people.
+
+    Raises
+    ------
+    DecodeError
+        If there are others (rule CHK-8).
+    """
+    found, at = [], 0
+    for _ in range(count):
+        end = at + header.size
+        if end <= len(view):
+            end += header.unpack_from(view, at)[0]
+        if end > len(view):
+            raise DecodeError(f"{codec}: the payload is cut short", "CHK-8")
+        found.append(view[at:end])
+        at = end
+    if at != len(view):
+        raise DecodeError(f"{codec}: {len(view) - at} bytes follow the last {kind}", "CHK-8")
+    return found
