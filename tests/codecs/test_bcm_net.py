@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
@@ -25,34 +25,16 @@ from mroi.codecs.neural.checkpoint import import_checkpoint
 from mroi.codecs.neural.mixture import Mixtures, Tables
 from mroi.codecs.neural.trained import forget
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError
-from mroi.testing import CodecSuite
+from tests.codecs.few_examples import FewExamples, few
 
 MODELS = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "models"
 
-_few = settings(
-    deadline=None,
-    max_examples=6,
-    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
-)
 
-
-class TestBcmNet(CodecSuite):
+class TestBcmNet(FewExamples):
     """The laws, with fewer examples: a slice takes 20 ms whatever its size."""
 
     codecs = (BcmNet("tiny-bcm-net"),)
     largest = 12
-
-    @_few
-    @given(data=st.data())
-    def test_decoding_undoes_encoding(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_decoding_undoes_encoding
-        law.hypothesis.inner_test(self, codec, data)
-
-    @_few
-    @given(data=st.data())
-    def test_encoding_modifies_nothing(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_encoding_modifies_nothing
-        law.hypothesis.inner_test(self, codec, data)
 
     def test_bombs_are_refused(self, codec: Any) -> None:
         """As the law says, with a large chunk of fewer voxels than it takes."""
@@ -80,7 +62,7 @@ def coded(chunk: np.ndarray) -> bytes:
 # -- exactness -------------------------------------------------------------------------------------
 
 
-@_few
+@few
 @given(data=st.data())
 def test_any_voxels_come_back(data: st.DataObject) -> None:
     slices, rows, columns = (data.draw(st.integers(1, most)) for most in (10, 9, 9))
@@ -286,7 +268,7 @@ def test_frequencies_are_those_of_logistics() -> None:
     np.testing.assert_allclose(widths / 2**24, np.diff(below), rtol=2e-3, atol=3 / 2**24)
 
 
-@_few
+@few
 @given(seed=st.integers(0, 1000), bits=st.integers(8, 16))
 def test_symbols_come_back(seed: int, bits: int) -> None:
     tables, rng = Tables.frozen(), np.random.default_rng(seed)

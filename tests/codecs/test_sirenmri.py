@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import mroi
@@ -23,36 +23,18 @@ from mroi.codecs.neural import sine
 from mroi.codecs.neural.sine import ONE, TURN, Shape, Sine, coordinates, finest
 from mroi.codecs.neural.siren import SirenMri
 from mroi.errors import CodecError, DecodeError
-from mroi.testing import CodecSuite
+from tests.codecs.few_examples import FewExamples
 from tests.extras import needs
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 VECTORS = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "codecs" / "sirenmri"
 
-_few = settings(
-    deadline=None,
-    max_examples=10,
-    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
-)
-
 
 @needs("neural")
-class TestSirenMri(CodecSuite):
+class TestSirenMri(FewExamples):
     """The laws, with short fits and few of them."""
 
     codecs = (SirenMri(width=5, steps=8), SirenMri(layers=1, rate=2, steps=4, bits=4))
-
-    @_few
-    @given(data=st.data())
-    def test_decoding_undoes_encoding(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_decoding_undoes_encoding
-        law.hypothesis.inner_test(self, codec, data)
-
-    @_few
-    @given(data=st.data())
-    def test_encoding_modifies_nothing(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_encoding_modifies_nothing
-        law.hypothesis.inner_test(self, codec, data)
 
     def test_ladders_go_from_fine_to_coarse(self, codec: Any, monkeypatch: Any) -> None:
         ladder = SirenMri.ladder

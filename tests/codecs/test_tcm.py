@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
 from mroi.codecs import ChunkSpec, Pipeline, Values, build, parse
@@ -22,40 +20,18 @@ from mroi.codecs.neural.network import Network
 from mroi.codecs.neural.shapes import Config, tensors
 from mroi.codecs.neural.tcm import Tcm, TcmAuxt
 from mroi.errors import CodecError, CodecUnavailableError, DecodeError
-from mroi.testing import CodecSuite
 from tests.codecs import neural_reference as reference
+from tests.codecs.few_examples import FewExamples
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 MODELS = Path(__file__).resolve().parents[2] / "spec" / "vectors" / "models"
 
-_few = settings(
-    deadline=None,
-    max_examples=10,
-    suppress_health_check=[HealthCheck.differing_executors, HealthCheck.too_slow],
-)
 
-
-class Suite(CodecSuite):
-    """The laws, with fewer examples: a picture takes 30 ms whatever its size."""
-
-    @_few
-    @given(data=st.data())
-    def test_decoding_undoes_encoding(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_decoding_undoes_encoding
-        law.hypothesis.inner_test(self, codec, data)
-
-    @_few
-    @given(data=st.data())
-    def test_encoding_modifies_nothing(self, codec: Any, data: st.DataObject) -> None:
-        law: Any = CodecSuite.test_encoding_modifies_nothing
-        law.hypothesis.inner_test(self, codec, data)
-
-
-class TestTcm(Suite):
+class TestTcm(FewExamples):
     codecs = (Tcm("tiny-tcm", "neighbours"),)
 
 
-class TestTcmAuxt(Suite):
+class TestTcmAuxt(FewExamples):
     codecs = (TcmAuxt("tiny-tcm-auxt"),)
 
 

@@ -61,10 +61,7 @@ def model_of(
         If a tensor is missing, of another shape, or one too many, or `step` is out of range.
     """
     expected = tensors(config)
-    for name, shape in expected.items():
-        if name not in found or found[name].shape != shape:
-            there = found[name].shape if name in found else "not there"
-            raise CodecError(f"{name} is {there}, not {shape}")
+    models.check_shapes(found, expected)
     if more := [name for name in found if name not in expected]:
         raise CodecError(f"it also has {more[0]}")
     fields.number(f"{_NAME}: step", step, *STEPS)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mroi._version import __version__
 from mroi.codecs.neural import bcm_model, bcm_shapes, tables
 from mroi.codecs.neural.latent import Model
-from mroi.codecs.neural.models import Header, identify, save
+from mroi.codecs.neural.models import Header, check_shapes, identify, save
 from mroi.codecs.neural.shapes import DECODED, Config, tensors
 from mroi.errors import CodecError
 
@@ -179,10 +179,7 @@ def model_of(
     expected = tensors(config, auxiliary=architecture == "tcm-auxt")
     density = [f"entropy_bottleneck.{kind}.{k}" for kind in _NEW.values() for k in range(_LAYERS)]
     density = [*density[:-1], "entropy_bottleneck.quantiles"]  # the last layer has no factor
-    for name, shape in expected.items():
-        if name not in found or found[name].shape != shape:
-            there = found[name].shape if name in found else "not there"
-            raise CodecError(f"{name} is {there}, not {shape}")
+    check_shapes(found, expected)
     for name in found:
         if name not in expected and name not in density and not _CONSTANT.fullmatch(name):
             raise CodecError(f"it also has {name}")

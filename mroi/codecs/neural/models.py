@@ -25,6 +25,7 @@ from mroi.errors import CodecError, CodecUnavailableError
 __all__ = [
     "SUFFIX",
     "Header",
+    "check_shapes",
     "find",
     "folders",
     "identify",
@@ -240,6 +241,14 @@ def load(
         ):
             raise CodecError(f"{name} is damaged: {key} holds NaN or infinity, or no numbers")
     return tensors
+
+
+def check_shapes(found: Tensors, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise `CodecError` if a tensor that a network needs is missing, or has another shape."""
+    for name, shape in expected.items():
+        if name not in found or found[name].shape != shape:
+            there = found[name].shape if name in found else "not there"
+            raise CodecError(f"{name} is {there}, not {shape}")
 
 
 def identify(architecture: str, arithmetic: str, config: object, decoded: Tensors) -> str:
